@@ -1,0 +1,40 @@
+"""Compile the engine where a C compiler is found; install the plain Python files where none is.
+
+`SCALARGRAD_REQUIRE_COMPILED=1` turns a failed compilation into an error: releases and CI set it,
+so a broken build cannot pass unnoticed. `SCALARGRAD_PURE=1` skips compilation.
+"""
+
+import os
+
+from Cython.Build import build_ext
+from Cython.Distutils.extension import Extension
+from setuptools import setup
+
+COMPILED = ["rules", "engine"]
+
+required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
+pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")
+
+# No contraction: a fused multiply-add would round once where the contract says twice.
+flags = ["/O2", "/fp:precise"] if os.name == "nt" else ["-O2", "-ffp-contract=off"]
+
+extensions = [
+    Extension(
+        f"scalargrad.{name}",
+        [f"src/scalargrad/{name}.py"],
+        optional=not required,
+        extra_compile_args=flags,
+        cython_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "nonecheck": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "embedsignature": True,
+        },
+    )
+    for name in COMPILED
+]
+
+setup(ext_modules=[] if pure else extensions, cmdclass={"build_ext": build_ext})
