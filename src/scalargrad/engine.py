@@ -1,0 +1,959 @@
+"""Backpropagation, one number at a time.
+
+A `Value` is a number that remembers how it was made. Arithmetic on Values builds a graph: every
+result keeps the operation and the operands it came from. `backward()` walks that graph from a
+result to everything it depends on, and applies the chain rule at each node:
+
+    operand.grad += d(result)/d(operand) * result.grad
+
+Nodes are visited in descending creation number. A result is always younger than its operands, so
+when a node's turn comes, every node that uses it has already added its part: no sorting by
+dependencies is needed, and the order, hence every bit of the answer, is the same in every run.
+The order and the accumulation into `grad` are the contract that compiled programs reproduce.
+
+This file is ordinary Python; installed, it is compiled by Cython. `SCALARGRAD_PURE=1` runs the
+source you are reading, so that a debugger can step through it. What each operation computes, and
+its derivative, is in `ops.py` and `rules.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os.path import dirname
+from typing import Any, SupportsFloat
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from . import _uncompiled as cython  # type: ignore[no-redef]
+
+from . import ops
+from .errors import AnomalyError, StaleGraphError
+
+if cython.compiled:
+    from cython.cimports.cpython.list import PyList_SET_ITEM
+    from cython.cimports.cpython.mem import PyMem_Calloc, PyMem_Free
+    from cython.cimports.scalargrad import rules
+else:
+    from . import rules
+
+compiled: bool = cython.compiled
+
+MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
+_created = cython.declare(cython.ulonglong, 0)  # Values made so far: the next creation number
+_alive = cython.declare(cython.longlong, 0)
+_traversals = cython.declare(cython.ulonglong, 0)
+_watchers = cython.declare(cython.int, 0)  # how many `_modes` contexts are open, in any thread
+_freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
+_unfreed = cython.declare(list, [])
+
+Number = SupportsFloat  # int, float, NumPy real scalars, 0-d arrays, any numbers.Real
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(65536)
+@cython.cclass
+class Value:
+    """A float64 that knows how it was made, and the derivative of a result with respect to it.
+
+    `data` is the number and `grad` the gradient, 0.0 until a `backward()` adds to it. `operands`
+    are the Values it was computed from, in order, by the operation named `op` (`""` for a leaf).
+    `label` is a name for drawings and messages.
+
+    Accepts any real number (int, float, NumPy scalar or 0-d array, `numbers.Real`). Anything
+    else is a `TypeError`. Arithmetic is IEEE 754: `Value(1) / 0` is inf, `Value(0).log()` is
+    -inf, and nothing raises (`detect_anomaly()` does, when wanted). `==` and `hash` mean the
+    node, not the number; `<`, `float(v)`, `round(v)`, `format(v, ".3f")` mean the number.
+
+        >>> a, b = Value(2.0), Value(-3.0)
+        >>> c = a * b + a**2
+        >>> c.backward()
+        >>> a.grad, b.grad
+        (1.0, 2.0)
+    """
+
+    _data: cython.double
+    _grad: cython.double
+    const: cython.double
+    number: cython.ulonglong
+    mark: cython.ulonglong
+    _label: str | None
+    a: Value | None
+    b: Value | None
+    rest: tuple[Value, ...] | None
+    version: cython.uint
+    code: cython.ushort
+    flags: cython.ushort
+
+    def __init__(self, data: Number, label: str = "") -> None:
+        _new_leaf(self, _real(data, "data"))
+        self.label = label
+
+    def __dealloc__(self) -> None:
+        # Without this a long chain would be freed by recursion, node inside node, and overflow
+        # the C stack: past some depth the operands wait in a list for the outermost call.
+        global _freeing, _alive
+        _alive -= 1
+        if self.code == rules.LEAF:
+            return
+        if _freeing > 200:
+            _unfreed.append((self.a, self.b, self.rest))
+            return
+        _freeing += 1
+        self.a = self.b = self.rest = None
+        _freeing -= 1
+        if _freeing == 0:
+            while len(_unfreed) > 0:
+                _unfreed.pop()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> float:
+        """The number. Writing it makes graphs built from the old number stale: see `backward`."""
+        if _watchers:
+            _watch_read(self, ".data")
+        return self._data
+
+    @data.setter
+    def data(self, data: Number) -> None:
+        self._data = _real(data, "data")
+        if self.code == rules.LEAF:
+            self.version += 1
+        else:
+            self.flags |= MODIFIED
+
+    @property
+    def grad(self) -> float:
+        """d(result)/d(this), summed over the `backward()` calls since it was last set to 0."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Number) -> None:
+        self._grad = _real(grad, "grad")
+
+    @property
+    def label(self) -> str:
+        """A name for drawings and messages."""
+        return "" if self._label is None else self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        if not isinstance(label, str):
+            raise TypeError(f"label: expected a str, got {_shown(label)}")
+        self._label = label if label else None
+
+    @property
+    def op(self) -> str:
+        """The name of the operation that made this Value, as in `ops.TABLE`; "" for a leaf."""
+        return "" if self.code == rules.LEAF else ops.BY_CODE[self.code].name
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The Values this one was computed from, in order, duplicates kept."""
+        if self.rest is not None:
+            return self.rest
+        if self.a is None:
+            return ()
+        return (self.a,) if self.b is None else (self.a, self.b)
+
+    def __repr__(self) -> str:
+        return f"Value(data={self._data!r}, grad={self._grad!r})"
+
+    def __float__(self) -> float:
+        if _watchers:
+            _watch_read(self, "float()")
+        return self._data
+
+    def __int__(self) -> int:
+        return int(float(self))
+
+    def __bool__(self) -> bool:
+        if _watchers and _modes.tracer is not None:
+            return bool(_modes.tracer.truth(self))
+        return self._data != 0.0
+
+    def __round__(self, ndigits: int | None = None) -> float:
+        return round(float(self), ndigits)
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec) if spec else repr(self)
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    # --- arithmetic ------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Value:
+        b: Value | None = _lift(other)
+        return NotImplemented if b is None else _node(self._data + b._data, rules.ADD, self, b)
+
+    def __radd__(self, other: Any) -> Value:
+        a: Value | None = _lift(other)
+        return NotImplemented if a is None else _node(a._data + self._data, rules.ADD, a, self)
+
+    def __sub__(self, other: Any) -> Value:
+        b: Value | None = _lift(other)
+        return NotImplemented if b is None else _node(self._data - b._data, rules.SUB, self, b)
+
+    def __rsub__(self, other: Any) -> Value:
+        a: Value | None = _lift(other)
+        return NotImplemented if a is None else _node(a._data - self._data, rules.SUB, a, self)
+
+    def __mul__(self, other: Any) -> Value:
+        b: Value | None = _lift(other)
+        return NotImplemented if b is None else _node(self._data * b._data, rules.MUL, self, b)
+
+    def __rmul__(self, other: Any) -> Value:
+        a: Value | None = _lift(other)
+        return NotImplemented if a is None else _node(a._data * self._data, rules.MUL, a, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        b: Value | None = _lift(other)
+        return NotImplemented if b is None else _binary(rules.DIV, self, b)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        a: Value | None = _lift(other)
+        return NotImplemented if a is None else _binary(rules.DIV, a, self)
+
+    def __pow__(self, other: Any, modulo: None = None) -> Value:
+        if modulo is not None:
+            raise TypeError(f"modulo: expected None, got {_shown(modulo)}: pow() is not modular")
+        b: Value | None = _lift(other)
+        if b is None:
+            return NotImplemented
+        if isinstance(other, Value):
+            return _binary(rules.POWER, self, b)
+        return _unary(rules.POW, self, b._data)
+
+    def __rpow__(self, other: Any, modulo: None = None) -> Value:
+        a: Value | None = _lift(other)
+        return NotImplemented if a is None else _binary(rules.POWER, a, self)
+
+    def __neg__(self) -> Value:
+        return _node(-self._data, rules.NEG, self, None)
+
+    def __pos__(self) -> Value:
+        return self
+
+    def __abs__(self) -> Value:
+        return _unary(rules.ABS, self)
+
+    def abs(self) -> Value:
+        """|a|; derivative sign(a), 0 at 0."""
+        return _unary(rules.ABS, self)
+
+    def relu(self) -> Value:
+        """max(0, a); derivative 1 where the result is positive, else 0."""
+        return _unary(rules.RELU, self)
+
+    def leaky_relu(self, slope: float = 0.01) -> Value:
+        """a where a > 0, else slope * a (Maas et al., 2013)."""
+        return _unary(rules.LEAKY_RELU, self, _real(slope, "slope"))
+
+    def exp(self) -> Value:
+        """e^a."""
+        return _unary(rules.EXP, self)
+
+    def log(self) -> Value:
+        """Natural logarithm; -inf at 0, nan below."""
+        return _unary(rules.LOG, self)
+
+    def sqrt(self) -> Value:
+        """Square root; nan below 0."""
+        return _unary(rules.SQRT, self)
+
+    def tanh(self) -> Value:
+        """Hyperbolic tangent; derivative 1 - tanh(a)^2."""
+        return _unary(rules.TANH, self)
+
+    def sigmoid(self) -> Value:
+        """1/(1 + e^-a), without overflow; derivative y * (1 - y)."""
+        return _unary(rules.SIGMOID, self)
+
+    def sin(self) -> Value:
+        """Sine of an angle in radians."""
+        return _unary(rules.SIN, self)
+
+    def cos(self) -> Value:
+        """Cosine of an angle in radians."""
+        return _unary(rules.COS, self)
+
+    def softplus(self) -> Value:
+        """log(1 + e^a), without overflow; derivative sigmoid(a)."""
+        return _unary(rules.SOFTPLUS, self)
+
+    def gelu(self) -> Value:
+        """a * Phi(a), Phi the normal distribution function: the exact GELU, not its tanh form."""
+        return _unary(rules.GELU, self)
+
+    def erfc(self) -> Value:
+        """The complementary error function 2/sqrt(pi) * integral of e^-t^2 from a to infinity."""
+        return _unary(rules.ERFC, self)
+
+    def detach(self) -> Value:
+        """The same number as a new leaf: no gradient flows back through it."""
+        if _watchers and _modes.tracer is not None:
+            return _node(self._data, rules.DETACH, self, None)
+        return _leaf(self._data)
+
+    def __lt__(self, other: Any) -> bool:
+        return _compare(operator.lt, self, other)
+
+    def __le__(self, other: Any) -> bool:
+        return _compare(operator.le, self, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return _compare(operator.gt, self, other)
+
+    def __ge__(self, other: Any) -> bool:
+        return _compare(operator.ge, self, other)
+
+    # --- the chain rule --------------------------------------------------------------------------
+
+    def backward(self) -> None:
+        """Add d(self)/d(leaf) to `grad` of every leaf that self depends on.
+
+        The gradients of the results in between are set afresh, so calling this twice adds the
+        same leaf gradients twice, and graphs that share a part do not disturb each other.
+        A node whose gradient is exactly 0.0 passes nothing on: the branch a `where` did not take
+        gives no nan. Raises `StaleGraphError`, before any gradient changes, if the data of a
+        Value in the graph was written after it was used.
+        """
+        v: Value
+        tape: list = _tape(self)
+        if self.code == rules.LEAF:
+            self._grad += 1.0
+            return
+        for v in tape:
+            v._grad = 0.0
+        self._grad = 1.0
+        if _watchers and _modes.anomaly:
+            for v in tape:
+                _propagate(v)
+                _check_gradients(v)
+            return
+        for v in tape:
+            _propagate(v)
+
+    # --- what micrograd and microgpt call these things -------------------------------------------
+
+    def _backward(self) -> None:
+        """Pass this node's gradient on to its operands: one step of `backward`, by hand."""
+        _propagate(self)
+
+    @property
+    def _prev(self) -> set[Value]:
+        return set(self.operands)
+
+    @property
+    def _children(self) -> tuple[Value, ...]:
+        return self.operands
+
+    @property
+    def _op(self) -> str:
+        return (
+            "" if self.code == rules.LEAF else ops.BY_CODE[self.code].symbol.format(c=self.const)
+        )
+
+    @property
+    def _local_grads(self) -> tuple[float, ...]:
+        return local_gradients(self)
+
+    # --- NumPy -----------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Let `np.exp(v)` and `np.float64(2) * v` give Values, and arrays give arrays of Values."""
+        if method == "__call__" and not options and not any(getattr(x, "ndim", 0) for x in inputs):
+            row = ops.BY_UFUNC.get(ufunc.__name__)
+            if row is not None:
+                return Value.apply(row.name, *inputs)
+            if ufunc.__name__ in _COMPARISONS:
+                return _COMPARISONS[ufunc.__name__](*inputs)
+        import numpy
+
+        def boxed(x: Any) -> Any:
+            array = numpy.empty((), dtype=object)
+            array[()] = x
+            return array if isinstance(x, Value) else numpy.asarray(x).astype(object)
+
+        return getattr(ufunc, method)(*(boxed(x) for x in inputs), **options)
+
+    # --- building, copying -----------------------------------------------------------------------
+
+    @staticmethod
+    def apply(name: str, *operands: Any, const: float = 0.0) -> Value:
+        """The result of the operation called `name` in `ops.TABLE`, on Values or numbers.
+
+        `const` is the exponent, slope or index of an operation that has one. Raises `KeyError`
+        for an unknown name and `TypeError` for a wrong number of operands.
+        """
+        row = ops.BY_NAME[name]
+        if row.arity is not None and len(operands) != row.arity:
+            raise TypeError(f"{name}: expected {row.arity} operands, got {len(operands)}")
+        values = tuple(_operand(x) for x in operands)
+        if row.arity == 1:
+            return _unary(row.code, values[0], const)
+        if row.arity == 2:
+            return _binary(row.code, values[0], values[1])
+        return _many(row.code, values, const)
+
+    def __copy__(self) -> Value:
+        out: Value = _leaf(self._data)
+        _copy_fields(out, self)
+        out.a, out.b, out.rest = self.a, self.b, self.rest
+        return out
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
+        v: Value
+        for v in graph_nodes(self):
+            if id(v) not in memo:
+                memo[id(v)] = _rebuilt(v, tuple([memo[id(x)] for x in v.operands]))
+        return memo[id(self)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # One flat record for the whole graph, because pickling operand by operand would recurse.
+        # Leaves stay objects of their own, so a model and a loss pickled together still share
+        # their parameters; results in between are shared within one root's graph only.
+        if self.code == rules.LEAF:
+            return _unpickle_leaf, (self._data, self._grad, self.label)
+        v: Value
+        leaves, records, place = [], [], {}
+        for v in graph_nodes(self):
+            if v.code == rules.LEAF:
+                place[id(v)] = ~len(leaves)
+                leaves.append(v)
+            else:
+                place[id(v)] = len(records)
+                operands = tuple(place[id(x)] for x in v.operands)
+                fields = (v._data, v._grad, v.const, v.label, bool(_is_stale(v)))
+                records.append((v.op, operands, *fields))
+        return _unpickle_graph, (leaves, records)
+
+
+if not cython.compiled:
+    for _name in ("_label", "a", "b", "rest"):
+        setattr(Value, _name, None)
+    for _name in ("number", "mark", "version", "code", "flags"):
+        setattr(Value, _name, 0)
+    Value._grad = Value.const = 0.0
+    Value.__del__ = Value.__dealloc__  # type: ignore[attr-defined]
+
+
+# --- making nodes -------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.inline
+def _new_leaf(v: Value, data: cython.double) -> Value:
+    global _created, _alive
+    _alive += 1
+    _created += 1
+    v.number = _created
+    v._data = data
+    return v
+
+
+@cython.cfunc
+@cython.inline
+def _leaf(data: cython.double) -> Value:
+    return _new_leaf(Value.__new__(Value), data)
+
+
+@cython.cfunc
+@cython.inline
+def _node(data: cython.double, code: cython.int, a: Value, b: Value | None) -> Value:
+    out: Value = _leaf(data)
+    out.code = code
+    out.a = a
+    out.b = b
+    out.version = _leaf_version(a)
+    if b is not None:
+        out.version += _leaf_version(b)
+    if _watchers:
+        _watch_made(out)
+    return out
+
+
+@cython.cfunc
+def _unary(code: cython.int, a: Value, const: cython.double = 0.0) -> Value:
+    out: Value = _node(rules.forward(code, a._data, 0.0, const), code, a, None)
+    out.const = const
+    return out
+
+
+@cython.cfunc
+def _binary(code: cython.int, a: Value, b: Value) -> Value:
+    return _node(rules.forward(code, a._data, b._data, 0.0), code, a, b)
+
+
+@cython.cfunc
+def _many(code: cython.int, operands: tuple[Value, ...], const: cython.double) -> Value:
+    """A node of `where` (condition, a, b) or `take` (candidates; const is the index)."""
+    v: Value
+    if code == rules.WHERE:
+        v = operands[1] if cython.cast(Value, operands[0])._data != 0.0 else operands[2]
+    else:
+        v = operands[cython.cast(cython.Py_ssize_t, const)]
+    out: Value = _leaf(v._data)
+    out.code = code
+    out.const = const
+    out.rest = operands
+    for v in operands:
+        out.version += _leaf_version(v)
+    if _watchers:
+        _watch_made(out)
+    return out
+
+
+@cython.cfunc
+@cython.inline
+def _leaf_version(v: Value) -> cython.uint:
+    return v.version if v.code == rules.LEAF else 0
+
+
+@cython.cfunc
+@cython.inline
+def _lift(x: Any) -> Value | None:
+    """x as a Value; None for a type that may know how to combine itself with a Value."""
+    if isinstance(x, Value):
+        return x
+    if type(x) is float or type(x) is int:
+        return _leaf(x)
+    return _lift_other(x)
+
+
+@cython.cfunc
+def _lift_other(x: Any) -> Value | None:
+    if isinstance(x, str | bytes | complex | list | tuple | dict | set | None):
+        raise TypeError(f"operand: expected a Value or a real number, got {_shown(x)}")
+    return _leaf(_real(x, "operand")) if _is_real(x) else None
+
+
+@cython.cfunc
+def _operand(x: Any) -> Value:
+    return x if isinstance(x, Value) else _leaf(_real(x, "operand"))
+
+
+def _is_real(x: Any) -> bool:
+    if isinstance(x, numbers.Real):
+        return True
+    return getattr(x, "shape", None) == () and getattr(x.dtype, "kind", "") in "biuf"
+
+
+def _shown(x: Any) -> str:
+    text = repr(x)
+    return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+@cython.cfunc
+def _real(x: Any, name: str) -> cython.double:
+    if type(x) is float or type(x) is int or _is_real(x):
+        return float(x)
+    hint = ": use value.data or value.detach()" if isinstance(x, Value) else ""
+    raise TypeError(f"{name}: expected a real number, got {_shown(x)}{hint}")
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+}
+
+
+@cython.cfunc
+def _compare(relation: Callable[[Any, Any], bool], a: Value, other: Any) -> Any:
+    b: Value | None = _lift(other)
+    if b is None:
+        return NotImplemented
+    if _watchers and _modes.tracer is not None:
+        return _modes.tracer.compare(relation, a, b)
+    return relation(a._data, b._data)
+
+
+# --- the tape -----------------------------------------------------------------------------------
+
+
+@cython.cfunc
+def _tape(root: Value) -> list:
+    """Every result that root depends on, root included, by descending creation number."""
+    global _traversals
+    _traversals += 1
+    v: Value
+    w: Value
+    lowest: cython.ulonglong = root.number
+    found: list = []
+    stack: list = [root]
+    root.mark = _traversals
+    while len(stack) > 0:
+        v = stack.pop()
+        if v.code == rules.LEAF:
+            continue
+        if _is_stale(v):
+            raise _stale_error(v)
+        found.append(v)
+        if v.number < lowest:
+            lowest = v.number
+        if v.rest is None:
+            w = v.a
+            if w.code != rules.LEAF and w.mark != _traversals:
+                w.mark = _traversals
+                stack.append(w)
+            if v.b is not None:
+                w = v.b
+                if w.code != rules.LEAF and w.mark != _traversals:
+                    w.mark = _traversals
+                    stack.append(w)
+        else:
+            for w in v.rest:
+                if w.code != rules.LEAF and w.mark != _traversals:
+                    w.mark = _traversals
+                    stack.append(w)
+    _sort(found, lowest, root.number)
+    return found
+
+
+@cython.cfunc
+def _sort(nodes: list, lowest: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
+    """Order nodes by descending number, in place.
+
+    Numbers are unique and, within one graph, nearly dense: each node is placed in a table by its
+    number. Where other graphs were built in between the table would be mostly holes, so there
+    the keys are radix-sorted, 11 bits a pass.
+    """
+    if not cython.compiled:
+        nodes.sort(key=lambda v: -v.number)
+        return
+    n: cython.Py_ssize_t = len(nodes)
+    span: cython.ulonglong = highest - lowest + 1
+    if span <= 4 * cython.cast(cython.ulonglong, n) + 64:
+        _place(nodes, span, highest)
+    else:
+        _radix_sort(nodes, span, highest)
+
+
+@cython.cfunc
+def _place(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
+    v: Value
+    i: cython.Py_ssize_t
+    k: cython.Py_ssize_t = 0
+    table: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(span, 8))
+    if table == cython.NULL:
+        raise MemoryError(f"no memory to order {len(nodes)} nodes")
+    for i in range(len(nodes)):
+        v = nodes[i]
+        table[highest - v.number] = cython.cast(cython.p_void, v)
+    for i in range(span):
+        if table[i] != cython.NULL:
+            PyList_SET_ITEM(nodes, k, cython.cast(object, table[i]))
+            k += 1
+    PyMem_Free(table)
+
+
+@cython.cfunc
+def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
+    v: Value
+    i: cython.Py_ssize_t
+    n: cython.Py_ssize_t = len(nodes)
+    digit: cython.Py_ssize_t
+    total: cython.Py_ssize_t
+    shift: cython.int = 0
+    source: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(n, 8))
+    target: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(n, 8))
+    starts: cython.p_longlong = cython.cast(cython.p_longlong, PyMem_Calloc(2048, 8))
+    if source == cython.NULL or target == cython.NULL or starts == cython.NULL:
+        PyMem_Free(source)
+        PyMem_Free(target)
+        PyMem_Free(starts)
+        raise MemoryError(f"no memory to order {n} nodes")
+    for i in range(n):
+        v = nodes[i]
+        source[i] = cython.cast(cython.p_void, v)
+    while (span - 1) >> shift > 0:
+        for i in range(2048):
+            starts[i] = 0
+        for i in range(n):
+            v = cython.cast(Value, source[i])
+            starts[((highest - v.number) >> shift) & 2047] += 1
+        total = 0
+        for i in range(2048):
+            digit = starts[i]
+            starts[i] = total
+            total += digit
+        for i in range(n):
+            v = cython.cast(Value, source[i])
+            digit = ((highest - v.number) >> shift) & 2047
+            target[starts[digit]] = source[i]
+            starts[digit] += 1
+        source, target = target, source
+        shift += 11
+    for i in range(n):
+        PyList_SET_ITEM(nodes, i, cython.cast(object, source[i]))
+    PyMem_Free(source)
+    PyMem_Free(target)
+    PyMem_Free(starts)
+
+
+@cython.cfunc
+@cython.inline
+def _is_stale(v: Value) -> cython.bint:
+    """Whether the data of v or of a leaf among its operands was written since v was computed."""
+    w: Value
+    version: cython.uint = 0
+    if v.rest is not None:
+        for w in v.rest:
+            version += _leaf_version(w)
+    else:
+        version = _leaf_version(v.a)
+        if v.b is not None:
+            version += _leaf_version(v.b)
+    return version != v.version or v.flags & MODIFIED
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _propagate(v: Value) -> cython.void:
+    """The chain rule at one node: operand.grad += dv/d(operand) * v.grad."""
+    g: cython.double = v._grad
+    d: cython.double
+    if g == 0.0 or v.code == rules.LEAF:
+        return
+    a: Value | None = v.a
+    b: Value | None = v.b
+    code: cython.int = v.code
+    if code == rules.ADD:
+        a._grad += g
+        b._grad += g
+    elif code == rules.MUL:
+        a._grad += b._data * g
+        b._grad += a._data * g
+    elif code == rules.SUB:
+        a._grad += g
+        b._grad -= g
+    elif code == rules.NEG:
+        a._grad -= g
+    elif code == rules.WHERE:
+        a = v.rest[1] if cython.cast(Value, v.rest[0])._data != 0.0 else v.rest[2]
+        a._grad += g
+    elif code == rules.TAKE:
+        a = v.rest[cython.cast(cython.Py_ssize_t, v.const)]
+        a._grad += g
+    else:
+        # A partial of exactly 0 passes nothing on either: 0 * inf is a branch not taken, not nan.
+        d = rules.partial(code, 0, a._data, 0.0 if b is None else b._data, v.const, v._data)
+        if b is not None:
+            e: cython.double = rules.partial(code, 1, a._data, b._data, v.const, v._data)
+            if d != 0.0:
+                a._grad += d * g
+            if e != 0.0:
+                b._grad += e * g
+        elif d != 0.0:
+            a._grad += d * g
+
+
+def local_gradients(v: Value) -> tuple[float, ...]:
+    """dv/d(operand) for each operand of v, in order."""
+    if v.code == rules.LEAF:
+        return ()
+    row = ops.BY_CODE[v.code]
+    constant = (v.const,) if row.constant else ()
+    return tuple(row.partials(*_operand_data(v), *constant, v._data))
+
+
+@cython.cfunc
+def _operand_data(v: Value) -> list[float]:
+    w: Value
+    data: list = []
+    for w in v.operands:
+        data.append(w._data)
+    return data
+
+
+def graph_nodes(root: Value) -> list[Value]:
+    """Everything root depends on, leaves and root included, by ascending creation number."""
+    v: Value
+    w: Value
+    found: dict[int, Value] = {id(root): root}
+    stack: list = [root]
+    while len(stack) > 0:
+        v = stack.pop()
+        for w in v.operands:
+            if id(w) not in found:
+                found[id(w)] = w
+                stack.append(w)
+    return sorted(found.values(), key=lambda v: v.number)
+
+
+def live_values() -> int:
+    """How many Values exist now: 0 growth over a training step means that nothing leaks."""
+    return _alive
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+@cython.cfunc
+def _copy_fields(out: Value, v: Value) -> cython.void:
+    out._grad, out.const, out._label = v._grad, v.const, v._label
+    out.version, out.code, out.flags = v.version, v.code, v.flags
+
+
+@cython.cfunc
+def _rebuilt(v: Value, operands: tuple[Value, ...]) -> Value:
+    """A copy of v with other operands; a copy of a stale result is stale."""
+    w: Value
+    out: Value = _leaf(v._data)
+    _copy_fields(out, v)
+    if v.code != rules.LEAF:
+        _set_operands(out, operands)
+        if _is_stale(v):
+            out.flags |= MODIFIED
+    return out
+
+
+@cython.cfunc
+def _set_operands(out: Value, operands: tuple[Value, ...]) -> cython.void:
+    w: Value
+    if len(operands) > 2 or out.code == rules.TAKE:
+        out.rest = operands
+    else:
+        out.a = operands[0]
+        out.b = operands[1] if len(operands) == 2 else None
+    out.version = 0
+    for w in operands:
+        out.version += _leaf_version(w)
+
+
+def _unpickle_leaf(data: float, grad: float, label: str) -> Value:
+    out: Value = _leaf(data)
+    out._grad = grad
+    out._label = label if label else None
+    return out
+
+
+def _unpickle_graph(leaves: list[Value], records: list[tuple[Any, ...]]) -> Value:
+    out: Value = _leaf(0.0)
+    made: list[Value] = []
+    for name, places, data, grad, const, label, stale in records:
+        out = _unpickle_leaf(data, grad, label)
+        out.const = const
+        out.code = ops.BY_NAME[name].code
+        _set_operands(out, tuple(leaves[~i] if i < 0 else made[i] for i in places))
+        out.flags = MODIFIED if stale else 0
+        made.append(out)
+    return out
+
+
+# --- modes: no_grad, detect_anomaly, tracing ------------------------------------------------------
+
+
+class _Modes(threading.local):
+    """What this thread asked for; `_watchers` keeps the cost at one comparison when nobody did."""
+
+    grad: bool = True
+    anomaly: bool = False
+    tracer: Any = None
+    lines: dict[int, str] | None = None  # creation number -> the user's file and line
+
+
+_modes = _Modes()
+
+
+@contextmanager
+def modes(**changes: Any) -> Iterator[None]:
+    """Change this thread's modes inside a `with` block, and restore them whatever happens."""
+    global _watchers
+    before = {name: getattr(_modes, name) for name in changes}
+    _watchers += 1
+    try:
+        for name, mode in changes.items():
+            setattr(_modes, name, mode)
+        yield
+    finally:
+        for name, mode in before.items():
+            setattr(_modes, name, mode)
+        _watchers -= 1
+
+
+def no_grad() -> Any:
+    """`with no_grad():` results are plain leaves: they keep no operands and cost no memory."""
+    return modes(grad=False)
+
+
+def detect_anomaly() -> Any:
+    """`with detect_anomaly():` the first value or gradient that is inf or nan raises.
+
+    The `AnomalyError` names the operation, its operands and the line of your program that
+    computed it. Computing is slower inside; results are the same.
+    """
+    return modes(anomaly=True, lines={})
+
+
+def user_line() -> str:
+    """File and line of the innermost frame outside this package."""
+    frame = sys._getframe()
+    here = dirname(__file__)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _shown_node(v: Value) -> str:
+    """`log(x) of x = 0.0`: the operation with its operands' labels and numbers."""
+    if v.code == rules.LEAF:
+        return f"{v.label or 'Value'} = {v._data!r}"
+    shown = [
+        f"{x.label} (= {data!r})" if x.label else repr(data)
+        for x, data in zip(v.operands, _operand_data(v))
+    ]
+    return ops.BY_CODE[v.code].text.format(*shown, c=v.const, operands=", ".join(shown))
+
+
+def _watch_made(v: Value) -> None:
+    here = _modes
+    if here.lines is not None:
+        here.lines[v.number] = user_line()
+    if here.anomaly and not math.isfinite(v._data):
+        raise AnomalyError(f"{_shown_node(v)} gave {v._data!r} at {user_line()}")
+    if here.tracer is not None:
+        here.tracer.made(v)
+    elif not here.grad:
+        v.a = v.b = v.rest = None
+        v.code = rules.LEAF
+        v.version = 0
+
+
+def _watch_read(v: Value, what: str) -> None:
+    if _modes.tracer is not None:
+        _modes.tracer.read(v, what)
+
+
+def _check_gradients(v: Value) -> None:
+    for operand, partial in zip(v.operands, local_gradients(v)):
+        if not math.isfinite(operand.grad):
+            line = (_modes.lines or {}).get(v.number, "a line outside detect_anomaly()")
+            raise AnomalyError(
+                f"backward through {_shown_node(v)} = {v._data!r}, made at {line}: its gradient "
+                f"{v.grad!r} times the partial {partial!r} gave a gradient of {operand.grad!r}"
+            )
+
+
+def _stale_error(v: Value) -> StaleGraphError:
+    if v.flags & MODIFIED:
+        what = f"the result {_shown_node(v)} was overwritten with {v._data!r}"
+    else:
+        what = f"an operand of {_shown_node(v)} was changed"
+    return StaleGraphError(
+        f"backward: {what} after it was used, so this graph no longer describes the numbers in "
+        "it: compute the result again before calling backward() "
+        "(or use scalargrad.Graph(output).forward(), which does that)"
+    )

@@ -1,0 +1,184 @@
+"""The arithmetic of the op table as compiled code: what an op computes, and its derivative.
+
+`forward(op, a, b, c)` and `partial(op, slot, a, b, c, y)` are what the engine and the
+interpreter run; `ops.TABLE` says the same in generic arithmetic, and a test compares them bit
+for bit. `a` and `b` are the operands, `c` the op's constant (the condition, for `where`, whose
+sides are `a` and `b`), `y` the result. `slot` is 0 for dy/da and 1 for dy/db.
+
+`take` is not here: it computes nothing, and the engine moves its operand's number itself.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from . import _uncompiled as cython  # type: ignore[no-redef]
+
+if cython.compiled:
+    from cython.cimports.libc.math import cos, erfc, exp, log, log1p, pow, sin, sqrt, tanh
+else:
+    from .ops import *  # noqa: F403
+    from .ops import pow
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def power(a: cython.double, n: cython.double) -> cython.double:
+    """a^n for a constant n, with the exact cases a, a*a and 1/a done as such."""
+    if n == 2.0:
+        return a * a
+    if n == -1.0:
+        return divide(1.0, a)
+    if n == 1.0:
+        return a
+    return pow(a, n)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def logistic(a: cython.double) -> cython.double:
+    """1/(1 + e^-a) from e^-|a|, so that nothing overflows."""
+    e: cython.double = exp(-a if a >= 0.0 else a)
+    return 1.0 / (1.0 + e) if a >= 0.0 else e / (1.0 + e)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def forward(
+    op: cython.int, a: cython.double, b: cython.double, c: cython.double
+) -> cython.double:
+    """The result of op on operands a, b with constant c."""
+    if op == ADD:
+        return a + b
+    elif op == SUB:
+        return a - b
+    elif op == MUL:
+        return a * b
+    elif op == DIV:
+        return divide(a, b)
+    elif op == NEG:
+        return -a
+    elif op == POW:
+        return power(a, c)
+    elif op == POWER:
+        return pow(a, b)
+    elif op == ABS:
+        return abs(a)
+    elif op == RELU:
+        return 0.0 if a < 0.0 else a
+    elif op == LEAKY_RELU:
+        return a if a > 0.0 else c * a
+    elif op == EXP:
+        return exp(a)
+    elif op == LOG:
+        return log(a)
+    elif op == SQRT:
+        return sqrt(a)
+    elif op == TANH:
+        return tanh(a)
+    elif op == SIGMOID:
+        return logistic(a)
+    elif op == SIN:
+        return sin(a)
+    elif op == COS:
+        return cos(a)
+    elif op == SOFTPLUS:
+        return (a if a > 0.0 else 0.0) + log1p(exp(-a if a > 0.0 else a))
+    elif op == GELU:
+        return a * (0.5 * erfc(-a * 0.7071067811865476))
+    elif op == ERFC:
+        return erfc(a)
+    elif op == MAXIMUM:
+        return a if a >= b or a != a else b
+    elif op == MINIMUM:
+        return a if a <= b or a != a else b
+    elif op == LESS:
+        return 1.0 if a < b else 0.0
+    elif op == LESS_EQUAL:
+        return 1.0 if a <= b else 0.0
+    elif op == WHERE:
+        return a if c != 0.0 else b
+    return a
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def partial(
+    op: cython.int,
+    slot: cython.int,
+    a: cython.double,
+    b: cython.double,
+    c: cython.double,
+    y: cython.double,
+) -> cython.double:
+    """dy/da (slot 0) or dy/db (slot 1) of y = op(a, b; c)."""
+    if op == ADD:
+        return 1.0
+    elif op == SUB:
+        return 1.0 if slot == 0 else -1.0
+    elif op == MUL:
+        return b if slot == 0 else a
+    elif op == DIV:
+        return divide(1.0, b) if slot == 0 else -divide(y, b)
+    elif op == NEG:
+        return -1.0
+    elif op == POW:
+        return 0.0 if c == 0.0 else c * power(a, c - 1.0)
+    elif op == POWER:
+        if slot == 0:
+            return 0.0 if b == 0.0 else b * pow(a, b - 1.0)
+        return 0.0 if a == 0.0 and not b < 0.0 else y * log(a)
+    elif op == ABS:
+        return 1.0 if a > 0.0 else -1.0 if a < 0.0 else 0.0
+    elif op == RELU:
+        return 1.0 if y > 0.0 else 0.0
+    elif op == LEAKY_RELU:
+        return 1.0 if a > 0.0 else c
+    elif op == EXP:
+        return y
+    elif op == LOG:
+        return divide(1.0, a)
+    elif op == SQRT:
+        return divide(0.5, y)
+    elif op == TANH:
+        return 1.0 - y * y
+    elif op == SIGMOID:
+        return y * (1.0 - y)
+    elif op == SIN:
+        return cos(a)
+    elif op == COS:
+        return -sin(a)
+    elif op == SOFTPLUS:
+        return logistic(a)
+    elif op == GELU:
+        return 0.5 * erfc(-a * 0.7071067811865476) + a * (0.3989422804014327 * exp(-0.5 * (a * a)))
+    elif op == ERFC:
+        return -1.1283791670955126 * exp(-(a * a))
+    elif op == MAXIMUM:
+        if slot == 0:
+            return 1.0 if b < a else 0.0 if a < b else 0.5
+        return 0.0 if b < a else 1.0 if a < b else 0.5
+    elif op == MINIMUM:
+        if slot == 0:
+            return 1.0 if a < b else 0.0 if b < a else 0.5
+        return 0.0 if a < b else 1.0 if b < a else 0.5
+    elif op == WHERE:
+        return c if slot == 0 else 1.0 - c
+    return 0.0
+
+
+def evaluate(op: int, a: float, b: float, c: float) -> float:
+    """`forward`, callable from Python."""
+    return forward(op, a, b, c)
+
+
+def differentiate(op: int, slot: int, a: float, b: float, c: float, y: float) -> float:
+    """`partial`, callable from Python."""
+    return partial(op, slot, a, b, c, y)
