@@ -36,4 +36,4 @@ def wanted() -> bool:
 
 
 if wanted() and SourceFinder not in sys.meta_path:
-    sys.meta_path.insert(0, SourceFinder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, SourceFinder)

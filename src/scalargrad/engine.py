@@ -85,9 +85,9 @@ class Value:
     number: cython.ulonglong
     mark: cython.ulonglong
     _label: str | None
-    a: Value | None
-    b: Value | None
-    rest: tuple[Value, ...] | None
+    a: Value
+    b: Value
+    rest: tuple[Value, ...]
     version: cython.uint
     code: cython.ushort
     flags: cython.ushort
@@ -107,7 +107,7 @@ class Value:
             _unfreed.append((self.a, self.b, self.rest))
             return
         _freeing += 1
-        self.a = self.b = self.rest = None
+        self.a = self.b = self.rest = None  # type: ignore[assignment]
         _freeing -= 1
         if _freeing == 0:
             while len(_unfreed) > 0:
@@ -324,17 +324,12 @@ class Value:
         The gradients of the results in between are set afresh, so calling this twice adds the
         same leaf gradients twice, and graphs that share a part do not disturb each other.
         A node whose gradient is exactly 0.0 passes nothing on: the branch a `where` did not take
-        gives no nan. Raises `StaleGraphError`, before any gradient changes, if the data of a
-        Value in the graph was written after it was used.
+        gives no nan. Raises `StaleGraphError`, before any leaf's gradient changes, if the data
+        of a Value in the graph was written after it was used.
         """
         v: Value
         tape: list = _tape(self)
-        if self.code == rules.LEAF:
-            self._grad += 1.0
-            return
-        for v in tape:
-            v._grad = 0.0
-        self._grad = 1.0
+        self._grad += 1.0
         if _watchers and _modes.anomaly:
             for v in tape:
                 _propagate(v)
@@ -359,9 +354,7 @@ class Value:
 
     @property
     def _op(self) -> str:
-        return (
-            "" if self.code == rules.LEAF else ops.BY_CODE[self.code].symbol.format(c=self.const)
-        )
+        return "" if self.code == rules.LEAF else ops.BY_CODE[self.code].symbol.format(c=self.const)
 
     @property
     def _local_grads(self) -> tuple[float, ...]:
@@ -425,7 +418,9 @@ class Value:
         if self.code == rules.LEAF:
             return _unpickle_leaf, (self._data, self._grad, self.label)
         v: Value
-        leaves, records, place = [], [], {}
+        leaves: list[Value] = []
+        records: list[tuple[Any, ...]] = []
+        place: dict[int, int] = {}
         for v in graph_nodes(self):
             if v.code == rules.LEAF:
                 place[id(v)] = ~len(leaves)
@@ -473,7 +468,7 @@ def _node(data: cython.double, code: cython.int, a: Value, b: Value | None) -> V
     out: Value = _leaf(data)
     out.code = code
     out.a = a
-    out.b = b
+    out.b = b  # type: ignore[assignment]
     out.version = _leaf_version(a)
     if b is not None:
         out.version += _leaf_version(b)
@@ -515,6 +510,7 @@ def _many(code: cython.int, operands: tuple[Value, ...], const: cython.double) -
 
 @cython.cfunc
 @cython.inline
+@cython.exceptval(check=False)
 def _leaf_version(v: Value) -> cython.uint:
     return v.version if v.code == rules.LEAF else 0
 
@@ -590,35 +586,33 @@ def _tape(root: Value) -> list:
     v: Value
     w: Value
     lowest: cython.ulonglong = root.number
-    found: list = []
-    stack: list = [root]
+    found: list = [root]
     root.mark = _traversals
-    while len(stack) > 0:
-        v = stack.pop()
+    for v in found:  # grows while it is read
         if v.code == rules.LEAF:
             continue
         if _is_stale(v):
             raise _stale_error(v)
-        found.append(v)
+        v._grad = 0.0
         if v.number < lowest:
             lowest = v.number
-        if v.rest is None:
-            w = v.a
-            if w.code != rules.LEAF and w.mark != _traversals:
-                w.mark = _traversals
-                stack.append(w)
-            if v.b is not None:
-                w = v.b
-                if w.code != rules.LEAF and w.mark != _traversals:
-                    w.mark = _traversals
-                    stack.append(w)
-        else:
+        if v.rest is not None:
             for w in v.rest:
-                if w.code != rules.LEAF and w.mark != _traversals:
-                    w.mark = _traversals
-                    stack.append(w)
+                _reach(w, found)
+        else:
+            _reach(v.a, found)
+            if v.b is not None:
+                _reach(v.b, found)
     _sort(found, lowest, root.number)
     return found
+
+
+@cython.cfunc
+@cython.inline
+def _reach(w: Value, found: list) -> cython.void:
+    if w.code != rules.LEAF and w.mark != _traversals:
+        w.mark = _traversals
+        found.append(w)
 
 
 @cython.cfunc
@@ -704,6 +698,7 @@ def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) 
 
 @cython.cfunc
 @cython.inline
+@cython.exceptval(check=False)
 def _is_stale(v: Value) -> cython.bint:
     """Whether the data of v or of a leaf among its operands was written since v was computed."""
     w: Value
@@ -727,8 +722,8 @@ def _propagate(v: Value) -> cython.void:
     d: cython.double
     if g == 0.0 or v.code == rules.LEAF:
         return
-    a: Value | None = v.a
-    b: Value | None = v.b
+    a: Value = v.a
+    b: Value = v.b
     code: cython.int = v.code
     if code == rules.ADD:
         a._grad += g
@@ -810,7 +805,6 @@ def _copy_fields(out: Value, v: Value) -> cython.void:
 @cython.cfunc
 def _rebuilt(v: Value, operands: tuple[Value, ...]) -> Value:
     """A copy of v with other operands; a copy of a stale result is stale."""
-    w: Value
     out: Value = _leaf(v._data)
     _copy_fields(out, v)
     if v.code != rules.LEAF:
@@ -827,7 +821,7 @@ def _set_operands(out: Value, operands: tuple[Value, ...]) -> cython.void:
         out.rest = operands
     else:
         out.a = operands[0]
-        out.b = operands[1] if len(operands) == 2 else None
+        out.b = operands[1] if len(operands) == 2 else None  # type: ignore[assignment]
     out.version = 0
     for w in operands:
         out.version += _leaf_version(w)
@@ -927,7 +921,7 @@ def _watch_made(v: Value) -> None:
     if here.tracer is not None:
         here.tracer.made(v)
     elif not here.grad:
-        v.a = v.b = v.rest = None
+        v.a = v.b = v.rest = None  # type: ignore[assignment]
         v.code = rules.LEAF
         v.version = 0
 

@@ -232,7 +232,9 @@ SIN, COS, SOFTPLUS, GELU, ERFC, MAXIMUM, MINIMUM = 16, 17, 18, 19, 20, 21, 22
 LESS, LESS_EQUAL, WHERE, TAKE, DETACH = 23, 24, 25, 26, 27
 
 TABLE: tuple[Op, ...] = (
-    Op(ADD, "add", 2, "+", "{0} + {1}", lambda a, b: a + b, lambda a, b, y: (1.0, 1.0), ufunc="add"),
+    Op(
+        ADD, "add", 2, "+", "{0} + {1}", lambda a, b: a + b, lambda a, b, y: (1.0, 1.0), ufunc="add"
+    ),
     Op(
         SUB,
         "sub",

@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 if cython.compiled:
     from cython.cimports.libc.math import cos, erfc, exp, log, log1p, pow, sin, sqrt, tanh
 else:
-    from .ops import *  # noqa: F403
+    from .ops import *
     from .ops import pow
 
 
@@ -26,7 +26,7 @@ else:
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def power(a: cython.double, n: cython.double) -> cython.double:
+def constant_power(a: cython.double, n: cython.double) -> cython.double:
     """a^n for a constant n, with the exact cases a, a*a and 1/a done as such."""
     if n == 2.0:
         return a * a
@@ -50,59 +50,57 @@ def logistic(a: cython.double) -> cython.double:
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def forward(
-    op: cython.int, a: cython.double, b: cython.double, c: cython.double
-) -> cython.double:
+def forward(op: cython.int, a: cython.double, b: cython.double, c: cython.double) -> cython.double:
     """The result of op on operands a, b with constant c."""
     if op == ADD:
         return a + b
-    elif op == SUB:
+    if op == SUB:
         return a - b
-    elif op == MUL:
+    if op == MUL:
         return a * b
-    elif op == DIV:
+    if op == DIV:
         return divide(a, b)
-    elif op == NEG:
+    if op == NEG:
         return -a
-    elif op == POW:
-        return power(a, c)
-    elif op == POWER:
+    if op == POW:
+        return constant_power(a, c)
+    if op == POWER:
         return pow(a, b)
-    elif op == ABS:
+    if op == ABS:
         return abs(a)
-    elif op == RELU:
+    if op == RELU:
         return 0.0 if a < 0.0 else a
-    elif op == LEAKY_RELU:
+    if op == LEAKY_RELU:
         return a if a > 0.0 else c * a
-    elif op == EXP:
+    if op == EXP:
         return exp(a)
-    elif op == LOG:
+    if op == LOG:
         return log(a)
-    elif op == SQRT:
+    if op == SQRT:
         return sqrt(a)
-    elif op == TANH:
+    if op == TANH:
         return tanh(a)
-    elif op == SIGMOID:
+    if op == SIGMOID:
         return logistic(a)
-    elif op == SIN:
+    if op == SIN:
         return sin(a)
-    elif op == COS:
+    if op == COS:
         return cos(a)
-    elif op == SOFTPLUS:
+    if op == SOFTPLUS:
         return (a if a > 0.0 else 0.0) + log1p(exp(-a if a > 0.0 else a))
-    elif op == GELU:
+    if op == GELU:
         return a * (0.5 * erfc(-a * 0.7071067811865476))
-    elif op == ERFC:
+    if op == ERFC:
         return erfc(a)
-    elif op == MAXIMUM:
+    if op == MAXIMUM:
         return a if a >= b or a != a else b
-    elif op == MINIMUM:
+    if op == MINIMUM:
         return a if a <= b or a != a else b
-    elif op == LESS:
+    if op == LESS:
         return 1.0 if a < b else 0.0
-    elif op == LESS_EQUAL:
+    if op == LESS_EQUAL:
         return 1.0 if a <= b else 0.0
-    elif op == WHERE:
+    if op == WHERE:
         return a if c != 0.0 else b
     return a
 
@@ -121,55 +119,55 @@ def partial(
     """dy/da (slot 0) or dy/db (slot 1) of y = op(a, b; c)."""
     if op == ADD:
         return 1.0
-    elif op == SUB:
+    if op == SUB:
         return 1.0 if slot == 0 else -1.0
-    elif op == MUL:
+    if op == MUL:
         return b if slot == 0 else a
-    elif op == DIV:
+    if op == DIV:
         return divide(1.0, b) if slot == 0 else -divide(y, b)
-    elif op == NEG:
+    if op == NEG:
         return -1.0
-    elif op == POW:
-        return 0.0 if c == 0.0 else c * power(a, c - 1.0)
-    elif op == POWER:
+    if op == POW:
+        return 0.0 if c == 0.0 else c * constant_power(a, c - 1.0)
+    if op == POWER:
         if slot == 0:
             return 0.0 if b == 0.0 else b * pow(a, b - 1.0)
         return 0.0 if a == 0.0 and not b < 0.0 else y * log(a)
-    elif op == ABS:
+    if op == ABS:
         return 1.0 if a > 0.0 else -1.0 if a < 0.0 else 0.0
-    elif op == RELU:
+    if op == RELU:
         return 1.0 if y > 0.0 else 0.0
-    elif op == LEAKY_RELU:
+    if op == LEAKY_RELU:
         return 1.0 if a > 0.0 else c
-    elif op == EXP:
+    if op == EXP:
         return y
-    elif op == LOG:
+    if op == LOG:
         return divide(1.0, a)
-    elif op == SQRT:
+    if op == SQRT:
         return divide(0.5, y)
-    elif op == TANH:
+    if op == TANH:
         return 1.0 - y * y
-    elif op == SIGMOID:
+    if op == SIGMOID:
         return y * (1.0 - y)
-    elif op == SIN:
+    if op == SIN:
         return cos(a)
-    elif op == COS:
+    if op == COS:
         return -sin(a)
-    elif op == SOFTPLUS:
+    if op == SOFTPLUS:
         return logistic(a)
-    elif op == GELU:
+    if op == GELU:
         return 0.5 * erfc(-a * 0.7071067811865476) + a * (0.3989422804014327 * exp(-0.5 * (a * a)))
-    elif op == ERFC:
+    if op == ERFC:
         return -1.1283791670955126 * exp(-(a * a))
-    elif op == MAXIMUM:
+    if op == MAXIMUM:
         if slot == 0:
             return 1.0 if b < a else 0.0 if a < b else 0.5
         return 0.0 if b < a else 1.0 if a < b else 0.5
-    elif op == MINIMUM:
+    if op == MINIMUM:
         if slot == 0:
             return 1.0 if a < b else 0.0 if b < a else 0.5
         return 0.0 if a < b else 1.0 if b < a else 0.5
-    elif op == WHERE:
+    if op == WHERE:
         return c if slot == 0 else 1.0 - c
     return 0.0
 

@@ -1,0 +1,52 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Both set up .venv themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+COMPILED := $(wildcard src/scalargrad/*.pxd) $(patsubst %.pxd,%.py,$(wildcard src/scalargrad/*.pxd))
+DATA ?= ../shared/data/mnist10k
+
+.PHONY: demo test test-pure lint bench example_toy_regression example_mnist clean
+
+demo: $(VENV)/.installed
+	$(BIN)/scalargrad train digits --out runs/digits
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-pure: $(VENV)/.installed
+	SCALARGRAD_PURE=1 $(BIN)/python -m pytest -m pure
+
+lint: $(VENV)/.developed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+example_toy_regression: $(VENV)/.installed
+	$(BIN)/python examples/toy_regression.py
+
+example_mnist: $(VENV)/.installed
+	$(BIN)/python examples/mnist.py --data $(DATA)
+
+# Installing again is what recompiles; the stamp is older than a compiled source that changed.
+$(VENV)/.installed: pyproject.toml setup.py $(COMPILED) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src -name '*.so' -delete -o -name '*.pyd' -delete
+	rm -f $(patsubst %.pxd,%.c,$(wildcard src/scalargrad/*.pxd))
