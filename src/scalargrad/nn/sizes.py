@@ -1,0 +1,37 @@
+"""Checking the sizes that layers are built with and the inputs they are given."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from ..engine import Value
+from ..errors import ShapeError
+from ..functional import as_values
+
+
+def size(n: Any, name: str) -> int:
+    """n as an int of at least 1, else `TypeError` or `ValueError` naming the argument."""
+    try:
+        if isinstance(n, bool):
+            raise TypeError
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {type(n).__name__} {n!r}") from None
+    if n < 1:
+        raise ValueError(f"{name}: expected at least 1, got {n}")
+    return int(n)
+
+
+def inputs(x: Any, count: int, what: str, remedy: str) -> list[Value]:
+    """x as a list of `count` Values; a single number is a list of one.
+
+    Raises `ShapeError`, saying `what` was called and where the length is set (`remedy`), for
+    any other number of them: inputs are never cut short.
+    """
+    bare = isinstance(x, Value) or (not hasattr(x, "__len__") and not hasattr(x, "__iter__"))
+    values = as_values([x] if bare or getattr(x, "shape", None) == () else x)
+    if len(values) != count:
+        plural = "" if count == 1 else "s"
+        raise ShapeError(f"{what} expected {count} input{plural}, got {len(values)}: {remedy}")
+    return values
