@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,10 +23,16 @@ cclass = final = no_gc = cfunc = inline = nogil = _same
 freelist = exceptval = _decorator
 
 double = float
-int = uint = ulonglong = longlong = Py_ssize_t = int
+int = uint = uchar = ushort = longlong = ulonglong = Py_ssize_t = builtins.int
 bint = bool
+void = None
 
 
-def cast(kind: Any, thing: T) -> T:
-    """The thing itself: plain Python has nothing to convert."""
-    return thing
+def declare(kind: Any, value: Any = None) -> Any:
+    """The initial value of a C variable."""
+    return value
+
+
+def cast(kind: Any, thing: Any) -> Any:
+    """The thing itself; a float cast to an integer type is truncated as in C."""
+    return builtins.int(thing) if kind is builtins.int else thing

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os.path import dirname
 from typing import Any, SupportsFloat
@@ -79,6 +80,21 @@ class Value:
         (1.0, 2.0)
     """
 
+    __slots__ = (
+        "_data",
+        "_grad",
+        "_label",
+        "a",
+        "b",
+        "code",
+        "const",
+        "flags",
+        "mark",
+        "number",
+        "rest",
+        "version",
+    )
+
     _data: cython.double
     _grad: cython.double
     const: cython.double
@@ -92,14 +108,20 @@ class Value:
     code: cython.ushort
     flags: cython.ushort
 
-    def __init__(self, data: Number, label: str = "") -> None:
-        _new_leaf(self, _real(data, "data"))
+    def __init__(self, data: Number, label: Any = "") -> None:
+        number: cython.double = _real(data, "data")
+        if self.number == 0:
+            _new_leaf(self, number)
+        else:
+            self.data = number
         self.label = label
 
     def __dealloc__(self) -> None:
         # Without this a long chain would be freed by recursion, node inside node, and overflow
         # the C stack: past some depth the operands wait in a list for the outermost call.
         global _freeing, _alive
+        if self.number == 0:  # __init__ raised
+            return
         _alive -= 1
         if self.code == rules.LEAF:
             return
@@ -145,10 +167,10 @@ class Value:
         return "" if self._label is None else self._label
 
     @label.setter
-    def label(self, label: str) -> None:
+    def label(self, label: Any) -> None:
         if not isinstance(label, str):
             raise TypeError(f"label: expected a str, got {_shown(label)}")
-        self._label = label if label else None
+        self._label = str(label) if label else None
 
     @property
     def op(self) -> str:
@@ -223,18 +245,18 @@ class Value:
         a: Value | None = _lift(other)
         return NotImplemented if a is None else _binary(rules.DIV, a, self)
 
-    def __pow__(self, other: Any, modulo: None = None) -> Value:
-        if modulo is not None:
-            raise TypeError(f"modulo: expected None, got {_shown(modulo)}: pow() is not modular")
-        b: Value | None = _lift(other)
+    def __pow__(self, other: Any, modulo: Any = None) -> Value:
+        _refuse_modulo(modulo)
+        b: Value | None = _lift(other, "exponent")
         if b is None:
             return NotImplemented
         if isinstance(other, Value):
             return _binary(rules.POWER, self, b)
         return _unary(rules.POW, self, b._data)
 
-    def __rpow__(self, other: Any, modulo: None = None) -> Value:
-        a: Value | None = _lift(other)
+    def __rpow__(self, other: Any, modulo: Any = None) -> Value:
+        _refuse_modulo(modulo)
+        a: Value | None = _lift(other, "base")
         return NotImplemented if a is None else _binary(rules.POWER, a, self)
 
     def __neg__(self) -> Value:
@@ -254,7 +276,7 @@ class Value:
         """max(0, a); derivative 1 where the result is positive, else 0."""
         return _unary(rules.RELU, self)
 
-    def leaky_relu(self, slope: float = 0.01) -> Value:
+    def leaky_relu(self, slope: Any = 0.01) -> Value:
         """a where a > 0, else slope * a (Maas et al., 2013)."""
         return _unary(rules.LEAKY_RELU, self, _real(slope, "slope"))
 
@@ -354,7 +376,11 @@ class Value:
 
     @property
     def _op(self) -> str:
-        return "" if self.code == rules.LEAF else ops.BY_CODE[self.code].symbol.format(c=self.const)
+        return (
+            ""
+            if self.code == rules.LEAF
+            else ops.BY_CODE[self.code].symbol.format(c=ops.constant_text(self.const))
+        )
 
     @property
     def _local_grads(self) -> tuple[float, ...]:
@@ -364,39 +390,46 @@ class Value:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Let `np.exp(v)` and `np.float64(2) * v` give Values, and arrays give arrays of Values."""
-        if method == "__call__" and not options and not any(getattr(x, "ndim", 0) for x in inputs):
+        if method == "__call__" and not options and all(_is_scalar(x) for x in inputs):
             row = ops.BY_UFUNC.get(ufunc.__name__)
             if row is not None:
                 return Value.apply(row.name, *inputs)
-            if ufunc.__name__ in _COMPARISONS:
-                return _COMPARISONS[ufunc.__name__](*inputs)
+            if ufunc.__name__ in _RELATIONS:
+                return _RELATIONS[ufunc.__name__](*(_operand(x) for x in inputs))
         import numpy
 
         def boxed(x: Any) -> Any:
             array = numpy.empty((), dtype=object)
             array[()] = x
-            return array if isinstance(x, Value) else numpy.asarray(x).astype(object)
+            return array if isinstance(x, Value) else x
 
         return getattr(ufunc, method)(*(boxed(x) for x in inputs), **options)
 
     # --- building, copying -----------------------------------------------------------------------
 
     @staticmethod
-    def apply(name: str, *operands: Any, const: float = 0.0) -> Value:
+    def apply(name: str, *operands: Any, const: Any = 0.0) -> Value:
         """The result of the operation called `name` in `ops.TABLE`, on Values or numbers.
 
         `const` is the exponent, slope or index of an operation that has one. Raises `KeyError`
-        for an unknown name and `TypeError` for a wrong number of operands.
+        for an unknown name, `TypeError` for a wrong number of operands and `IndexError` for the
+        index of a candidate that `take` has not.
         """
+        if name not in ops.BY_NAME:
+            raise KeyError(f"name: expected one of {', '.join(ops.BY_NAME)}, got {name!r}")
         row = ops.BY_NAME[name]
-        if row.arity is not None and len(operands) != row.arity:
-            raise TypeError(f"{name}: expected {row.arity} operands, got {len(operands)}")
+        if len(operands) != row.arity and (row.arity is not None or not operands):
+            wanted = "at least 1" if row.arity is None else row.arity
+            raise TypeError(f"{name}: expected {wanted} operands, got {len(operands)}")
+        constant: cython.double = _real(const, row.constant or "const")
+        if row.code == rules.TAKE and constant not in range(len(operands)):
+            raise IndexError(f"index: expected 0 to {len(operands) - 1}, got {_shown(const)}")
         values = tuple(_operand(x) for x in operands)
         if row.arity == 1:
-            return _unary(row.code, values[0], const)
+            return _unary(row.code, values[0], constant)
         if row.arity == 2:
             return _binary(row.code, values[0], values[1])
-        return _many(row.code, values, const)
+        return _many(row.code, values, constant)
 
     def __copy__(self) -> Value:
         out: Value = _leaf(self._data)
@@ -405,8 +438,8 @@ class Value:
         return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        v: Value
-        for v in graph_nodes(self):
+        leaves, results, _ = reachable([self])
+        for v in leaves + results:
             if id(v) not in memo:
                 memo[id(v)] = _rebuilt(v, tuple([memo[id(x)] for x in v.operands]))
         return memo[id(self)]
@@ -418,28 +451,33 @@ class Value:
         if self.code == rules.LEAF:
             return _unpickle_leaf, (self._data, self._grad, self.label)
         v: Value
-        leaves: list[Value] = []
+        leaves, results, _ = reachable([self])
+        place = {id(v): ~i for i, v in enumerate(leaves)}
         records: list[tuple[Any, ...]] = []
-        place: dict[int, int] = {}
-        for v in graph_nodes(self):
-            if v.code == rules.LEAF:
-                place[id(v)] = ~len(leaves)
-                leaves.append(v)
-            else:
-                place[id(v)] = len(records)
-                operands = tuple(place[id(x)] for x in v.operands)
-                fields = (v._data, v._grad, v.const, v.label, bool(_is_stale(v)))
-                records.append((v.op, operands, *fields))
+        for v in results:
+            place[id(v)] = len(records)
+            operands = tuple([place[id(x)] for x in v.operands])
+            fields = (v._data, v._grad, v.const, v.label, bool(_is_stale(v)))
+            records.append((v.op, operands, *fields))
         return _unpickle_graph, (leaves, records)
 
 
 if not cython.compiled:
-    for _name in ("_label", "a", "b", "rest"):
-        setattr(Value, _name, None)
-    for _name in ("number", "mark", "version", "code", "flags"):
-        setattr(Value, _name, 0)
-    Value._grad = Value.const = 0.0
     Value.__del__ = Value.__dealloc__  # type: ignore[attr-defined]
+
+    def _zeroed(cls: type, *arguments: Any, **options: Any) -> Any:
+        v: Any = object.__new__(cls)
+        v._label = v.a = v.b = v.rest = None
+        v._data = v._grad = v.const = 0.0
+        v.number = v.mark = v.version = v.code = v.flags = 0
+        return v
+
+    def _no_subclass(cls: type) -> None:
+        raise TypeError("type 'scalargrad.engine.Value' is not an acceptable base type")
+
+    # What Cython gives a compiled class: fields that start from zero, no subclasses.
+    Value.__new__ = staticmethod(_zeroed)  # type: ignore[assignment,method-assign]
+    Value.__init_subclass__ = classmethod(_no_subclass)  # type: ignore[assignment,arg-type]
 
 
 # --- making nodes -------------------------------------------------------------------------------
@@ -464,9 +502,16 @@ def _leaf(data: cython.double) -> Value:
 
 @cython.cfunc
 @cython.inline
-def _node(data: cython.double, code: cython.int, a: Value, b: Value | None) -> Value:
+def _node(
+    data: cython.double,
+    code: cython.int,
+    a: Value,
+    b: Value | None,
+    const: cython.double = 0.0,
+) -> Value:
     out: Value = _leaf(data)
     out.code = code
+    out.const = const
     out.a = a
     out.b = b  # type: ignore[assignment]
     out.version = _leaf_version(a)
@@ -479,9 +524,7 @@ def _node(data: cython.double, code: cython.int, a: Value, b: Value | None) -> V
 
 @cython.cfunc
 def _unary(code: cython.int, a: Value, const: cython.double = 0.0) -> Value:
-    out: Value = _node(rules.forward(code, a._data, 0.0, const), code, a, None)
-    out.const = const
-    return out
+    return _node(rules.forward(code, a._data, 0.0, const), code, a, None, const)
 
 
 @cython.cfunc
@@ -517,20 +560,25 @@ def _leaf_version(v: Value) -> cython.uint:
 
 @cython.cfunc
 @cython.inline
-def _lift(x: Any) -> Value | None:
+def _lift(x: Any, name: str = "operand") -> Value | None:
     """x as a Value; None for a type that may know how to combine itself with a Value."""
     if isinstance(x, Value):
         return x
     if type(x) is float or type(x) is int:
-        return _leaf(x)
-    return _lift_other(x)
+        return _leaf(float(x))
+    return _lift_other(x, name)
 
 
 @cython.cfunc
-def _lift_other(x: Any) -> Value | None:
+def _lift_other(x: Any, name: str) -> Value | None:
     if isinstance(x, str | bytes | complex | list | tuple | dict | set | None):
-        raise TypeError(f"operand: expected a Value or a real number, got {_shown(x)}")
-    return _leaf(_real(x, "operand")) if _is_real(x) else None
+        raise TypeError(f"{name}: expected a Value or a real number, got {_shown(x)}")
+    return _leaf(_real(x, name)) if _is_real(x) else None
+
+
+def _refuse_modulo(modulo: Any) -> None:
+    if modulo is not None:
+        raise TypeError(f"modulo: expected None, got {_shown(modulo)}: pow() here is not modular")
 
 
 @cython.cfunc
@@ -541,7 +589,12 @@ def _operand(x: Any) -> Value:
 def _is_real(x: Any) -> bool:
     if isinstance(x, numbers.Real):
         return True
-    return getattr(x, "shape", None) == () and getattr(x.dtype, "kind", "") in "biuf"
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    return getattr(x, "shape", None) == () and kind in ("b", "i", "u", "f")
+
+
+def _is_scalar(x: Any) -> bool:
+    return isinstance(x, Value) or _is_real(x)
 
 
 def _shown(x: Any) -> str:
@@ -557,7 +610,9 @@ def _real(x: Any, name: str) -> cython.double:
     raise TypeError(f"{name}: expected a real number, got {_shown(x)}{hint}")
 
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+_RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "equal": operator.is_,
+    "not_equal": operator.is_not,
     "less": operator.lt,
     "less_equal": operator.le,
     "greater": operator.gt,
@@ -773,19 +828,65 @@ def _operand_data(v: Value) -> list[float]:
     return data
 
 
-def graph_nodes(root: Value) -> list[Value]:
-    """Everything root depends on, leaves and root included, by ascending creation number."""
+def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
+    """The leaves and the results that roots depend on, each by ascending creation number.
+
+    Also gives every node found the mark `base + i`, i its place in leaves + results, and returns
+    base: a map from node to place that costs no dictionary (see `replay.capture`).
+    """
+    global _traversals
+    _traversals += 1
     v: Value
     w: Value
-    found: dict[int, Value] = {id(root): root}
-    stack: list = [root]
-    while len(stack) > 0:
-        v = stack.pop()
-        for w in v.operands:
-            if id(w) not in found:
-                found[id(w)] = w
-                stack.append(w)
-    return sorted(found.values(), key=lambda v: v.number)
+    i: cython.ulonglong = 0
+    leaves: list = []
+    results: list = []
+    for v in roots:
+        _reach_all(v, leaves, results)
+    for v in results:  # grows while it is read
+        if v.rest is not None:
+            for w in v.rest:
+                _reach_all(w, leaves, results)
+        else:
+            _reach_all(v.a, leaves, results)
+            if v.b is not None:
+                _reach_all(v.b, leaves, results)
+    _sort_range(leaves)
+    _sort_range(results)
+    leaves.reverse()
+    results.reverse()
+    base: cython.ulonglong = _traversals + 1
+    for v in leaves:
+        v.mark = base + i
+        i += 1
+    for v in results:
+        v.mark = base + i
+        i += 1
+    _traversals = base + i
+    return leaves, results, base
+
+
+@cython.cfunc
+@cython.inline
+def _reach_all(w: Value, leaves: list, results: list) -> cython.void:
+    if w.mark != _traversals:
+        w.mark = _traversals
+        if w.code == rules.LEAF:
+            leaves.append(w)
+        else:
+            results.append(w)
+
+
+@cython.cfunc
+def _sort_range(nodes: list) -> cython.void:
+    v: Value
+    lowest: cython.ulonglong = _created
+    highest: cython.ulonglong = 0
+    for v in nodes:
+        lowest = min(lowest, v.number)
+        highest = max(highest, v.number)
+    if len(nodes) > 1:
+        _sort(nodes, lowest, highest)
 
 
 def live_values() -> int:
@@ -889,13 +990,13 @@ def detect_anomaly() -> Any:
     The `AnomalyError` names the operation, its operands and the line of your program that
     computed it. Computing is slower inside; results are the same.
     """
-    return modes(anomaly=True, lines={})
+    return modes(anomaly=True, lines={} if _modes.lines is None else _modes.lines)
 
 
 def user_line() -> str:
     """File and line of the innermost frame outside this package."""
     frame = sys._getframe()
-    here = dirname(__file__)
+    here = dirname(__file__) + os.sep
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -909,7 +1010,9 @@ def _shown_node(v: Value) -> str:
         f"{x.label} (= {data!r})" if x.label else repr(data)
         for x, data in zip(v.operands, _operand_data(v))
     ]
-    return ops.BY_CODE[v.code].text.format(*shown, c=v.const, operands=", ".join(shown))
+    return ops.BY_CODE[v.code].text.format(
+        *shown, c=ops.constant_text(v.const), operands=", ".join(shown)
+    )
 
 
 def _watch_made(v: Value) -> None:

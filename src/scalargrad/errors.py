@@ -56,8 +56,7 @@ class MissingExtraError(ScalargradError, ImportError):
             f"{purpose} needs {library}, which is not installed: "
             f"pip install 'scalargrad[{extra}]' adds it"
         )
-        self.library, self.extra = library, extra
+        self.library, self.extra, self.purpose = library, extra, purpose
 
-    def __reduce__(self) -> tuple[type[ImportError], tuple[str, ...]]:
-        """Rebuild from the message alone, as `ImportError` pickles."""
-        return ImportError, (str(self),)
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return MissingExtraError, (self.library, self.extra, self.purpose)

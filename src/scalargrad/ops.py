@@ -266,7 +266,7 @@ TABLE: tuple[Op, ...] = (
         ufunc="divide",
     ),
     Op(NEG, "neg", 1, "neg", "-{0}", lambda a: -a, lambda a, y: (-1.0,), ufunc="negative"),
-    Op(POW, "pow", 1, "**{c:g}", "{0} ** {c:g}", power, _pow_partials, constant="exponent"),
+    Op(POW, "pow", 1, "**{c}", "{0} ** {c}", power, _pow_partials, constant="exponent"),
     Op(POWER, "power", 2, "**", "{0} ** {1}", pow, _power_partials, ufunc="power"),
     Op(
         ABS,
@@ -284,7 +284,7 @@ TABLE: tuple[Op, ...] = (
         "leaky_relu",
         1,
         "LeakyReLU",
-        "leaky_relu({0}, {c:g})",
+        "leaky_relu({0}, {c})",
         lambda a, slope: a if a > 0.0 else slope * a,
         lambda a, slope, y: (_where(_less(0.0, a), 1.0, slope),),
         constant="slope",
@@ -368,14 +368,14 @@ TABLE: tuple[Op, ...] = (
         "where",
         "{1} if {0} else {2}",
         lambda c, a, b: a if c != 0.0 else b,
-        lambda c, a, b, y: (0.0, c, 1.0 - c),
+        lambda c, a, b, y: (0.0, _where(c, 1.0, 0.0), _where(c, 0.0, 1.0)),
     ),
     Op(
         TAKE,
         "take",
         None,
         "take",
-        "take([{operands}], {c:g})",
+        "take([{operands}], {c})",
         lambda *candidates_index: candidates_index[int(candidates_index[-1])],
         lambda *candidates_index_y: tuple(
             1.0 if k == candidates_index_y[-2] else 0.0 for k in range(len(candidates_index_y) - 2)
@@ -384,6 +384,12 @@ TABLE: tuple[Op, ...] = (
     ),
     Op(DETACH, "detach", 1, "detach", "detach({0})", lambda a: a, lambda a, y: (0.0,)),
 )
+
+
+def constant_text(c: float) -> str:
+    """A constant as a reader would write it: 2 for 2.0, otherwise every digit it needs."""
+    return repr(c).removesuffix(".0")
+
 
 BY_CODE: dict[int, Op] = {op.code: op for op in TABLE}
 BY_NAME: dict[str, Op] = {op.name: op for op in TABLE}

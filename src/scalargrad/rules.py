@@ -168,7 +168,7 @@ def partial(
             return 1.0 if a < b else 0.0 if b < a else 0.5
         return 0.0 if a < b else 1.0 if b < a else 0.5
     if op == WHERE:
-        return c if slot == 0 else 1.0 - c
+        return 1.0 if (c != 0.0) == (slot == 0) else 0.0
     return 0.0
 
 

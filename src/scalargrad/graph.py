@@ -1,0 +1,213 @@
+"""`Graph`: everything some outputs depend on, frozen as arrays, to be run again.
+
+A Value graph is made anew by every run of a program. Where the program does the same operations
+each time, capture it once and replay it: the order is found once and no node is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import replay
+from .engine import Value, reachable
+from .errors import ShapeError, StaleGraphError
+from .tape import Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of a graph, seen from outside.
+
+    `number` is its place in the graph, `operands` the places of its operands, `line` the file and
+    line that made it, where that was recorded ("" otherwise).
+    """
+
+    number: int
+    op: str
+    operands: tuple[int, ...]
+    value: Value
+    line: str
+
+    @property
+    def label(self) -> str:
+        """The label of the Value."""
+        return self.value.label
+
+
+class Graph:
+    """The graph of one output, or of several, captured once.
+
+        >>> x = Value(3.0)
+        >>> g = Graph(x**2 + 1.0)
+        >>> x.data = 4.0
+        >>> g.forward()
+        17.0
+        >>> g.backward()
+        >>> x.grad
+        8.0
+
+    Results are those of running the program again on Values, bit for bit, as long as the program
+    would do the same operations: a Python `if` on a number is not part of the graph.
+    """
+
+    __slots__ = (
+        "_data",
+        "_grad",
+        "_replay",
+        "_single",
+        "_synchronised",
+        "_versions",
+        "lines",
+        "nodes",
+        "tape",
+    )
+
+    tape: Tape
+    nodes: list[Value]
+    lines: Mapping[int, str]
+
+    def __init__(
+        self, outputs: Value | Sequence[Value], lines: Mapping[int, str] | None = None
+    ) -> None:
+        self._single = isinstance(outputs, Value)
+        roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+        for i, root in enumerate(roots):
+            if not isinstance(root, Value):
+                raise TypeError(
+                    f"outputs: expected a Value or a sequence of Values, got "
+                    f"{type(root).__name__} {root!r} at position {i}"
+                )
+        if not roots:
+            raise ValueError("outputs: expected at least one Value, got none")
+        leaves, results, base = reachable(roots)
+        n = len(leaves) + len(results)
+        if n > np.iinfo(np.int32).max:
+            raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
+        op, lhs, rhs = np.zeros(n, np.uint8), np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+        const, many, index = replay.capture(
+            leaves, results, base, memoryview(op), memoryview(lhs), memoryview(rhs)
+        )
+        outputs_at = replay.places(roots, base)
+        self.tape = Tape(
+            leaves=len(leaves),
+            op=op,
+            lhs=lhs,
+            rhs=rhs,
+            const=np.array(const, np.float64),
+            many=np.array(many, np.int32),
+            index=np.array(index, np.int64),
+            outputs=np.array(outputs_at, np.int32),
+        )
+        self.nodes = leaves + results
+        self.lines = {} if lines is None else lines
+        self._data = np.empty(n)
+        self._grad = np.zeros(n)
+        self._versions = np.empty(len(leaves), np.uint32)
+        self._replay = replay.Replay(self.tape, memoryview(self._data), memoryview(self._grad))
+        self._synchronised = False
+
+    # --- replaying -------------------------------------------------------------------------------
+
+    def forward(self) -> float | tuple[float, ...]:
+        """Evaluate again from the leaves' present data; every Value gets its new data.
+
+        Returns the output's number, or a tuple of them if the graph was made of several outputs.
+        """
+        replay.read_leaves(self.nodes, memoryview(self._data), memoryview(self._versions))
+        self._replay.forward()
+        replay.write_results(self.nodes, self.tape.leaves, memoryview(self._data))
+        self._synchronised = True
+        numbers = self._data[self.tape.outputs].tolist()
+        return float(numbers[0]) if self._single else tuple(numbers)
+
+    def backward(self, seeds: Sequence[float] | None = None) -> None:
+        """Add d(output)/d(leaf) to the `grad` of every leaf, as `Value.backward` does.
+
+        The gradients of the results are set afresh. For several outputs the gradient is that of
+        sum(seed * output), seeds 1.0 unless given. Raises `StaleGraphError` if the data of a leaf
+        was written since the last `forward()`, and `ShapeError` for a wrong number of seeds.
+        """
+        if not self._synchronised:
+            self.forward()
+        changed = replay.changed_leaf(self.nodes, memoryview(self._versions))
+        if changed >= 0:
+            leaf = self.nodes[changed]
+            raise StaleGraphError(
+                f"backward: leaf {changed} of the graph ({leaf.label or 'no label'}, now "
+                f"{leaf.data!r}) was written after the last forward(): call forward() first"
+            )
+        outputs = self.tape.outputs.tolist()
+        if seeds is None:
+            seeds = [1.0] * len(outputs)
+        if len(seeds) != len(outputs):
+            raise ShapeError(f"seeds: expected one per output ({len(outputs)}), got {len(seeds)}")
+        leaves = self.tape.leaves
+        replay.read_grad(self.nodes, leaves, memoryview(self._grad))
+        self._grad[leaves:] = 0.0
+        for place, seed in zip(outputs, seeds):
+            self._grad[place] += seed
+        self._replay.backward()
+        replay.write_grad(self.nodes, memoryview(self._grad))
+
+    def zero_grad(self) -> None:
+        """Set the gradient of every node to 0.0."""
+        self._grad[:] = 0.0
+        replay.write_grad(self.nodes, memoryview(self._grad))
+
+    # --- looking -----------------------------------------------------------------------------------
+
+    @property
+    def leaves(self) -> tuple[Value, ...]:
+        """The Values the graph starts from, in creation order: parameters, inputs, constants."""
+        return tuple(self.nodes[: self.tape.leaves])
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The Values the graph was captured from."""
+        return tuple(self.nodes[i] for i in self.tape.outputs.tolist())
+
+    @property
+    def depth(self) -> int:
+        """The longest path from a leaf to an output, counted in operations."""
+        return self.tape.depth()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this graph adds to the Values themselves."""
+        buffers = self._data.nbytes + self._grad.nbytes + self._versions.nbytes
+        return self.tape.nbytes + buffers + 8 * len(self.nodes)
+
+    def op_counts(self) -> dict[str, int]:
+        """How many results each operation has, most frequent first."""
+        return self.tape.op_counts()
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        for i, value in enumerate(self.nodes):
+            operands = self.tape.operands(i)
+            yield Node(i, value.op, operands, value, self.lines.get(value.number, ""))
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({len(self)} nodes, {self.tape.leaves} leaves, {len(self.tape.outputs)} "
+            f"output{'s' if len(self.tape.outputs) > 1 else ''})"
+        )
+
+    def __str__(self) -> str:
+        outputs = set(self.tape.outputs.tolist())
+        text = [self.tape.line(i, self._name) for i in range(len(self))]
+        width = min(max(map(len, text)), 60)
+        rows = []
+        for i, (line, value) in enumerate(zip(text, self.nodes)):
+            note = "  output" if i in outputs else ""
+            where = self.lines.get(value.number, "")
+            rows.append(f"{line:<{width}}  # {value.data:.6g}{note}  {where}".rstrip())
+        return "\n".join(rows)
+
+    def _name(self, i: int) -> str:
+        return self.nodes[i].label or f"v{i}"

@@ -1,0 +1,13 @@
+# The C layout of a Replay.
+
+cdef class Replay:
+    cdef unsigned char[::1] op
+    cdef int[::1] lhs
+    cdef int[::1] rhs
+    cdef double[::1] const
+    cdef int[::1] many
+    cdef long long[::1] index
+    cdef double[::1] data
+    cdef double[::1] grad
+    cdef Py_ssize_t leaves
+    cdef Py_ssize_t size

@@ -1,0 +1,284 @@
+"""The interpreter: one loop over a tape's arrays, forward and backward, compiled by Cython.
+
+It runs a frozen graph again without making nodes. It is the oracle of every other back end, and
+what answers where no native code exists. Its arithmetic and its order are the engine's, so its
+results are the engine's bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from . import _uncompiled as cython
+
+if cython.compiled:
+    from cython.cimports.scalargrad import rules
+    from cython.cimports.scalargrad.engine import Value
+else:
+    from . import rules
+    from .engine import Value
+
+if TYPE_CHECKING:
+    from .tape import Tape
+
+
+@cython.final
+@cython.cclass
+class Replay:
+    """Runs one tape over buffers of its own: `data` and `grad`, one float64 a node.
+
+    The caller fills `data` of the leaves (and `index`), calls `forward`, reads results; sets
+    `grad` (of the outputs to their seeds, of the leaves to what is to be added to), calls
+    `backward`, reads gradients. The buffers are memoryviews of the NumPy arrays given.
+    """
+
+    op: cython.uchar[::1]
+    lhs: cython.int[::1]
+    rhs: cython.int[::1]
+    const: cython.double[::1]
+    many: cython.int[::1]
+    index: cython.longlong[::1]
+    data: cython.double[::1]
+    grad: cython.double[::1]
+    leaves: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+
+    def __init__(self, tape: Tape, data: memoryview, grad: memoryview) -> None:
+        self.op = memoryview(tape.op)
+        self.lhs = memoryview(tape.lhs)
+        self.rhs = memoryview(tape.rhs)
+        self.const = memoryview(tape.const)
+        self.many = memoryview(tape.many)
+        self.index = memoryview(tape.index)
+        self.data = memoryview(data)
+        self.grad = memoryview(grad)
+        self.leaves = tape.leaves
+        self.size = len(tape.op)
+
+    def forward(self) -> None:
+        """Recompute the data of every result from the data of the leaves."""
+        i: cython.Py_ssize_t
+        j: cython.int
+        code: cython.int
+        op: cython.uchar[::1] = self.op
+        lhs: cython.int[::1] = self.lhs
+        rhs: cython.int[::1] = self.rhs
+        data: cython.double[::1] = self.data
+        a: cython.double
+        for i in range(self.leaves, self.size):
+            code = op[i]
+            j = lhs[i]
+            if code == rules.ADD:
+                data[i] = data[j] + data[rhs[i]]
+            elif code == rules.MUL:
+                data[i] = data[j] * data[rhs[i]]
+            elif code == rules.SUB:
+                data[i] = data[j] - data[rhs[i]]
+            elif code == rules.RELU:
+                a = data[j]
+                data[i] = 0.0 if a < 0.0 else a
+            elif code == rules.NEG:
+                data[i] = -data[j]
+            elif code == rules.POW or code == rules.LEAKY_RELU:
+                data[i] = rules.forward(code, data[j], 0.0, self.const[rhs[i]])
+            elif code == rules.WHERE:
+                j += 1 if data[self.many[j]] != 0.0 else 2
+                data[i] = data[self.many[j]]
+            elif code == rules.TAKE:
+                j += 1 + cython.cast(cython.int, self.index[self.many[j]])
+                data[i] = data[self.many[j]]
+            else:
+                a = data[rhs[i]] if rhs[i] >= 0 else 0.0
+                data[i] = rules.forward(code, data[j], a, 0.0)
+
+    def backward(self) -> None:
+        """Add to the gradient of every operand its part, from the last node to the first.
+
+        Needs `grad` of the results set: the seeds of the outputs, 0 elsewhere.
+        """
+        i: cython.Py_ssize_t
+        j: cython.int
+        k: cython.int
+        code: cython.int
+        op: cython.uchar[::1] = self.op
+        lhs: cython.int[::1] = self.lhs
+        rhs: cython.int[::1] = self.rhs
+        data: cython.double[::1] = self.data
+        grad: cython.double[::1] = self.grad
+        g: cython.double
+        b: cython.double
+        c: cython.double
+        d: cython.double
+        e: cython.double
+        for i in range(self.size - 1, self.leaves - 1, -1):
+            g = grad[i]
+            if g == 0.0:
+                continue
+            code = op[i]
+            j = lhs[i]
+            k = rhs[i]
+            if code == rules.ADD:
+                grad[j] += g
+                grad[k] += g
+            elif code == rules.MUL:
+                d = data[k] * g
+                e = data[j] * g
+                grad[j] += d
+                grad[k] += e
+            elif code == rules.SUB:
+                grad[j] += g
+                grad[k] -= g
+            elif code == rules.NEG:
+                grad[j] -= g
+            elif code == rules.WHERE:
+                j += 1 if data[self.many[j]] != 0.0 else 2
+                grad[self.many[j]] += g
+            elif code == rules.TAKE:
+                j += 1 + cython.cast(cython.int, self.index[self.many[j]])
+                grad[self.many[j]] += g
+            elif code == rules.POW or code == rules.LEAKY_RELU:
+                c = self.const[k]
+                d = rules.partial(code, 0, data[j], 0.0, c, data[i])
+                if d != 0.0:
+                    grad[j] += d * g
+            else:
+                b = data[k] if k >= 0 else 0.0
+                d = rules.partial(code, 0, data[j], b, 0.0, data[i])
+                e = rules.partial(code, 1, data[j], b, 0.0, data[i]) if k >= 0 else 0.0
+                if d != 0.0:
+                    grad[j] += d * g
+                if e != 0.0:
+                    grad[k] += e * g
+
+
+# --- between a tape's buffers and the Values it was captured from -----------------------------------
+
+
+def capture(
+    leaves: list[Value],
+    results: list[Value],
+    base: int,
+    op: memoryview,
+    lhs: memoryview,
+    rhs: memoryview,
+) -> tuple[list[float], list[int], list[int]]:
+    """Fill op, lhs, rhs from nodes marked by `engine.reachable`; return const, many, index."""
+    v: Value
+    w: Value
+    ops: cython.uchar[::1] = op
+    left: cython.int[::1] = lhs
+    right: cython.int[::1] = rhs
+    first: cython.ulonglong = base
+    i: cython.Py_ssize_t = len(leaves)
+    const: list = []
+    many: list = []
+    index: list = []
+    for v in results:
+        ops[i] = v.code
+        if v.rest is not None:
+            left[i] = len(many)
+            right[i] = len(v.rest)
+            if v.code == rules.TAKE:
+                many.append(len(index))
+                index.append(int(v.const))
+            for w in v.rest:
+                many.append(w.mark - first)
+        else:
+            left[i] = cython.cast(cython.int, v.a.mark - first)
+            if v.b is not None:
+                right[i] = cython.cast(cython.int, v.b.mark - first)
+            elif v.code == rules.POW or v.code == rules.LEAKY_RELU:
+                right[i] = len(const)
+                const.append(v.const)
+        i += 1
+    return const, many, index
+
+
+def places(values: list[Value], base: int) -> list[int]:
+    """The node numbers of values that `engine.reachable` just marked."""
+    v: Value
+    first: cython.ulonglong = base
+    found: list = []
+    for v in values:
+        found.append(v.mark - first)
+    return found
+
+
+def read_leaves(nodes: list[Value], data: memoryview, versions: memoryview) -> None:
+    """data[i] = nodes[i].data for the leaves, with the version each number has."""
+    v: Value
+    i: cython.Py_ssize_t
+    out: cython.double[::1] = data
+    seen: cython.uint[::1] = versions
+    for i in range(len(seen)):
+        v = nodes[i]
+        out[i] = v._data
+        seen[i] = v.version
+
+
+def changed_leaf(nodes: list[Value], versions: memoryview) -> int:
+    """The first leaf whose data was written since `read_leaves`; -1 if there is none."""
+    v: Value
+    i: cython.Py_ssize_t
+    seen: cython.uint[::1] = versions
+    for i in range(len(seen)):
+        v = nodes[i]
+        if v.version != seen[i]:
+            return i
+    return -1
+
+
+def write_results(nodes: list[Value], leaves: int, data: memoryview) -> None:
+    """nodes[i].data = data[i] for the results, computed from the leaves as they are: none is stale."""
+    v: Value
+    w: Value
+    i: cython.Py_ssize_t
+    new: cython.double[::1] = data
+    for i in range(leaves, len(nodes)):
+        v = nodes[i]
+        v._data = new[i]
+        v.flags = 0
+        v.version = 0
+        if v.rest is not None:
+            for w in v.rest:
+                if w.code == rules.LEAF:
+                    v.version += w.version
+        else:
+            if v.a.code == rules.LEAF:
+                v.version = v.a.version
+            if v.b is not None and v.b.code == rules.LEAF:
+                v.version += v.b.version
+
+
+def read_grad(nodes: list[Value], count: int, grad: memoryview) -> None:
+    """grad[i] = nodes[i].grad for the first count nodes."""
+    v: Value
+    i: cython.Py_ssize_t
+    out: cython.double[::1] = grad
+    for i in range(count):
+        v = nodes[i]
+        out[i] = v._grad
+
+
+def write_grad(nodes: list[Value], grad: memoryview) -> None:
+    """nodes[i].grad = grad[i]"""
+    v: Value
+    i: cython.Py_ssize_t
+    new: cython.double[::1] = grad
+    for i in range(len(nodes)):
+        v = nodes[i]
+        v._grad = new[i]
+
+
+def write_leaves(nodes: list[Value], data: memoryview) -> None:
+    """nodes[i].data = data[i], counted as a write: graphs built before are stale."""
+    v: Value
+    i: cython.Py_ssize_t
+    new: cython.double[::1] = data
+    for i in range(len(nodes)):
+        v = nodes[i]
+        v._data = new[i]
+        v.version += 1
