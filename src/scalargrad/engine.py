@@ -46,8 +46,12 @@ else:
 
 compiled: bool = cython.compiled
 
-MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
-_created = cython.declare(cython.ulonglong, 0)  # Values made so far: the next creation number
+MODIFIED_FLAG = 1
+MODIFIED = cython.declare(cython.int, MODIFIED_FLAG)  # the data of this result was overwritten
+LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
+_labels = cython.declare(dict, {})  # creation number -> label; few Values have one
+# Ticks when a Value is made or its data written, so that "written after" is a comparison.
+_clock = cython.declare(cython.ulonglong, 0)
 _alive = cython.declare(cython.longlong, 0)
 _traversals = cython.declare(cython.ulonglong, 0)
 _watchers = cython.declare(cython.int, 0)  # how many `_modes` contexts are open, in any thread
@@ -83,7 +87,6 @@ class Value:
     __slots__ = (
         "_data",
         "_grad",
-        "_label",
         "a",
         "b",
         "code",
@@ -100,11 +103,10 @@ class Value:
     const: cython.double
     number: cython.ulonglong
     mark: cython.ulonglong
-    _label: str | None
     a: Value
     b: Value
     rest: tuple[Value, ...]
-    version: cython.uint
+    version: cython.ulonglong
     code: cython.ushort
     flags: cython.ushort
 
@@ -123,6 +125,8 @@ class Value:
         if self.number == 0:  # __init__ raised
             return
         _alive -= 1
+        if self.flags & LABELLED:
+            del _labels[self.number]
         if self.code == rules.LEAF:
             return
         if _freeing > 200:
@@ -146,10 +150,11 @@ class Value:
 
     @data.setter
     def data(self, data: Number) -> None:
+        global _clock
         self._data = _real(data, "data")
-        if self.code == rules.LEAF:
-            self.version += 1
-        else:
+        _clock += 1
+        self.version = _clock
+        if self.code != rules.LEAF:
             self.flags |= MODIFIED
 
     @property
@@ -164,13 +169,18 @@ class Value:
     @property
     def label(self) -> str:
         """A name for drawings and messages."""
-        return "" if self._label is None else self._label
+        return _labels[self.number] if self.flags & LABELLED else ""
 
     @label.setter
     def label(self, label: Any) -> None:
         if not isinstance(label, str):
             raise TypeError(f"label: expected a str, got {_shown(label)}")
-        self._label = str(label) if label else None
+        if label:
+            _labels[self.number] = str(label)
+            self.flags |= LABELLED
+        elif self.flags & LABELLED:
+            del _labels[self.number]
+            self.flags &= ~LABELLED
 
     @property
     def op(self) -> str:
@@ -432,10 +442,7 @@ class Value:
         return _many(row.code, values, constant)
 
     def __copy__(self) -> Value:
-        out: Value = _leaf(self._data)
-        _copy_fields(out, self)
-        out.a, out.b, out.rest = self.a, self.b, self.rest
-        return out
+        return _rebuilt(self, self.operands)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Value:
         leaves, results, _ = reachable([self])
@@ -467,7 +474,7 @@ if not cython.compiled:
 
     def _zeroed(cls: type, *arguments: Any, **options: Any) -> Any:
         v: Any = object.__new__(cls)
-        v._label = v.a = v.b = v.rest = None
+        v.a = v.b = v.rest = None
         v._data = v._grad = v.const = 0.0
         v.number = v.mark = v.version = v.code = v.flags = 0
         return v
@@ -486,10 +493,10 @@ if not cython.compiled:
 @cython.cfunc
 @cython.inline
 def _new_leaf(v: Value, data: cython.double) -> Value:
-    global _created, _alive
+    global _clock, _alive
     _alive += 1
-    _created += 1
-    v.number = _created
+    _clock += 1
+    v.number = _clock
     v._data = data
     return v
 
@@ -514,9 +521,6 @@ def _node(
     out.const = const
     out.a = a
     out.b = b  # type: ignore[assignment]
-    out.version = _leaf_version(a)
-    if b is not None:
-        out.version += _leaf_version(b)
     if _watchers:
         _watch_made(out)
     return out
@@ -544,18 +548,9 @@ def _many(code: cython.int, operands: tuple[Value, ...], const: cython.double) -
     out.code = code
     out.const = const
     out.rest = operands
-    for v in operands:
-        out.version += _leaf_version(v)
     if _watchers:
         _watch_made(out)
     return out
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def _leaf_version(v: Value) -> cython.uint:
-    return v.version if v.code == rules.LEAF else 0
 
 
 @cython.cfunc
@@ -664,10 +659,12 @@ def _tape(root: Value) -> list:
 
 @cython.cfunc
 @cython.inline
-def _reach(w: Value, found: list) -> cython.void:
+@cython.exceptval(-1)
+def _reach(w: Value, found: list) -> cython.int:
     if w.code != rules.LEAF and w.mark != _traversals:
         w.mark = _traversals
         found.append(w)
+    return 0
 
 
 @cython.cfunc
@@ -757,15 +754,17 @@ def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) 
 def _is_stale(v: Value) -> cython.bint:
     """Whether the data of v or of a leaf among its operands was written since v was computed."""
     w: Value
-    version: cython.uint = 0
+    computed: cython.ulonglong = max(v.number, v.version)
+    if v.flags & MODIFIED:
+        return True
     if v.rest is not None:
+        changed: cython.bint = False
         for w in v.rest:
-            version += _leaf_version(w)
-    else:
-        version = _leaf_version(v.a)
-        if v.b is not None:
-            version += _leaf_version(v.b)
-    return version != v.version or v.flags & MODIFIED
+            changed |= w.code == rules.LEAF and w.version > computed
+        return changed
+    if v.a.code == rules.LEAF and v.a.version > computed:
+        return True
+    return v.b is not None and v.b.code == rules.LEAF and v.b.version > computed
 
 
 @cython.cfunc
@@ -868,25 +867,39 @@ def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
 
 @cython.cfunc
 @cython.inline
-def _reach_all(w: Value, leaves: list, results: list) -> cython.void:
+@cython.exceptval(-1)
+def _reach_all(w: Value, leaves: list, results: list) -> cython.int:
     if w.mark != _traversals:
         w.mark = _traversals
         if w.code == rules.LEAF:
             leaves.append(w)
         else:
             results.append(w)
+    return 0
 
 
 @cython.cfunc
 def _sort_range(nodes: list) -> cython.void:
     v: Value
-    lowest: cython.ulonglong = _created
+    lowest: cython.ulonglong = _clock
     highest: cython.ulonglong = 0
     for v in nodes:
         lowest = min(lowest, v.number)
         highest = max(highest, v.number)
     if len(nodes) > 1:
         _sort(nodes, lowest, highest)
+
+
+def clock() -> int:
+    """The present tick: what has this number was made or written last."""
+    return _clock
+
+
+def tick() -> int:
+    """A new tick, for a write that other modules make to the data of leaves."""
+    global _clock
+    _clock += 1
+    return _clock
 
 
 def live_values() -> int:
@@ -898,16 +911,11 @@ def live_values() -> int:
 
 
 @cython.cfunc
-def _copy_fields(out: Value, v: Value) -> cython.void:
-    out._grad, out.const, out._label = v._grad, v.const, v._label
-    out.version, out.code, out.flags = v.version, v.code, v.flags
-
-
-@cython.cfunc
 def _rebuilt(v: Value, operands: tuple[Value, ...]) -> Value:
-    """A copy of v with other operands; a copy of a stale result is stale."""
+    """A copy of v with these operands; a copy of a stale result is stale."""
     out: Value = _leaf(v._data)
-    _copy_fields(out, v)
+    out._grad, out.const, out.code = v._grad, v.const, v.code
+    out.label = v.label
     if v.code != rules.LEAF:
         _set_operands(out, operands)
         if _is_stale(v):
@@ -917,21 +925,17 @@ def _rebuilt(v: Value, operands: tuple[Value, ...]) -> Value:
 
 @cython.cfunc
 def _set_operands(out: Value, operands: tuple[Value, ...]) -> cython.void:
-    w: Value
     if len(operands) > 2 or out.code == rules.TAKE:
         out.rest = operands
     else:
         out.a = operands[0]
         out.b = operands[1] if len(operands) == 2 else None  # type: ignore[assignment]
-    out.version = 0
-    for w in operands:
-        out.version += _leaf_version(w)
 
 
 def _unpickle_leaf(data: float, grad: float, label: str) -> Value:
     out: Value = _leaf(data)
     out._grad = grad
-    out._label = label if label else None
+    out.label = label
     return out
 
 
@@ -943,7 +947,8 @@ def _unpickle_graph(leaves: list[Value], records: list[tuple[Any, ...]]) -> Valu
         out.const = const
         out.code = ops.BY_NAME[name].code
         _set_operands(out, tuple(leaves[~i] if i < 0 else made[i] for i in places))
-        out.flags = MODIFIED if stale else 0
+        if stale:
+            out.flags |= MODIFIED
         made.append(out)
     return out
 
@@ -1026,7 +1031,6 @@ def _watch_made(v: Value) -> None:
     elif not here.grad:
         v.a = v.b = v.rest = None  # type: ignore[assignment]
         v.code = rules.LEAF
-        v.version = 0
 
 
 def _watch_read(v: Value, what: str) -> None:

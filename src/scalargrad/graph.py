@@ -87,9 +87,7 @@ class Graph:
         if n > np.iinfo(np.int32).max:
             raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
         op, lhs, rhs = np.zeros(n, np.uint8), np.full(n, -1, np.int32), np.full(n, -1, np.int32)
-        const, many, index = replay.capture(
-            leaves, results, base, memoryview(op), memoryview(lhs), memoryview(rhs)
-        )
+        const, many, index = replay.capture(leaves, results, base, op.data, lhs.data, rhs.data)
         outputs_at = replay.places(roots, base)
         self.tape = Tape(
             leaves=len(leaves),
@@ -105,8 +103,8 @@ class Graph:
         self.lines = {} if lines is None else lines
         self._data = np.empty(n)
         self._grad = np.zeros(n)
-        self._versions = np.empty(len(leaves), np.uint32)
-        self._replay = replay.Replay(self.tape, memoryview(self._data), memoryview(self._grad))
+        self._versions = np.empty(len(leaves), np.uint64)
+        self._replay = replay.Replay(self.tape, self._data.data, self._grad.data)
         self._synchronised = False
 
     # --- replaying -------------------------------------------------------------------------------
@@ -116,9 +114,9 @@ class Graph:
 
         Returns the output's number, or a tuple of them if the graph was made of several outputs.
         """
-        replay.read_leaves(self.nodes, memoryview(self._data), memoryview(self._versions))
+        replay.read_leaves(self.nodes, self._data.data, self._versions.data)
         self._replay.forward()
-        replay.write_results(self.nodes, self.tape.leaves, memoryview(self._data))
+        replay.write_results(self.nodes, self.tape.leaves, self._data.data)
         self._synchronised = True
         numbers = self._data[self.tape.outputs].tolist()
         return float(numbers[0]) if self._single else tuple(numbers)
@@ -132,7 +130,7 @@ class Graph:
         """
         if not self._synchronised:
             self.forward()
-        changed = replay.changed_leaf(self.nodes, memoryview(self._versions))
+        changed = replay.changed_leaf(self.nodes, self._versions.data)
         if changed >= 0:
             leaf = self.nodes[changed]
             raise StaleGraphError(
@@ -145,17 +143,17 @@ class Graph:
         if len(seeds) != len(outputs):
             raise ShapeError(f"seeds: expected one per output ({len(outputs)}), got {len(seeds)}")
         leaves = self.tape.leaves
-        replay.read_grad(self.nodes, leaves, memoryview(self._grad))
+        replay.read_grad(self.nodes, leaves, self._grad.data)
         self._grad[leaves:] = 0.0
         for place, seed in zip(outputs, seeds):
             self._grad[place] += seed
         self._replay.backward()
-        replay.write_grad(self.nodes, memoryview(self._grad))
+        replay.write_grad(self.nodes, self._grad.data)
 
     def zero_grad(self) -> None:
         """Set the gradient of every node to 0.0."""
         self._grad[:] = 0.0
-        replay.write_grad(self.nodes, memoryview(self._grad))
+        replay.write_grad(self.nodes, self._grad.data)
 
     # --- looking -----------------------------------------------------------------------------------
 

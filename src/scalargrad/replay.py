@@ -21,6 +21,10 @@ else:
     from . import rules
     from .engine import Value
 
+from .engine import MODIFIED_FLAG, clock, tick
+
+KEPT = cython.declare(cython.int, ~MODIFIED_FLAG)
+
 if TYPE_CHECKING:
     from .tape import Tape
 
@@ -47,14 +51,14 @@ class Replay:
     size: cython.Py_ssize_t
 
     def __init__(self, tape: Tape, data: memoryview, grad: memoryview) -> None:
-        self.op = memoryview(tape.op)
-        self.lhs = memoryview(tape.lhs)
-        self.rhs = memoryview(tape.rhs)
-        self.const = memoryview(tape.const)
-        self.many = memoryview(tape.many)
-        self.index = memoryview(tape.index)
-        self.data = memoryview(data)
-        self.grad = memoryview(grad)
+        self.op = tape.op.data
+        self.lhs = tape.lhs.data
+        self.rhs = tape.rhs.data
+        self.const = tape.const.data
+        self.many = tape.many.data
+        self.index = tape.index.data
+        self.data = data
+        self.grad = grad
         self.leaves = tape.leaves
         self.size = len(tape.op)
 
@@ -212,7 +216,7 @@ def read_leaves(nodes: list[Value], data: memoryview, versions: memoryview) -> N
     v: Value
     i: cython.Py_ssize_t
     out: cython.double[::1] = data
-    seen: cython.uint[::1] = versions
+    seen: cython.ulonglong[::1] = versions
     for i in range(len(seen)):
         v = nodes[i]
         out[i] = v._data
@@ -223,7 +227,7 @@ def changed_leaf(nodes: list[Value], versions: memoryview) -> int:
     """The first leaf whose data was written since `read_leaves`; -1 if there is none."""
     v: Value
     i: cython.Py_ssize_t
-    seen: cython.uint[::1] = versions
+    seen: cython.ulonglong[::1] = versions
     for i in range(len(seen)):
         v = nodes[i]
         if v.version != seen[i]:
@@ -232,25 +236,16 @@ def changed_leaf(nodes: list[Value], versions: memoryview) -> int:
 
 
 def write_results(nodes: list[Value], leaves: int, data: memoryview) -> None:
-    """nodes[i].data = data[i] for the results, computed from the leaves as they are: none is stale."""
+    """nodes[i].data = data[i] for the results, just computed from the leaves: none is stale."""
     v: Value
-    w: Value
     i: cython.Py_ssize_t
     new: cython.double[::1] = data
-    for i in range(leaves, len(nodes)):
+    now: cython.ulonglong = clock()
+    for i in range(leaves, len(new)):
         v = nodes[i]
         v._data = new[i]
-        v.flags = 0
-        v.version = 0
-        if v.rest is not None:
-            for w in v.rest:
-                if w.code == rules.LEAF:
-                    v.version += w.version
-        else:
-            if v.a.code == rules.LEAF:
-                v.version = v.a.version
-            if v.b is not None and v.b.code == rules.LEAF:
-                v.version += v.b.version
+        v.version = now
+        v.flags &= KEPT
 
 
 def read_grad(nodes: list[Value], count: int, grad: memoryview) -> None:
@@ -278,7 +273,8 @@ def write_leaves(nodes: list[Value], data: memoryview) -> None:
     v: Value
     i: cython.Py_ssize_t
     new: cython.double[::1] = data
+    now: cython.ulonglong = tick()
     for i in range(len(nodes)):
         v = nodes[i]
         v._data = new[i]
-        v.version += 1
+        v.version = now
