@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from . import _pure as _pure  # first: it decides which engine is imported
+from . import data as data
+from . import losses as losses
+from . import nn as nn
+from . import optim as optim
 from .engine import Value as Value
 from .engine import compiled as compiled
 from .engine import detect_anomaly as detect_anomaly
 from .engine import live_values as live_values
 from .engine import no_grad as no_grad
+from .functional import dot as dot
+from .functional import log_softmax as log_softmax
+from .functional import logsumexp as logsumexp
+from .functional import maximum as maximum
+from .functional import mean as mean
+from .functional import minimum as minimum
+from .functional import softmax as softmax
+from .functional import take as take
+from .functional import total as total
+from .functional import variance as variance
+from .functional import where as where
 from .graph import Graph as Graph
+from .rng import manual_seed as manual_seed
 
 __version__ = "0.1.0"

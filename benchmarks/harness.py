@@ -1,0 +1,64 @@
+"""How every benchmark here measures: rounds that interleave the contestants, medians, ratios.
+
+Absolute times belong to one machine on one day; the ratio of two programs timed in turn, in the
+same process, carries over. So each round runs every contestant once, and what is compared are
+medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call of work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def medians(contestants: Mapping[str, Callable[[], object]], rounds: int = 25) -> dict[str, float]:
+    """Median seconds of a call of each contestant, run in turn `rounds` times after a warm-up.
+
+    The garbage collector is off meanwhile: what it costs depends on what else is alive.
+    """
+    for work in contestants.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, work in contestants.items():
+                times[name].append(seconds(work))
+    finally:
+        if was_enabled:
+            gc.enable()
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def machine() -> str:
+    """CPU model, Python and operating system, for the heading of a table."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, Python {platform.python_version()}, {platform.system()}"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table with aligned columns."""
+    text = [[str(cell) for cell in row] for row in [headings, *rows]]
+    widths = [max(len(row[i]) for row in text) for i in range(len(headings))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in text]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
