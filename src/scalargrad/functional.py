@@ -193,11 +193,14 @@ def total(x: Iterable[Scalar]) -> Value:
 
 
 def dot(a: Sequence[Scalar], b: Sequence[Scalar]) -> Value:
-    """a[0]*b[0] + a[1]*b[1] + ..., from left to right. Raises `ShapeError` on unequal lengths."""
-    a, b = as_values(a, "a"), as_values(b, "b")
-    if len(a) != len(b):
-        raise ShapeError(f"dot: a has {len(a)} numbers, b has {len(b)}: expected equal lengths")
-    return reduce(operator.add, map(operator.mul, a, b)) if a else Value(0.0)
+    """a[0]*b[0] + a[1]*b[1] + ..., from left to right; 0 for empty lists.
+
+    Raises `ShapeError` if the two are not equally long.
+    """
+    left = as_values(a, "a")
+    if len(left) != len(b):
+        raise ShapeError(f"dot: a has {len(left)} numbers, b has {len(b)}: expected equally many")
+    return reduce(operator.add, map(operator.mul, left, b)) if left else Value(0.0)
 
 
 def mean(x: Iterable[Scalar]) -> Value:

@@ -11,7 +11,18 @@ from typing import Any, TypeAlias
 
 from .engine import Value
 from .errors import ShapeError
-from .functional import Index, Scalar, as_value, as_values, log_softmax, maximum, mean, take
+from .functional import (
+    Index,
+    Scalar,
+    TracedIndex,
+    as_value,
+    as_values,
+    log_softmax,
+    maximum,
+    mean,
+    require_index,
+    take,
+)
 
 Scalars: TypeAlias = Scalar | Sequence[Scalar]
 
@@ -53,10 +64,23 @@ def mse(prediction: Scalars, target: Scalars) -> Value:
 def nll(log_probs: Sequence[Scalar], target: Index) -> Value:
     """Negative log-likelihood: -log_probs[target], for logarithms of probabilities.
 
-    PyTorch's `nll_loss`. Raises `IndexError` for a target outside 0 ... len(log_probs) - 1.
+    PyTorch's `nll_loss`. Raises `IndexError` for a target outside 0 ... len(log_probs) - 1 and
+    `TypeError` for one that is not an int.
     """
-    chosen: Value = take(as_values(log_probs, "log_probs"), target)
+    candidates = as_values(log_probs, "log_probs")
+    chosen: Value = take(candidates, _class(target, len(candidates)))
     return -chosen
+
+
+def _class(target: Index, count: int) -> Index:
+    if not isinstance(target, int) and isinstance(target, TracedIndex):
+        return target
+    target = require_index(target, "target")
+    if not 0 <= target < count:
+        raise IndexError(
+            f"target {target} is not one of the {count} classes: expected 0 to {count - 1}"
+        )
+    return target
 
 
 def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
@@ -69,16 +93,22 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
     Raises `IndexError` for a target that is not a class, `TypeError` for one that is not an int
     and `ShapeError` for a sequence with another number of targets.
     """
-    rows = list(logits)
-    if not rows or not _is_list(rows[0]):
-        return nll(log_softmax(rows), target)
-    targets = list(target) if _is_list(target) else [target]
-    if len(rows) != len(targets):
+    if not _is_list(logits):
+        raise TypeError(
+            f"logits: expected a list with a number for each class, got {type(logits).__name__}: "
+            "for a single output use binary_cross_entropy"
+        )
+    if not len(logits):
+        raise ShapeError("logits: expected a number for each class, got an empty list")
+    if not _is_list(logits[0]):
+        return nll(log_softmax(as_values(logits, "logits")), target)
+    targets = target if _is_list(target) else [target]
+    if len(logits) != len(targets):
         raise ShapeError(
-            f"logits has {len(rows)} positions, target has {len(targets)}: "
+            f"logits has {len(logits)} positions, target has {len(targets)}: "
             "expected one target for each position"
         )
-    return mean([nll(log_softmax(row), t) for row, t in zip(rows, targets)])
+    return mean([nll(log_softmax(row), t) for row, t in zip(logits, targets)])
 
 
 def binary_cross_entropy(prediction: Scalars, target: Scalars, *, from_logit: bool = True) -> Value:

@@ -35,7 +35,9 @@ class Module:
 
     def parameters(self) -> list[Value]:
         """Every parameter once, in the order in which the attributes were assigned."""
-        return [parameter for _, parameter in self.named_parameters()]
+        found: dict[int, Value] = {}
+        _gather(self, found, set())
+        return list(found.values())
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """Every parameter once with its path of attributes, such as `layers.0.neurons.3.w.1`."""
@@ -127,6 +129,16 @@ def _first_visit(x: Any, visited: set[int]) -> bool:
 
 def _path(name: str, key: Any) -> str:
     return f"{name}.{key}" if name else str(key)
+
+
+def _gather(x: Any, found: dict[int, Value], visited: set[int]) -> None:
+    """Add every parameter in x to `found`, in the order of `_walk`, without the cost of names."""
+    for _, child in _children(x):
+        if isinstance(child, Value):
+            if child.op == "":
+                found.setdefault(id(child), child)
+        elif _first_visit(child, visited):
+            _gather(child, found, visited)
 
 
 def _walk(x: Any, name: str, visited: set[int]) -> Iterator[tuple[str, Value]]:

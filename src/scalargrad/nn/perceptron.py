@@ -127,7 +127,8 @@ class MLP(Module):
             raise TypeError(
                 f"nouts: expected a list of layer sizes such as [16, 16, 1], got {nouts!r}"
             )
-        names = [activation] * (len(nouts) - 1) + [activation_name(output, "output")]
+        hidden, last = activation_name(activation), activation_name(output, "output")
+        names = [hidden] * (len(nouts) - 1) + [last]
         sizes = [size(nin, "nin"), *(size(n, f"nouts[{k}]") for k, n in enumerate(nouts))]
         self.layers = [
             Layer(before, after, nonlin=name != "linear", activation=name, init=init, rng=rng)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..engine import Value, no_grad
 from ..errors import ShapeError
-from ..functional import Index, Scalar, dot, require_index, softmax
+from ..functional import Index, Scalar, dot, softmax
 from ..rng import Generator, generator
 from .initial import Initializer, normal
 from .layers import Embedding, Linear, RMSNorm
@@ -192,13 +192,17 @@ class GPT(Module):
         Raises `ShapeError` for more tokens than the context and `IndexError` for a token that
         is not in the vocabulary.
         """
+        return self._read(tokens)[1]
+
+    def _read(self, tokens: Sequence[Index]) -> tuple[list[Memory], list[list[Value]]]:
+        """The memory and the logits after reading `tokens`."""
         if not 0 < len(tokens) <= self.context:
             raise ShapeError(
                 f"GPT expected 1 to {self.context} tokens, got {len(tokens)}: "
                 "the context is set in GPT(vocabulary, context)"
             )
         memory = self.memory()
-        return [self.step(token, memory) for token in tokens]
+        return memory, [self.step(token, memory) for token in tokens]
 
     def generate(
         self,
@@ -213,26 +217,26 @@ class GPT(Module):
 
         Ends before `stop` would be added, after `limit` new tokens, or when the context is full.
         A lower `temperature` keeps closer to the likeliest tokens; at 0 only the likeliest is
-        taken. Gives the new tokens alone. Raises `ShapeError` for an empty start or one longer
-        than the context, `ValueError` for a negative temperature.
+        taken. Gives the new tokens alone. Raises as calling the model does for `start`, and
+        `ValueError` for a negative temperature or limit, or a stop that is not a token.
         """
         if not temperature >= 0.0:
             raise ValueError(f"temperature: expected at least 0, got {temperature!r}")
-        source, room = generator(rng), self.context - len(start)
-        new: list[int] = []
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit: expected at least 0, got {limit!r}")
+        if stop is not None and not 0 <= stop < self.vocabulary:
+            raise ValueError(
+                f"stop: expected a token from 0 to {self.vocabulary - 1}, got {stop!r}"
+            )
+        source, room, new = generator(rng), self.context - len(start), list[int]()
         with no_grad():
-            memory = self.memory()
-            logits: list[Value] = []
-            for token in start:
-                logits = self.step(require_index(token, "start"), memory)
-            if not logits:
-                raise ShapeError("start: expected at least one token, got none")
+            memory, logits = self._read(start)
             while len(new) < (room if limit is None else min(limit, room)):
-                token = draw(logits, temperature, source)
+                token = draw(logits[-1], temperature, source)
                 if token == stop:
                     break
                 new.append(token)
-                logits = self.step(token, memory)
+                logits.append(self.step(token, memory))
         return new
 
     def __repr__(self) -> str:

@@ -1,0 +1,48 @@
+"""What several test files check with: gradients by central differences, and traceability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from scalargrad import Value
+
+Function = Callable[[list[Value]], Value]
+
+
+def gradient(f: Function, x: Sequence[float]) -> list[float]:
+    """df/dx[k] for each k, by `backward`."""
+    values = [Value(xk) for xk in x]
+    f(values).backward()
+    return [value.grad for value in values]
+
+
+def central_differences(f: Function, x: Sequence[float]) -> list[float]:
+    """(f(x + h) - f(x - h)) / 2h along each axis, h = 1e-6."""
+
+    def shifted(k: int, h: float) -> float:
+        return f([Value(xj + h * (j == k)) for j, xj in enumerate(x)]).data
+
+    return [(shifted(k, 1e-6) - shifted(k, -1e-6)) / 2e-6 for k in range(len(x))]
+
+
+def assert_gradient(f: Function, x: Sequence[float]) -> None:
+    """Fail unless `backward` agrees with central differences at x."""
+    assert gradient(f, x) == pytest.approx(central_differences(f, x), rel=1e-6, abs=1e-8)
+
+
+class ForbidReading:
+    """A tracer that refuses every look at a number: what runs under it can be compiled."""
+
+    def made(self, value: Value) -> None:
+        pass
+
+    def read(self, value: Value, what: str) -> None:
+        raise AssertionError(f"{what} was read while tracing")
+
+    def truth(self, value: Value) -> bool:
+        raise AssertionError("bool() was asked while tracing")
+
+    def compare(self, *_: object) -> bool:
+        raise AssertionError("two Values were compared while tracing")
