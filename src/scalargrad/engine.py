@@ -360,14 +360,17 @@ class Value:
         of a Value in the graph was written after it was used.
         """
         v: Value
+        i: cython.Py_ssize_t
         tape: list = _tape(self)
+        last: cython.Py_ssize_t = len(tape) - 1
         self._grad += 1.0
         if _watchers and _modes.anomaly:
-            for v in tape:
-                _propagate(v)
-                _check_gradients(v)
+            for i in range(last, -1, -1):
+                _propagate(tape[i])
+                _check_gradients(tape[i])
             return
-        for v in tape:
+        for i in range(last, -1, -1):
+            v = tape[i]
             _propagate(v)
 
     # --- what micrograd and microgpt call these things -------------------------------------------
@@ -630,7 +633,10 @@ def _compare(relation: Callable[[Any, Any], bool], a: Value, other: Any) -> Any:
 
 @cython.cfunc
 def _tape(root: Value) -> list:
-    """Every result that root depends on, root included, by descending creation number."""
+    """Every result that root depends on, root included, by ascending creation number.
+
+    The gradients of those results are set to 0 on the way.
+    """
     global _traversals
     _traversals += 1
     v: Value
@@ -669,25 +675,25 @@ def _reach(w: Value, found: list) -> cython.int:
 
 @cython.cfunc
 def _sort(nodes: list, lowest: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
-    """Order nodes by descending number, in place.
+    """Order nodes by ascending number, in place.
 
     Numbers are unique and, within one graph, nearly dense: each node is placed in a table by its
     number. Where other graphs were built in between the table would be mostly holes, so there
     the keys are radix-sorted, 11 bits a pass.
     """
     if not cython.compiled:
-        nodes.sort(key=lambda v: -v.number)
+        nodes.sort(key=operator.attrgetter("number"))
         return
     n: cython.Py_ssize_t = len(nodes)
     span: cython.ulonglong = highest - lowest + 1
     if span <= 4 * cython.cast(cython.ulonglong, n) + 64:
-        _place(nodes, span, highest)
+        _place(nodes, span, lowest)
     else:
-        _radix_sort(nodes, span, highest)
+        _radix_sort(nodes, span, lowest)
 
 
 @cython.cfunc
-def _place(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
+def _place(nodes: list, span: cython.ulonglong, lowest: cython.ulonglong) -> cython.void:
     v: Value
     i: cython.Py_ssize_t
     k: cython.Py_ssize_t = 0
@@ -696,7 +702,7 @@ def _place(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cy
         raise MemoryError(f"no memory to order {len(nodes)} nodes")
     for i in range(len(nodes)):
         v = nodes[i]
-        table[highest - v.number] = cython.cast(cython.p_void, v)
+        table[v.number - lowest] = cython.cast(cython.p_void, v)
     for i in range(span):
         if table[i] != cython.NULL:
             PyList_SET_ITEM(nodes, k, cython.cast(object, table[i]))
@@ -705,7 +711,7 @@ def _place(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cy
 
 
 @cython.cfunc
-def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
+def _radix_sort(nodes: list, span: cython.ulonglong, lowest: cython.ulonglong) -> cython.void:
     v: Value
     i: cython.Py_ssize_t
     n: cython.Py_ssize_t = len(nodes)
@@ -728,7 +734,7 @@ def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) 
             starts[i] = 0
         for i in range(n):
             v = cython.cast(Value, source[i])
-            starts[((highest - v.number) >> shift) & 2047] += 1
+            starts[((v.number - lowest) >> shift) & 2047] += 1
         total = 0
         for i in range(2048):
             digit = starts[i]
@@ -736,7 +742,7 @@ def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) 
             total += digit
         for i in range(n):
             v = cython.cast(Value, source[i])
-            digit = ((highest - v.number) >> shift) & 2047
+            digit = ((v.number - lowest) >> shift) & 2047
             target[starts[digit]] = source[i]
             starts[digit] += 1
         source, target = target, source
@@ -752,19 +758,15 @@ def _radix_sort(nodes: list, span: cython.ulonglong, highest: cython.ulonglong) 
 @cython.inline
 @cython.exceptval(check=False)
 def _is_stale(v: Value) -> cython.bint:
-    """Whether the data of v or of a leaf among its operands was written since v was computed."""
+    """Whether the data of v or of an operand was written after v was computed."""
     w: Value
     computed: cython.ulonglong = max(v.number, v.version)
-    if v.flags & MODIFIED:
-        return True
+    changed: cython.bint = v.flags & MODIFIED
     if v.rest is not None:
-        changed: cython.bint = False
         for w in v.rest:
-            changed |= w.code == rules.LEAF and w.version > computed
+            changed |= w.version > computed
         return changed
-    if v.a.code == rules.LEAF and v.a.version > computed:
-        return True
-    return v.b is not None and v.b.code == rules.LEAF and v.b.version > computed
+    return changed or v.a.version > computed or (v.b is not None and v.b.version > computed)
 
 
 @cython.cfunc
@@ -830,14 +832,13 @@ def _operand_data(v: Value) -> list[float]:
 def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
     """The leaves and the results that roots depend on, each by ascending creation number.
 
-    Also gives every node found the mark `base + i`, i its place in leaves + results, and returns
-    base: a map from node to place that costs no dictionary (see `replay.capture`).
+    Also returns a number `base` such that no mark from base to base + the number of nodes is in
+    use: `replay.capture` numbers the nodes with it, at no cost of a dictionary.
     """
     global _traversals
     _traversals += 1
     v: Value
     w: Value
-    i: cython.ulonglong = 0
     leaves: list = []
     results: list = []
     for v in roots:
@@ -852,16 +853,8 @@ def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
                 _reach_all(v.b, leaves, results)
     _sort_range(leaves)
     _sort_range(results)
-    leaves.reverse()
-    results.reverse()
     base: cython.ulonglong = _traversals + 1
-    for v in leaves:
-        v.mark = base + i
-        i += 1
-    for v in results:
-        v.mark = base + i
-        i += 1
-    _traversals = base + i
+    _traversals += 1 + len(leaves) + len(results)
     return leaves, results, base
 
 
@@ -890,13 +883,8 @@ def _sort_range(nodes: list) -> cython.void:
         _sort(nodes, lowest, highest)
 
 
-def clock() -> int:
-    """The present tick: what has this number was made or written last."""
-    return _clock
-
-
 def tick() -> int:
-    """A new tick, for a write that other modules make to the data of leaves."""
+    """A new tick of the clock, for data that another module is about to write."""
     global _clock
     _clock += 1
     return _clock

@@ -37,6 +37,22 @@ class Node:
         return self.value.label
 
 
+class _Buffers:
+    """What replaying needs and capturing does not: numbers, gradients, versions of the leaves."""
+
+    __slots__ = ("data", "grad", "replay", "versions")
+
+    def __init__(self, tape: Tape) -> None:
+        self.data = np.empty(len(tape))
+        self.grad = np.zeros(len(tape))
+        self.versions = np.empty(tape.leaves, np.uint64)
+        self.replay = replay.Replay(tape, self.data.data, self.grad.data)
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes + self.grad.nbytes + self.versions.nbytes
+
+
 class Graph:
     """The graph of one output, or of several, captured once.
 
@@ -53,17 +69,7 @@ class Graph:
     would do the same operations: a Python `if` on a number is not part of the graph.
     """
 
-    __slots__ = (
-        "_data",
-        "_grad",
-        "_replay",
-        "_single",
-        "_synchronised",
-        "_versions",
-        "lines",
-        "nodes",
-        "tape",
-    )
+    __slots__ = ("_buffers", "_single", "lines", "nodes", "tape")
 
     tape: Tape
     nodes: list[Value]
@@ -101,11 +107,7 @@ class Graph:
         )
         self.nodes = leaves + results
         self.lines = {} if lines is None else lines
-        self._data = np.empty(n)
-        self._grad = np.zeros(n)
-        self._versions = np.empty(len(leaves), np.uint64)
-        self._replay = replay.Replay(self.tape, self._data.data, self._grad.data)
-        self._synchronised = False
+        self._buffers: _Buffers | None = None
 
     # --- replaying -------------------------------------------------------------------------------
 
@@ -114,11 +116,13 @@ class Graph:
 
         Returns the output's number, or a tuple of them if the graph was made of several outputs.
         """
-        replay.read_leaves(self.nodes, self._data.data, self._versions.data)
-        self._replay.forward()
-        replay.write_results(self.nodes, self.tape.leaves, self._data.data)
-        self._synchronised = True
-        numbers = self._data[self.tape.outputs].tolist()
+        if self._buffers is None:
+            self._buffers = _Buffers(self.tape)
+        buffers = self._buffers
+        replay.read_leaves(self.nodes, buffers.data.data, buffers.versions.data)
+        buffers.replay.forward()
+        replay.write_results(self.nodes, self.tape.leaves, buffers.data.data)
+        numbers = buffers.data[self.tape.outputs].tolist()
         return float(numbers[0]) if self._single else tuple(numbers)
 
     def backward(self, seeds: Sequence[float] | None = None) -> None:
@@ -128,9 +132,11 @@ class Graph:
         sum(seed * output), seeds 1.0 unless given. Raises `StaleGraphError` if the data of a leaf
         was written since the last `forward()`, and `ShapeError` for a wrong number of seeds.
         """
-        if not self._synchronised:
+        if self._buffers is None:
             self.forward()
-        changed = replay.changed_leaf(self.nodes, self._versions.data)
+        assert self._buffers is not None
+        buffers, grad = self._buffers, self._buffers.grad
+        changed = replay.changed_leaf(self.nodes, buffers.versions.data)
         if changed >= 0:
             leaf = self.nodes[changed]
             raise StaleGraphError(
@@ -143,17 +149,16 @@ class Graph:
         if len(seeds) != len(outputs):
             raise ShapeError(f"seeds: expected one per output ({len(outputs)}), got {len(seeds)}")
         leaves = self.tape.leaves
-        replay.read_grad(self.nodes, leaves, self._grad.data)
-        self._grad[leaves:] = 0.0
+        replay.read_grad(self.nodes, leaves, grad.data)
+        grad[leaves:] = 0.0
         for place, seed in zip(outputs, seeds):
-            self._grad[place] += seed
-        self._replay.backward()
-        replay.write_grad(self.nodes, self._grad.data)
+            grad[place] += seed
+        buffers.replay.backward()
+        replay.write_grad(self.nodes, grad.data)
 
     def zero_grad(self) -> None:
         """Set the gradient of every node to 0.0."""
-        self._grad[:] = 0.0
-        replay.write_grad(self.nodes, self._grad.data)
+        replay.write_grad(self.nodes, np.zeros(len(self.nodes)).data)
 
     # --- looking -----------------------------------------------------------------------------------
 
@@ -175,7 +180,7 @@ class Graph:
     @property
     def nbytes(self) -> int:
         """Bytes this graph adds to the Values themselves."""
-        buffers = self._data.nbytes + self._grad.nbytes + self._versions.nbytes
+        buffers = 0 if self._buffers is None else self._buffers.nbytes
         return self.tape.nbytes + buffers + 8 * len(self.nodes)
 
     def op_counts(self) -> dict[str, int]:

@@ -21,7 +21,7 @@ else:
     from . import rules
     from .engine import Value
 
-from .engine import MODIFIED_FLAG, clock, tick
+from .engine import MODIFIED_FLAG, tick
 
 KEPT = cython.declare(cython.int, ~MODIFIED_FLAG)
 
@@ -169,18 +169,25 @@ def capture(
     lhs: memoryview,
     rhs: memoryview,
 ) -> tuple[list[float], list[int], list[int]]:
-    """Fill op, lhs, rhs from nodes marked by `engine.reachable`; return const, many, index."""
+    """Fill op, lhs, rhs from what `engine.reachable` found; return const, many, index.
+
+    Marks node i with base + i.
+    """
     v: Value
     w: Value
     ops: cython.uchar[::1] = op
     left: cython.int[::1] = lhs
     right: cython.int[::1] = rhs
     first: cython.ulonglong = base
-    i: cython.Py_ssize_t = len(leaves)
+    i: cython.Py_ssize_t = 0
     const: list = []
     many: list = []
     index: list = []
+    for v in leaves:
+        v.mark = first + i
+        i += 1
     for v in results:
+        v.mark = first + i
         ops[i] = v.code
         if v.rest is not None:
             left[i] = len(many)
@@ -202,7 +209,7 @@ def capture(
 
 
 def places(values: list[Value], base: int) -> list[int]:
-    """The node numbers of values that `engine.reachable` just marked."""
+    """The node numbers of values that `capture` just marked."""
     v: Value
     first: cython.ulonglong = base
     found: list = []
@@ -240,7 +247,7 @@ def write_results(nodes: list[Value], leaves: int, data: memoryview) -> None:
     v: Value
     i: cython.Py_ssize_t
     new: cython.double[::1] = data
-    now: cython.ulonglong = clock()
+    now: cython.ulonglong = tick()
     for i in range(leaves, len(new)):
         v = nodes[i]
         v._data = new[i]
