@@ -1,0 +1,1 @@
+"""From a captured graph to native code: trace, analysis, loops and back ends."""

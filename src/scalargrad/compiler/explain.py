@@ -1,0 +1,196 @@
+"""Loops programs as text: what was found in the scalar program, one loop nest at a time."""
+
+from __future__ import annotations
+
+from .. import ops
+from .loops import (
+    BATCH,
+    INVERSE_BATCH,
+    SKIP_LEFT,
+    SKIP_RIGHT,
+    Apply,
+    Contract,
+    Group,
+    Indicator,
+    Instruction,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+    Take,
+    Walk,
+    count,
+    segments,
+    work,
+)
+
+_LETTERS = "ijklmnoqrvw"
+_FOLD = {ops.ADD: "sum", ops.MAXIMUM: "max", ops.MINIMUM: "min"}
+
+
+def listing(loops: Loops, batch: int = 1) -> str:
+    """The whole program, a line for each instruction and one for each further segment.
+
+    `batch` is the number of examples that the shares of the work are computed for.
+    """
+    amounts = [work(step, batch) for step in loops.instructions]
+    total = max(sum(amounts), 1)
+    sizes = ", ".join(
+        f"{space.name.lower()} {space.short}[{loops.size(space)}]"
+        for space in Space
+        if loops.size(space)
+    )
+    lines = [f"{len(loops.instructions)} instructions on {sizes}"]
+    for number, (step, amount) in enumerate(zip(loops.instructions, amounts)):
+        what = operation(step, batch if loops.batched else None)
+        source = f"  {', '.join(step.origin.lines)}" if step.origin.lines else ""
+        lines.append(f"{number:>4}  {100 * amount / total:5.1f}%  {what}{source}")
+        lines += [f"              {line}" for line in pseudo_code(loops, step)]
+    return "\n".join(lines)
+
+
+# --- pseudo-code ---------------------------------------------------------------------------------
+
+
+def _loop(letter: str, loop: Loop) -> str:
+    terms = [
+        f"{'' if slope == 1 else slope}{outer}"
+        for slope, outer in zip(loop.slopes, _LETTERS)
+        if slope
+    ]
+    if loop.extent or not terms:
+        terms.append(str(loop.extent))
+    return f"{letter}<{'+'.join(terms).replace('+-', '-')}"
+
+
+def _loops(loops: tuple[Loop, ...], depth: int = 0) -> str:
+    return ", ".join(_loop(_LETTERS[depth + k], loop) for k, loop in enumerate(loops))
+
+
+def _place(operand: Operand) -> str:
+    terms = [
+        f"{'' if stride == 1 else '-' if stride == -1 else stride}{letter}"
+        for stride, letter in zip(operand.strides, _LETTERS)
+        if stride
+    ]
+    if operand.base or not terms:
+        terms.insert(0, str(operand.base))
+    return "+".join(terms).replace("+-", "-")
+
+
+def _operand(loops: Loops, operand: Operand) -> str:
+    if operand.space == Space.CONSTANT and not any(operand.strides) and not operand.indirect:
+        return repr(float(loops.constants[operand.base]))
+    if operand.space == Space.SCALAR:
+        return {INVERSE_BATCH: "1/B", BATCH: "B"}.get(operand.base, f"s[{operand.base}]")
+    place = f"table[{_place(operand)}]" if operand.indirect else _place(operand)
+    return f"{operand.space.short}[{place}]"
+
+
+def pseudo_code(loops: Loops, step: Instruction) -> list[str]:
+    """The instruction as it would be written by hand."""
+    if isinstance(step, Walk):
+        return [f"{len(step.code)} operations one after the other"]
+    head = f"for {_loops(step.lanes)}: " if step.lanes else ""
+    head += _operand(loops, step.result)
+    if isinstance(step, Contract):
+        return _sum(loops, step, head)
+    if isinstance(step, Apply):
+        shown = [_operand(loops, operand) for operand in step.operands]
+        text = ops.BY_CODE[step.op].text.format(*shown, c=ops.constant_text(step.const))
+        return [f"{head} = {text}"]
+    index = _operand(loops, step.index)
+    if isinstance(step, Indicator):
+        return [f"{head} = {index} == {_place(step.candidate)}"]
+    letter = _LETTERS[len(step.lanes)]
+    return [f"{head} = {_operand(loops, step.source)} at {letter} = {index} of {step.count}"]
+
+
+def _sum(loops: Loops, step: Contract, head: str) -> list[str]:
+    fold = _FOLD[step.op]
+    start = "" if str(step.start) == "-0.0" or step.op != ops.ADD else f"{step.start!r} + "
+    start = f"{_operand(loops, step.result)} + " if step.resume else start
+    terms = [
+        _segment(loops, group, segment, len(step.lanes), fold) for group, segment in segments(step)
+    ]
+    lines = [f"{head} = {start}{terms[0] if terms else ''}".rstrip(" +")]
+    return lines + [f"    {term if term[0] == '-' else '+ ' + term}" for term in terms[1:]]
+
+
+def _segment(loops: Loops, group: Group, segment: Segment, depth: int, fold: str) -> str:
+    term = _operand(loops, segment.left)
+    if segment.right is not None:
+        mark = "*?" if segment.skip & (SKIP_LEFT | SKIP_RIGHT) else "*"
+        term += f" {mark} {_operand(loops, segment.right)}"
+    ranges = [_loops(segment.loops, depth)] if segment.loops else []
+    if group.over:
+        ranges.insert(0, "b<B" if group.over > 0 else "b from B-1")
+    if ranges:
+        term = f"{fold}({term} for {', '.join(ranges)})"
+    return f"- {term}" if segment.minus else term
+
+
+# --- what an instruction is ----------------------------------------------------------------------
+
+
+def operation(step: Instruction, batch: int | None = None) -> str:
+    """The operation found: a matrix product with its sizes, an outer product, a reduction ..."""
+    if isinstance(step, Walk):
+        return f"{len(step.code)} scalar operations"
+    examples = step.result.space.batched
+    lanes = f"{'B x ' if examples else ''}{count(step.lanes)}"
+    if isinstance(step, Contract):
+        return _contraction(step, batch, lanes)
+    if isinstance(step, Apply):
+        return f"{ops.BY_CODE[step.op].name} of {lanes}"
+    if isinstance(step, Indicator):
+        return f"indicator of {lanes}"
+    return f"select {lanes} of {step.count}"
+
+
+def _contraction(step: Contract, batch: int | None, lanes: str) -> str:
+    found = list(segments(step))
+    if step.op != ops.ADD:
+        return f"{_FOLD[step.op]} over {sum(count(s.loops) for _, s in found)}, {lanes} times"
+    if not found:
+        return f"fill of {lanes}"
+    group, main = max(found, key=lambda pair: count(step.lanes + pair[1].loops))
+    over = group.over != 0
+    if main.right is None:
+        if main.loops or over:
+            return f"reduction of {lanes} by {_sizes(main, over)}"
+        return f"{'copy' if len(found) == 1 else 'sum'} of {lanes}"
+    if not main.loops and not over:
+        return f"{'product' if len(found) == 1 else 'sum of products'} of {lanes}"
+    return _matrix(step, main, over)
+
+
+def _sizes(segment: Segment, over: bool) -> str:
+    sizes = [str(loop.extent) if not any(loop.slopes) else "ragged" for loop in segment.loops]
+    return " x ".join((["B"] if over else []) + sizes)
+
+
+def _matrix(step: Contract, segment: Segment, over: bool) -> str:
+    """A product of two matrices: rows that only the left operand sees, columns only the right."""
+    assert segment.right is not None
+    depth = len(step.lanes)
+    rows: list[str] = []
+    columns: list[str] = []
+    both: list[str] = []
+    for k, loop in enumerate(step.lanes):
+        size = str(loop.extent) if not any(loop.slopes) else "ragged"
+        left, right = segment.left.strides[k], segment.right.strides[k]
+        (both if bool(left) == bool(right) else rows if left else columns).append(size)
+    if step.result.space.batched:
+        left, right = segment.left.space.batched, segment.right.space.batched
+        (both if left == right else rows if left else columns).insert(0, "B")
+    inner = _sizes(segment, over)
+    if not any(segment.left.strides[depth:]) and not over:
+        inner = f"({inner})"
+    prefix = f"{' x '.join(both)} times " if both else ""
+    if rows and columns:
+        return f"{prefix}matrix product {'x'.join(rows)} x {inner} . {inner} x {'x'.join(columns)}"
+    if rows or columns:
+        return f"{prefix}matrix-vector product {'x'.join(rows or columns)} x {inner} . {inner}"
+    return f"{prefix}dot product over {inner}"

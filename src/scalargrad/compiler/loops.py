@@ -1,0 +1,332 @@
+"""Loops: a compiled program as a short list of loop nests over arrays.
+
+This is what a flat graph of scalars becomes when its loops have been found again, and what every
+back end starts from. A program is a list of instructions, run in order. It reads and writes
+elements of a few arrays, each of one `Space` (parameters, arguments, temporaries, ...), and an
+element of a batched space holds one number per example. The contract:
+
+**Loops.** An instruction has lane loops, outermost first; every combination of their counters is
+a lane, and each lane gives one element of the result. The extent of a loop is
+`extent + sum(slope * counter of the outer loops)`, so a triangle is two loops; extents are never
+negative. Lanes of one instruction write different elements and read none that the same
+instruction writes, so they may run in any order or at once.
+
+**Addresses.** An `Operand` names the element `base + sum(stride * counter)` of its space, with
+one stride for each lane loop and, inside a segment, one for each reduction loop. With `indirect`,
+that number is a place in `Loops.table`, and the entry found there is the address.
+
+**Batches.** Where the result is batched, the instruction runs for each example, and a batched
+operand is read at the same example. An unbatched result may read batched operands only in a group
+that goes over the batch. In a program without batched spaces there is one example.
+
+**Instructions.**
+
+    Contract   result = start + term + term + ...   in exactly this order, each product and each
+               sum rounded to float64 (no fused multiply-add, no reassociation)
+               `start` -0.0 is the neutral element of IEEE addition: the sum starts with its first
+               term. With `resume` it starts from the result's present number instead.
+               With op MAXIMUM or MINIMUM the terms are folded by that operation of the op table.
+      Group    segments one after the other, once; or, if it goes over the batch, once for every
+               example: from the first to the last (over = 1), or from the last to the first
+               (over = -1, the order in which `backward` meets the examples)
+      Segment  for all counters of its reduction loops, in order: left, or left * right, negated
+               with `minus` before it is added; where `skip` has SKIP_RIGHT (SKIP_LEFT) and the
+               right (left) factor is 0, there is no term, so 0 * inf counts for nothing
+    Apply      result = op(operands; const), any row of the op table but `take`, as `rules.forward`
+    Indicator  result = 1.0 where the integer at `index` equals the number `candidate`, else 0.0
+    Take       result = the candidate that the integer at `index` selects: `source` has one stride
+               more than there are lanes, for the number of the candidate
+    Walk       single scalar operations one after the other, from arrays: code without structure
+
+**Inputs.** PARAMETER, ARGUMENT, EXAMPLE (the batched arguments), INDEX and EXAMPLE_INDEX (integer
+arguments) are the caller's; CONSTANT is `Loops.constants`; SCALAR holds 1/B and B, B the number
+of examples, as float64. **Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and,
+in an update program, PARAMETER are read and written. Everything else is scratch. Every element
+of a result is written exactly once, and every element read is an input or was written before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+
+
+class Space(IntEnum):
+    """The arrays of a program."""
+
+    PARAMETER = 0
+    ARGUMENT = 1
+    EXAMPLE = 2
+    CONSTANT = 3
+    SCALAR = 4
+    TEMPORARY = 5
+    BATCHED = 6
+    PARAMETER_GRADIENT = 7
+    ARGUMENT_GRADIENT = 8
+    EXAMPLE_GRADIENT = 9
+    OUTPUT = 10
+    EXAMPLE_OUTPUT = 11
+    STATE = 12
+    INDEX = 13
+    EXAMPLE_INDEX = 14
+
+    @property
+    def batched(self) -> bool:
+        """Whether an element holds one number per example."""
+        return self in _BATCHED
+
+    @property
+    def short(self) -> str:
+        """The name in printed programs."""
+        return _SHORT[self]
+
+
+_BATCHED = frozenset(
+    (
+        Space.EXAMPLE,
+        Space.BATCHED,
+        Space.EXAMPLE_GRADIENT,
+        Space.EXAMPLE_OUTPUT,
+        Space.EXAMPLE_INDEX,
+    )
+)
+_SHORT = dict(zip(Space, "p a x c s t u gp ga gx y z m i j".split()))
+INPUTS = (
+    *(Space.PARAMETER, Space.ARGUMENT, Space.EXAMPLE, Space.CONSTANT, Space.SCALAR, Space.STATE),
+    *(Space.INDEX, Space.EXAMPLE_INDEX),
+)
+INTEGERS = (Space.INDEX, Space.EXAMPLE_INDEX)
+RESULTS = (
+    *(Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT),
+    *(Space.OUTPUT, Space.EXAMPLE_OUTPUT),
+)
+IN_OUT = (Space.PARAMETER, Space.STATE)
+
+SCALARS = 2  # 1/B and B
+INVERSE_BATCH, BATCH = 0, 1
+
+# How a term of a sum is counted.
+MINUS, SKIP_RIGHT, SKIP_LEFT = 1, 2, 4
+
+
+class Loop(NamedTuple):
+    """A counter from 0 to `extent + sum(slope * outer counter)`, exclusive."""
+
+    extent: int
+    slopes: tuple[int, ...] = ()
+
+
+class Operand(NamedTuple):
+    """An element of a space for each combination of loop counters."""
+
+    space: Space
+    base: int
+    strides: tuple[int, ...] = ()
+    indirect: bool = False
+
+
+class Segment(NamedTuple):
+    """The terms `left` or `left * right` for all counters of `loops`."""
+
+    left: Operand
+    right: Operand | None = None
+    loops: tuple[Loop, ...] = ()
+    minus: bool = False
+    skip: int = 0
+
+
+class Group(NamedTuple):
+    """Segments, once (over 0) or for each example, ascending (1) or descending (-1)."""
+
+    segments: tuple[Segment, ...]
+    over: int = 0
+
+
+class Origin(NamedTuple):
+    """Where an instruction comes from: the nodes of the tape (lowest, highest) and source lines."""
+
+    nodes: tuple[int, int] = (0, 0)
+    lines: tuple[str, ...] = ()
+    gradient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A sum (or maximum, or minimum) of terms for each lane."""
+
+    result: Operand
+    lanes: tuple[Loop, ...]
+    groups: tuple[Group, ...]
+    start: float = -0.0
+    resume: bool = False
+    op: int = ops.ADD
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operation of the op table for each lane."""
+
+    result: Operand
+    lanes: tuple[Loop, ...]
+    op: int
+    operands: tuple[Operand, ...]
+    const: float = 0.0
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """1.0 where an integer argument has the value `candidate`, whose space is ignored."""
+
+    result: Operand
+    lanes: tuple[Loop, ...]
+    index: Operand
+    candidate: Operand
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The candidate, of `count`, that an integer argument selects."""
+
+    result: Operand
+    lanes: tuple[Loop, ...]
+    index: Operand
+    source: Operand
+    count: int
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """Scalar operations in order, element by element; arrays of the length stated.
+
+    code        uint8[n]   an op code; ADD for a sum of terms
+    space, at   uint8[n], int32[n]   the result
+    const       float64[n] exponent or slope; for a sum, its start
+    first       int32[n+1] the terms (for a sum) or operands of node i: first[i] to first[i+1]
+    left_space, left       uint8[t], int32[t]
+    right_space, right     uint8[t], int32[t]   right is -1 where a term has one factor
+    style       uint8[t]   MINUS, SKIP_RIGHT, SKIP_LEFT
+
+    All results are batched, or none is.
+    """
+
+    code: NDArray[np.uint8]
+    space: NDArray[np.uint8]
+    at: NDArray[np.int32]
+    const: NDArray[np.float64]
+    first: NDArray[np.int32]
+    left_space: NDArray[np.uint8]
+    left: NDArray[np.int32]
+    right_space: NDArray[np.uint8]
+    right: NDArray[np.int32]
+    style: NDArray[np.uint8]
+    origin: Origin = Origin()
+
+
+Nest: TypeAlias = Contract | Apply | Indicator | Take
+Instruction: TypeAlias = Contract | Apply | Indicator | Take | Walk
+
+
+def _no_numbers() -> NDArray[np.float64]:
+    return np.empty(0)
+
+
+def _no_table() -> NDArray[np.int32]:
+    return np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """A program: instructions in order, the size of every space, the constants, the index table."""
+
+    instructions: tuple[Instruction, ...]
+    sizes: dict[Space, int]
+    constants: NDArray[np.float64] = field(default_factory=_no_numbers)
+    table: NDArray[np.int32] = field(default_factory=_no_table)
+    batched: bool = False
+
+    def size(self, space: Space) -> int:
+        """Elements in a space (of one example, if it is batched)."""
+        return self.sizes.get(space, 0)
+
+    @property
+    def nests(self) -> list[Nest]:
+        """The instructions that are loop nests."""
+        return [step for step in self.instructions if not isinstance(step, Walk)]
+
+    def __str__(self) -> str:
+        from .explain import listing
+
+        return listing(self)
+
+
+# --- the geometry of nests -----------------------------------------------------------------------
+
+
+def counters(loops: Sequence[Loop], outer: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Every combination of loop counters in order, one row each; continues the rows of `outer`."""
+    rows = np.zeros((1, 0), np.int64) if outer is None else outer
+    for loop in loops:
+        slopes = np.array(loop.slopes, np.int64)
+        extents = loop.extent + rows[:, : len(slopes)] @ slopes
+        if (extents < 0).any():
+            raise ValueError(f"{loop}: the extent is negative, {extents.min()}, for some counters")
+        starts = np.cumsum(extents) - extents
+        inner = np.arange(extents.sum()) - np.repeat(starts, extents)
+        rows = np.column_stack((np.repeat(rows, extents, axis=0), inner))
+    return rows
+
+
+def addresses(
+    operand: Operand, rows: NDArray[np.int64], table: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """The address of the operand for each row of counters; IndexError outside the table."""
+    strides = np.array(operand.strides, np.int64)
+    places: NDArray[np.int64] = operand.base + rows[:, : len(strides)] @ strides
+    if not operand.indirect:
+        return places
+    if len(places) and (places.min() < 0 or places.max() >= len(table)):
+        raise IndexError(f"{operand}: places {places.min()} to {places.max()} of the table")
+    return table[places].astype(np.int64)
+
+
+def count(loops: Sequence[Loop]) -> int:
+    """How many combinations of counters there are."""
+    if all(not any(loop.slopes) for loop in loops):
+        total = 1
+        for loop in loops:
+            total *= loop.extent
+        return total
+    return len(counters(loops))
+
+
+def segments(step: Contract) -> Iterator[tuple[Group, Segment]]:
+    """The segments of a contraction with their groups, in order."""
+    for group in step.groups:
+        for segment in group.segments:
+            yield group, segment
+
+
+def work(step: Instruction, batch: int = 1) -> int:
+    """Terms and operations that an instruction computes for a batch of that size."""
+    if isinstance(step, Walk):
+        examples = batch if len(step.space) and Space(int(step.space[0])).batched else 1
+        return len(step.left) * examples
+    examples = batch if step.result.space.batched else 1
+    if not isinstance(step, Contract):
+        return count(step.lanes) * examples
+    terms = (
+        count(step.lanes + segment.loops) * (batch if group.over else 1)
+        for group, segment in segments(step)
+    )
+    return max(sum(terms), count(step.lanes)) * examples
