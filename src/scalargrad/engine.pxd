@@ -3,12 +3,12 @@
 cdef class Value:
     cdef double _data
     cdef double _grad
-    cdef double const  # the exponent, slope or index of an op that has one
+    cdef readonly double const  # the exponent, slope or index of an op that has one
     cdef readonly unsigned long long number  # creation number: the tape's order
     cdef unsigned long long mark  # the last traversal that reached this node
     cdef unsigned long long version  # the clock when data was last written; 0: never
     cdef Value a
     cdef Value b
     cdef tuple rest  # all operands, for ops with more than two
-    cdef unsigned short code
+    cdef readonly unsigned short code
     cdef unsigned short flags

@@ -18,6 +18,7 @@ its derivative, is in `ops.py` and `rules.py`.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import operator
@@ -151,6 +152,8 @@ class Value:
     @data.setter
     def data(self, data: Number) -> None:
         global _clock
+        if _watchers:
+            _watch_write(self, ".data")
         self._data = _real(data, "data")
         _clock += 1
         self.version = _clock
@@ -160,10 +163,14 @@ class Value:
     @property
     def grad(self) -> float:
         """d(result)/d(this), summed over the `backward()` calls since it was last set to 0."""
+        if _watchers:
+            _watch_read(self, ".grad")
         return self._grad
 
     @grad.setter
     def grad(self, grad: Number) -> None:
+        if _watchers:
+            _watch_write(self, ".grad")
         self._grad = _real(grad, "grad")
 
     @property
@@ -361,13 +368,14 @@ class Value:
         """
         v: Value
         i: cython.Py_ssize_t
+        if _watchers:
+            _watch_read(self, "backward()")
         tape: list = _tape(self)
         last: cython.Py_ssize_t = len(tape) - 1
         self._grad += 1.0
         if _watchers and _modes.anomaly:
             for i in range(last, -1, -1):
-                _propagate(tape[i])
-                _check_gradients(tape[i])
+                _propagate_checked(tape[i])
             return
         for i in range(last, -1, -1):
             v = tape[i]
@@ -377,6 +385,8 @@ class Value:
 
     def _backward(self) -> None:
         """Pass this node's gradient on to its operands: one step of `backward`, by hand."""
+        if _watchers:
+            _watch_read(self, "_backward()")
         _propagate(self)
 
     @property
@@ -397,6 +407,8 @@ class Value:
 
     @property
     def _local_grads(self) -> tuple[float, ...]:
+        if _watchers:
+            _watch_read(self, "_local_grads")
         return local_gradients(self)
 
     # --- NumPy -----------------------------------------------------------------------------------
@@ -445,19 +457,30 @@ class Value:
         return _many(row.code, values, constant)
 
     def __copy__(self) -> Value:
+        if _watchers:
+            _watch_read(self, "copy.copy()")
         return _rebuilt(self, self.operands)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        leaves, results, _ = reachable([self])
-        for v in leaves + results:
-            if id(v) not in memo:
-                memo[id(v)] = _rebuilt(v, tuple([memo[id(x)] for x in v.operands]))
+        if _watchers:
+            _watch_read(self, "copy.deepcopy()")
+        found: dict[int, Value] = {id(self): self}
+        stack = [self]
+        while stack:
+            for operand in stack.pop().operands:
+                if id(operand) not in memo and id(operand) not in found:
+                    found[id(operand)] = operand
+                    stack.append(operand)
+        for v in sorted(found.values(), key=operator.attrgetter("number")):
+            memo[id(v)] = _rebuilt(v, tuple([memo[id(x)] for x in v.operands]))
         return memo[id(self)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # One flat record for the whole graph, because pickling operand by operand would recurse.
         # Leaves stay objects of their own, so a model and a loss pickled together still share
-        # their parameters; results in between are shared within one root's graph only.
+        # their parameters; two results pickled together each bring their graph, and share leaves.
+        if _watchers:
+            _watch_read(self, "pickling")
         if self.code == rules.LEAF:
             return _unpickle_leaf, (self._data, self._grad, self.label)
         v: Value
@@ -484,6 +507,18 @@ if not cython.compiled:
 
     def _no_subclass(cls: type) -> None:
         raise TypeError("type 'scalargrad.engine.Value' is not an acceptable base type")
+
+    def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def locked(*arguments: Any) -> Any:
+            with _lock:
+                return function(*arguments)
+
+        return locked
+
+    # Compiled, a traversal holds the interpreter lock; here it needs one of its own.
+    _lock = threading.RLock()
+    Value.backward = _one_at_a_time(Value.backward)  # type: ignore[method-assign]
 
     # What Cython gives a compiled class: fields that start from zero, no subclasses.
     Value.__new__ = staticmethod(_zeroed)  # type: ignore[assignment,method-assign]
@@ -581,7 +616,11 @@ def _refuse_modulo(modulo: Any) -> None:
 
 @cython.cfunc
 def _operand(x: Any) -> Value:
-    return x if isinstance(x, Value) else _leaf(_real(x, "operand"))
+    if isinstance(x, Value):
+        return x
+    if hasattr(x, "as_value"):  # a traced integer or comparison
+        return x.as_value()
+    return _leaf(_real(x, "operand"))
 
 
 def _is_real(x: Any) -> bool:
@@ -799,7 +838,8 @@ def _propagate(v: Value) -> cython.void:
         a = v.rest[cython.cast(cython.Py_ssize_t, v.const)]
         a._grad += g
     else:
-        # A partial of exactly 0 passes nothing on either: 0 * inf is a branch not taken, not nan.
+        # Here a partial of exactly 0 passes nothing on either, so that the side a `maximum` or a
+        # relu did not take gets no nan from 0 * inf. (A product is plain IEEE arithmetic, above.)
         d = rules.partial(code, 0, a._data, 0.0 if b is None else b._data, v.const, v._data)
         if b is not None:
             e: cython.double = rules.partial(code, 1, a._data, b._data, v.const, v._data)
@@ -829,8 +869,13 @@ def _operand_data(v: Value) -> list[float]:
     return data
 
 
-def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
+def reachable(
+    roots: Sequence[Value], since: cython.ulonglong = 0
+) -> tuple[list[Value], list[Value], int]:
     """The leaves and the results that roots depend on, each by ascending creation number.
+
+    Results older than the creation number `since` count as leaves: what they depend on is not
+    looked at.
 
     Also returns a number `base` such that no mark from base to base + the number of nodes is in
     use: `replay.capture` numbers the nodes with it, at no cost of a dictionary.
@@ -842,15 +887,15 @@ def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
     leaves: list = []
     results: list = []
     for v in roots:
-        _reach_all(v, leaves, results)
+        _reach_all(v, leaves, results, since)
     for v in results:  # grows while it is read
         if v.rest is not None:
             for w in v.rest:
-                _reach_all(w, leaves, results)
+                _reach_all(w, leaves, results, since)
         else:
-            _reach_all(v.a, leaves, results)
+            _reach_all(v.a, leaves, results, since)
             if v.b is not None:
-                _reach_all(v.b, leaves, results)
+                _reach_all(v.b, leaves, results, since)
     _sort_range(leaves)
     _sort_range(results)
     base: cython.ulonglong = _traversals + 1
@@ -861,10 +906,10 @@ def reachable(roots: Sequence[Value]) -> tuple[list[Value], list[Value], int]:
 @cython.cfunc
 @cython.inline
 @cython.exceptval(-1)
-def _reach_all(w: Value, leaves: list, results: list) -> cython.int:
+def _reach_all(w: Value, leaves: list, results: list, since: cython.ulonglong) -> cython.int:
     if w.mark != _traversals:
         w.mark = _traversals
-        if w.code == rules.LEAF:
+        if w.code == rules.LEAF or w.number < since:
             leaves.append(w)
         else:
             results.append(w)
@@ -888,6 +933,10 @@ def tick() -> int:
     global _clock
     _clock += 1
     return _clock
+
+
+if not cython.compiled:
+    reachable = _one_at_a_time(reachable)
 
 
 def live_values() -> int:
@@ -1026,9 +1075,19 @@ def _watch_read(v: Value, what: str) -> None:
         _modes.tracer.read(v, what)
 
 
-def _check_gradients(v: Value) -> None:
-    for operand, partial in zip(v.operands, local_gradients(v)):
-        if not math.isfinite(operand.grad):
+forbid_while_tracing = _watch_read  # for other modules that are about to read v's numbers
+
+
+def _watch_write(v: Value, what: str) -> None:
+    if _modes.tracer is not None:
+        _modes.tracer.wrote(v, what)
+
+
+def _propagate_checked(v: Value) -> None:
+    finite = [math.isfinite(operand.grad) for operand in v.operands]
+    _propagate(v)
+    for operand, was_finite, partial in zip(v.operands, finite, local_gradients(v)):
+        if was_finite and not math.isfinite(operand.grad):
             line = (_modes.lines or {}).get(v.number, "a line outside detect_anomaly()")
             raise AnomalyError(
                 f"backward through {_shown_node(v)} = {v._data!r}, made at {line}: its gradient "
@@ -1036,11 +1095,23 @@ def _check_gradients(v: Value) -> None:
             )
 
 
+def _changed_operand(v: Value) -> Value:
+    """The operand whose data was written after v was computed."""
+    w: Value
+    changed: Value = v
+    for w in v.operands:
+        if w.version > max(v.number, v.version):
+            changed = w
+    return changed
+
+
 def _stale_error(v: Value) -> StaleGraphError:
-    if v.flags & MODIFIED:
-        what = f"the result {_shown_node(v)} was overwritten with {v._data!r}"
+    w: Value = v if v.flags & MODIFIED else _changed_operand(v)
+    name = f"Value {w.label!r}" if w.label else "a Value"
+    if w is v:
+        what = f"{name}, the result {_shown_node(v)}, was overwritten with {w._data!r}"
     else:
-        what = f"an operand of {_shown_node(v)} was changed"
+        what = f"{name}, now {w._data!r}, an operand of {_shown_node(v)}, was written"
     return StaleGraphError(
         f"backward: {what} after it was used, so this graph no longer describes the numbers in "
         "it: compute the result again before calling backward() "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import replay
-from .engine import Value, reachable
+from .engine import Value, forbid_while_tracing, reachable
 from .errors import ShapeError, StaleGraphError
 from .tape import Tape
 
@@ -67,6 +67,9 @@ class Graph:
 
     Results are those of running the program again on Values, bit for bit, as long as the program
     would do the same operations: a Python `if` on a number is not part of the graph.
+
+    `lines` gives the source line of nodes by creation number. Results whose creation number is
+    below `since` are taken as leaves, so a graph can start in the middle of a computation.
     """
 
     __slots__ = ("_buffers", "_single", "lines", "nodes", "tape")
@@ -76,7 +79,10 @@ class Graph:
     lines: Mapping[int, str]
 
     def __init__(
-        self, outputs: Value | Sequence[Value], lines: Mapping[int, str] | None = None
+        self,
+        outputs: Value | Sequence[Value],
+        lines: Mapping[int, str] | None = None,
+        since: int = 0,
     ) -> None:
         self._single = isinstance(outputs, Value)
         roots = [outputs] if isinstance(outputs, Value) else list(outputs)
@@ -88,7 +94,7 @@ class Graph:
                 )
         if not roots:
             raise ValueError("outputs: expected at least one Value, got none")
-        leaves, results, base = reachable(roots)
+        leaves, results, base = reachable(roots, since)
         n = len(leaves) + len(results)
         if n > np.iinfo(np.int32).max:
             raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
@@ -116,6 +122,7 @@ class Graph:
 
         Returns the output's number, or a tuple of them if the graph was made of several outputs.
         """
+        forbid_while_tracing(self.nodes[-1], "Graph.forward()")
         if self._buffers is None:
             self._buffers = _Buffers(self.tape)
         buffers = self._buffers
@@ -132,6 +139,7 @@ class Graph:
         sum(seed * output), seeds 1.0 unless given. Raises `StaleGraphError` if the data of a leaf
         was written since the last `forward()`, and `ShapeError` for a wrong number of seeds.
         """
+        forbid_while_tracing(self.nodes[-1], "Graph.backward()")
         if self._buffers is None:
             self.forward()
         assert self._buffers is not None

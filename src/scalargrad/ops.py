@@ -167,7 +167,9 @@ def _is_zero(a: Scalar) -> Scalar:
 
 
 def _raise_to(a: Scalar, n: float) -> Scalar:
-    return power(a, n) if isinstance(a, float) else a**n
+    if isinstance(a, float):
+        return power(a, n)
+    return a if n == 1.0 else a**n
 
 
 # --- partials that need more than one line --------------------------------------------------------
