@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from scalargrad import Value
 from scalargrad import functional as F
 from scalargrad.engine import modes
 from scalargrad.errors import ShapeError
+from scalargrad.graph import Graph
 
 pytestmark = pytest.mark.pure
 
@@ -53,6 +55,12 @@ def test_long_arguments_are_shortened_in_messages() -> None:
     with pytest.raises(TypeError) as error:
         F.as_value("x" * 1000)
     assert len(str(error.value)) < 150
+
+
+@pytest.mark.parametrize("unordered", [{1.0, 2.0}, frozenset((1.0,)), {1.0: 2.0}])
+def test_numbers_without_an_order_are_not_a_list(unordered: Any) -> None:
+    with pytest.raises(TypeError, match="x: expected a list of Values or real numbers, got "):
+        F.softmax(unordered)
 
 
 def test_a_bare_number_is_not_a_list() -> None:
@@ -371,6 +379,14 @@ def test_the_maximum_is_part_of_the_graph_and_gets_no_gradient() -> None:
         y.backward()
         assert ops["detach"].operands[0].op == "maximum"
         assert ops["maximum"].grad == 0.0
+
+
+def test_a_replayed_graph_finds_the_new_maximum() -> None:
+    x = [Value(1.0), Value(2.0)]
+    graph = Graph(F.logsumexp(x))
+    x[0].data, x[1].data = 1e4, -1e4
+    graph.forward()
+    assert graph.outputs[0].data == F.logsumexp([1e4, -1e4]).data == 1e4
 
 
 # --- tracing --------------------------------------------------------------------------------------

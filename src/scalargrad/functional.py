@@ -66,14 +66,14 @@ def as_value(x: Any, name: str = "x") -> Value:
 def as_values(x: Iterable[Any], name: str = "x") -> list[Value]:
     """The numbers of x, each as a Value, in order.
 
-    Raises `TypeError` for an x that is not a list (or other iterable) of real numbers.
+    Raises `TypeError` for an x that is not a list, array or other ordered collection of real
+    numbers, and names the item that is not one.
     """
-    try:
-        items = list(x)
-    except TypeError:
+    if not hasattr(x, "__iter__") or isinstance(x, set | frozenset | dict):
         raise TypeError(
             f"{name}: expected a list of Values or real numbers, got {type(x).__name__}"
-        ) from None
+        )
+    items = list(x)
     try:
         return [item if isinstance(item, Value) else Value(item) for item in items]
     except TypeError:
