@@ -10,7 +10,7 @@ from Cython.Build import build_ext
 from Cython.Distutils.extension import Extension
 from setuptools import setup
 
-COMPILED = ["rules", "engine", "replay"]
+COMPILED = ["rules", "order", "engine", "replay"]
 
 required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
 pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")

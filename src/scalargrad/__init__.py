@@ -9,9 +9,7 @@ from . import nn as nn
 from . import optim as optim
 from .engine import Value as Value
 from .engine import compiled as compiled
-from .engine import detect_anomaly as detect_anomaly
 from .engine import live_values as live_values
-from .engine import no_grad as no_grad
 from .functional import dot as dot
 from .functional import log_softmax as log_softmax
 from .functional import logsumexp as logsumexp
@@ -24,6 +22,8 @@ from .functional import total as total
 from .functional import variance as variance
 from .functional import where as where
 from .graph import Graph as Graph
+from .modes import detect_anomaly as detect_anomaly
+from .modes import no_grad as no_grad
 from .rng import manual_seed as manual_seed
 
 __version__ = "0.1.0"

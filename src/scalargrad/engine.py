@@ -20,14 +20,9 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 import operator
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from os.path import dirname
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsFloat
 
 try:
@@ -35,15 +30,21 @@ try:
 except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
 
-from . import ops
-from .errors import AnomalyError, StaleGraphError
+from . import diagnose, ops
+from .coerce import is_real, real, shown
+from .errors import StaleGraphError
+from .modes import current, listen, user_line
+from .modes import detect_anomaly as detect_anomaly
+from .modes import modes as modes
+from .modes import no_grad as no_grad
+
+_modes = current
 
 if cython.compiled:
-    from cython.cimports.cpython.list import PyList_SET_ITEM
-    from cython.cimports.cpython.mem import PyMem_Calloc, PyMem_Free
-    from cython.cimports.scalargrad import rules
+    from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+    from cython.cimports.scalargrad import order, rules
 else:
-    from . import rules
+    from . import order, rules
 
 compiled: bool = cython.compiled
 
@@ -85,19 +86,11 @@ class Value:
         (1.0, 2.0)
     """
 
+    # fmt: off
     __slots__ = (
-        "_data",
-        "_grad",
-        "a",
-        "b",
-        "code",
-        "const",
-        "flags",
-        "mark",
-        "number",
-        "rest",
-        "version",
+        "_data", "_grad", "a", "b", "code", "const", "flags", "mark", "number", "rest", "version",
     )
+    # fmt: on
 
     _data: cython.double
     _grad: cython.double
@@ -181,7 +174,7 @@ class Value:
     @label.setter
     def label(self, label: Any) -> None:
         if not isinstance(label, str):
-            raise TypeError(f"label: expected a str, got {_shown(label)}")
+            raise TypeError(f"label: expected a str, got {shown(label)}")
         if label:
             _labels[self.number] = str(label)
             self.flags |= LABELLED
@@ -215,8 +208,8 @@ class Value:
         return int(float(self))
 
     def __bool__(self) -> bool:
-        if _watchers and _modes.tracer is not None:
-            return bool(_modes.tracer.truth(self))
+        if _watchers and current.tracer is not None:
+            return bool(current.tracer.truth(self))
         return self._data != 0.0
 
     def __round__(self, ndigits: int | None = None) -> float:
@@ -339,7 +332,7 @@ class Value:
 
     def detach(self) -> Value:
         """The same number as a new leaf: no gradient flows back through it."""
-        if _watchers and _modes.tracer is not None:
+        if _watchers and current.tracer is not None:
             return _node(self._data, rules.DETACH, self, None)
         return _leaf(self._data)
 
@@ -373,7 +366,7 @@ class Value:
         tape: list = _tape(self)
         last: cython.Py_ssize_t = len(tape) - 1
         self._grad += 1.0
-        if _watchers and _modes.anomaly:
+        if _watchers and current.anomaly:
             for i in range(last, -1, -1):
                 _propagate_checked(tape[i])
             return
@@ -448,7 +441,7 @@ class Value:
             raise TypeError(f"{name}: expected {wanted} operands, got {len(operands)}")
         constant: cython.double = _real(const, row.constant or "const")
         if row.code == rules.TAKE and constant not in range(len(operands)):
-            raise IndexError(f"index: expected 0 to {len(operands) - 1}, got {_shown(const)}")
+            raise IndexError(f"index: expected 0 to {len(operands) - 1}, got {shown(const)}")
         values = tuple(_operand(x) for x in operands)
         if row.arity == 1:
             return _unary(row.code, values[0], constant)
@@ -605,13 +598,13 @@ def _lift(x: Any, name: str = "operand") -> Value | None:
 @cython.cfunc
 def _lift_other(x: Any, name: str) -> Value | None:
     if isinstance(x, str | bytes | complex | list | tuple | dict | set | None):
-        raise TypeError(f"{name}: expected a Value or a real number, got {_shown(x)}")
-    return _leaf(_real(x, name)) if _is_real(x) else None
+        raise TypeError(f"{name}: expected a Value or a real number, got {shown(x)}")
+    return _leaf(_real(x, name)) if is_real(x) else None
 
 
 def _refuse_modulo(modulo: Any) -> None:
     if modulo is not None:
-        raise TypeError(f"modulo: expected None, got {_shown(modulo)}: pow() here is not modular")
+        raise TypeError(f"modulo: expected None, got {shown(modulo)}: pow() here is not modular")
 
 
 @cython.cfunc
@@ -623,28 +616,13 @@ def _operand(x: Any) -> Value:
     return _leaf(_real(x, "operand"))
 
 
-def _is_real(x: Any) -> bool:
-    if isinstance(x, numbers.Real):
-        return True
-    kind = getattr(getattr(x, "dtype", None), "kind", None)
-    return getattr(x, "shape", None) == () and kind in ("b", "i", "u", "f")
-
-
 def _is_scalar(x: Any) -> bool:
-    return isinstance(x, Value) or _is_real(x)
-
-
-def _shown(x: Any) -> str:
-    text = repr(x)
-    return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return isinstance(x, Value) or is_real(x)
 
 
 @cython.cfunc
 def _real(x: Any, name: str) -> cython.double:
-    if type(x) is float or type(x) is int or _is_real(x):
-        return float(x)
-    hint = ": use value.data or value.detach()" if isinstance(x, Value) else ""
-    raise TypeError(f"{name}: expected a real number, got {_shown(x)}{hint}")
+    return float(x) if type(x) is float or type(x) is int else real(x, name)
 
 
 _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -662,8 +640,8 @@ def _compare(relation: Callable[[Any, Any], bool], a: Value, other: Any) -> Any:
     b: Value | None = _lift(other)
     if b is None:
         return NotImplemented
-    if _watchers and _modes.tracer is not None:
-        return _modes.tracer.compare(relation, a, b)
+    if _watchers and current.tracer is not None:
+        return current.tracer.compare(relation, a, b)
     return relation(a._data, b._data)
 
 
@@ -680,7 +658,6 @@ def _tape(root: Value) -> list:
     _traversals += 1
     v: Value
     w: Value
-    lowest: cython.ulonglong = root.number
     found: list = [root]
     root.mark = _traversals
     for v in found:  # grows while it is read
@@ -689,8 +666,6 @@ def _tape(root: Value) -> list:
         if _is_stale(v):
             raise _stale_error(v)
         v._grad = 0.0
-        if v.number < lowest:
-            lowest = v.number
         if v.rest is not None:
             for w in v.rest:
                 _reach(w, found)
@@ -698,13 +673,13 @@ def _tape(root: Value) -> list:
             _reach(v.a, found)
             if v.b is not None:
                 _reach(v.b, found)
-    _sort(found, lowest, root.number)
+    _sort(found)
     return found
 
 
 @cython.cfunc
 @cython.inline
-@cython.exceptval(-1)
+@cython.exceptval(-1, check=False)
 def _reach(w: Value, found: list) -> cython.int:
     if w.code != rules.LEAF and w.mark != _traversals:
         w.mark = _traversals
@@ -713,84 +688,23 @@ def _reach(w: Value, found: list) -> cython.int:
 
 
 @cython.cfunc
-def _sort(nodes: list, lowest: cython.ulonglong, highest: cython.ulonglong) -> cython.void:
-    """Order nodes by ascending number, in place.
-
-    Numbers are unique and, within one graph, nearly dense: each node is placed in a table by its
-    number. Where other graphs were built in between the table would be mostly holes, so there
-    the keys are radix-sorted, 11 bits a pass.
-    """
-    if not cython.compiled:
-        nodes.sort(key=operator.attrgetter("number"))
-        return
-    n: cython.Py_ssize_t = len(nodes)
-    span: cython.ulonglong = highest - lowest + 1
-    if span <= 4 * cython.cast(cython.ulonglong, n) + 64:
-        _place(nodes, span, lowest)
-    else:
-        _radix_sort(nodes, span, lowest)
-
-
-@cython.cfunc
-def _place(nodes: list, span: cython.ulonglong, lowest: cython.ulonglong) -> cython.void:
+def _sort(nodes: list) -> cython.void:
+    """Order nodes by ascending creation number, in place."""
     v: Value
-    i: cython.Py_ssize_t
-    k: cython.Py_ssize_t = 0
-    table: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(span, 8))
-    if table == cython.NULL:
-        raise MemoryError(f"no memory to order {len(nodes)} nodes")
-    for i in range(len(nodes)):
-        v = nodes[i]
-        table[v.number - lowest] = cython.cast(cython.p_void, v)
-    for i in range(span):
-        if table[i] != cython.NULL:
-            PyList_SET_ITEM(nodes, k, cython.cast(object, table[i]))
-            k += 1
-    PyMem_Free(table)
-
-
-@cython.cfunc
-def _radix_sort(nodes: list, span: cython.ulonglong, lowest: cython.ulonglong) -> cython.void:
-    v: Value
-    i: cython.Py_ssize_t
-    n: cython.Py_ssize_t = len(nodes)
-    digit: cython.Py_ssize_t
-    total: cython.Py_ssize_t
-    shift: cython.int = 0
-    source: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(n, 8))
-    target: cython.pp_void = cython.cast(cython.pp_void, PyMem_Calloc(n, 8))
-    starts: cython.p_longlong = cython.cast(cython.p_longlong, PyMem_Calloc(2048, 8))
-    if source == cython.NULL or target == cython.NULL or starts == cython.NULL:
-        PyMem_Free(source)
-        PyMem_Free(target)
-        PyMem_Free(starts)
-        raise MemoryError(f"no memory to order {n} nodes")
-    for i in range(n):
-        v = nodes[i]
-        source[i] = cython.cast(cython.p_void, v)
-    while (span - 1) >> shift > 0:
-        for i in range(2048):
-            starts[i] = 0
-        for i in range(n):
-            v = cython.cast(Value, source[i])
-            starts[((v.number - lowest) >> shift) & 2047] += 1
-        total = 0
-        for i in range(2048):
-            digit = starts[i]
-            starts[i] = total
-            total += digit
-        for i in range(n):
-            v = cython.cast(Value, source[i])
-            digit = ((v.number - lowest) >> shift) & 2047
-            target[starts[digit]] = source[i]
-            starts[digit] += 1
-        source, target = target, source
-        shift += 11
-    for i in range(n):
-        PyList_SET_ITEM(nodes, i, cython.cast(object, source[i]))
-    PyMem_Free(source)
-    PyMem_Free(target)
-    PyMem_Free(starts)
+    i: cython.Py_ssize_t = 0
+    keys: cython.p_ulonglong = cython.NULL
+    if cython.compiled:
+        keys = cython.cast(cython.p_ulonglong, PyMem_Malloc(8 * len(nodes) + 8))
+        if keys == cython.NULL:
+            raise MemoryError(f"no memory to order {len(nodes)} nodes")
+        for v in nodes:
+            keys[i] = v.number
+            i += 1
+    try:
+        order.sort(nodes, keys)
+    finally:
+        if cython.compiled:
+            PyMem_Free(keys)
 
 
 @cython.cfunc
@@ -896,8 +810,8 @@ def reachable(
             _reach_all(v.a, leaves, results, since)
             if v.b is not None:
                 _reach_all(v.b, leaves, results, since)
-    _sort_range(leaves)
-    _sort_range(results)
+    _sort(leaves)
+    _sort(results)
     base: cython.ulonglong = _traversals + 1
     _traversals += 1 + len(leaves) + len(results)
     return leaves, results, base
@@ -905,7 +819,7 @@ def reachable(
 
 @cython.cfunc
 @cython.inline
-@cython.exceptval(-1)
+@cython.exceptval(-1, check=False)
 def _reach_all(w: Value, leaves: list, results: list, since: cython.ulonglong) -> cython.int:
     if w.mark != _traversals:
         w.mark = _traversals
@@ -914,18 +828,6 @@ def _reach_all(w: Value, leaves: list, results: list, since: cython.ulonglong) -
         else:
             results.append(w)
     return 0
-
-
-@cython.cfunc
-def _sort_range(nodes: list) -> cython.void:
-    v: Value
-    lowest: cython.ulonglong = _clock
-    highest: cython.ulonglong = 0
-    for v in nodes:
-        lowest = min(lowest, v.number)
-        highest = max(highest, v.number)
-    if len(nodes) > 1:
-        _sort(nodes, lowest, highest)
 
 
 def tick() -> int:
@@ -990,97 +892,40 @@ def _unpickle_graph(leaves: list[Value], records: list[tuple[Any, ...]]) -> Valu
     return out
 
 
-# --- modes: no_grad, detect_anomaly, tracing ------------------------------------------------------
+# --- inside a `with` block of modes.py --------------------------------------------------------------
 
 
-class _Modes(threading.local):
-    """What this thread asked for; `_watchers` keeps the cost at one comparison when nobody did."""
-
-    grad: bool = True
-    anomaly: bool = False
-    tracer: Any = None
-    lines: dict[int, str] | None = None  # creation number -> the user's file and line
-
-
-_modes = _Modes()
-
-
-@contextmanager
-def modes(**changes: Any) -> Iterator[None]:
-    """Change this thread's modes inside a `with` block, and restore them whatever happens."""
+def _count_watchers(change: int) -> None:
     global _watchers
-    before = {name: getattr(_modes, name) for name in changes}
-    _watchers += 1
-    try:
-        for name, mode in changes.items():
-            setattr(_modes, name, mode)
-        yield
-    finally:
-        for name, mode in before.items():
-            setattr(_modes, name, mode)
-        _watchers -= 1
+    _watchers += change
 
 
-def no_grad() -> Any:
-    """`with no_grad():` results are plain leaves: they keep no operands and cost no memory."""
-    return modes(grad=False)
-
-
-def detect_anomaly() -> Any:
-    """`with detect_anomaly():` the first value or gradient that is inf or nan raises.
-
-    The `AnomalyError` names the operation, its operands and the line of your program that
-    computed it. Computing is slower inside; results are the same.
-    """
-    return modes(anomaly=True, lines={} if _modes.lines is None else _modes.lines)
-
-
-def user_line() -> str:
-    """File and line of the innermost frame outside this package."""
-    frame = sys._getframe()
-    here = dirname(__file__) + os.sep
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _shown_node(v: Value) -> str:
-    """`log(x) of x = 0.0`: the operation with its operands' labels and numbers."""
-    if v.code == rules.LEAF:
-        return f"{v.label or 'Value'} = {v._data!r}"
-    shown = [
-        f"{x.label} (= {data!r})" if x.label else repr(data)
-        for x, data in zip(v.operands, _operand_data(v))
-    ]
-    return ops.BY_CODE[v.code].text.format(
-        *shown, c=ops.constant_text(v.const), operands=", ".join(shown)
-    )
+listen(_count_watchers)
 
 
 def _watch_made(v: Value) -> None:
-    here = _modes
-    if here.lines is not None:
-        here.lines[v.number] = user_line()
-    if here.anomaly and not math.isfinite(v._data):
-        raise AnomalyError(f"{_shown_node(v)} gave {v._data!r} at {user_line()}")
-    if here.tracer is not None:
-        here.tracer.made(v)
-    elif not here.grad:
+    if current.lines is not None:
+        current.lines[v.number] = user_line()
+    if current.anomaly:
+        diagnose.check_value(v, v._data)
+    if current.tracer is not None:
+        current.tracer.made(v)
+    elif not current.grad:
         v.a = v.b = v.rest = None  # type: ignore[assignment]
         v.code = rules.LEAF
 
 
 def _watch_read(v: Value, what: str) -> None:
-    if _modes.tracer is not None:
-        _modes.tracer.read(v, what)
-
-
-forbid_while_tracing = _watch_read  # for other modules that are about to read v's numbers
+    if current.tracer is not None:
+        current.tracer.read(v, what)
 
 
 def _watch_write(v: Value, what: str) -> None:
-    if _modes.tracer is not None:
-        _modes.tracer.wrote(v, what)
+    if current.tracer is not None:
+        current.tracer.wrote(v, what)
+
+
+forbid_while_tracing = _watch_read  # for other modules that are about to read v's numbers
 
 
 def _propagate_checked(v: Value) -> None:
@@ -1088,32 +933,14 @@ def _propagate_checked(v: Value) -> None:
     _propagate(v)
     for operand, was_finite, partial in zip(v.operands, finite, local_gradients(v)):
         if was_finite and not math.isfinite(operand.grad):
-            line = (_modes.lines or {}).get(v.number, "a line outside detect_anomaly()")
-            raise AnomalyError(
-                f"backward through {_shown_node(v)} = {v._data!r}, made at {line}: its gradient "
-                f"{v.grad!r} times the partial {partial!r} gave a gradient of {operand.grad!r}"
-            )
-
-
-def _changed_operand(v: Value) -> Value:
-    """The operand whose data was written after v was computed."""
-    w: Value
-    changed: Value = v
-    for w in v.operands:
-        if w.version > max(v.number, v.version):
-            changed = w
-    return changed
+            raise diagnose.gradient_error(v, operand, partial)
 
 
 def _stale_error(v: Value) -> StaleGraphError:
-    w: Value = v if v.flags & MODIFIED else _changed_operand(v)
-    name = f"Value {w.label!r}" if w.label else "a Value"
-    if w is v:
-        what = f"{name}, the result {_shown_node(v)}, was overwritten with {w._data!r}"
-    else:
-        what = f"{name}, now {w._data!r}, an operand of {_shown_node(v)}, was written"
-    return StaleGraphError(
-        f"backward: {what} after it was used, so this graph no longer describes the numbers in "
-        "it: compute the result again before calling backward() "
-        "(or use scalargrad.Graph(output).forward(), which does that)"
-    )
+    w: Value
+    changed: Value = v
+    if not v.flags & MODIFIED:
+        for w in v.operands:
+            if w.version > max(v.number, v.version):
+                changed = w
+    return diagnose.stale_error(v, changed)

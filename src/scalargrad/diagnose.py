@@ -1,0 +1,52 @@
+"""What the engine says when a graph went wrong: one node in words, and the errors built on it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from . import modes, ops
+from .errors import AnomalyError, StaleGraphError
+
+if TYPE_CHECKING:
+    from .engine import Value
+
+
+def shown_node(v: Value) -> str:
+    """The operation that made v, with its operands' labels and numbers: `log(x (= 0.0))`."""
+    with modes.modes(tracer=None):  # the words of an error may read what a trace may not
+        if v.op == "":
+            return f"{v.label or 'Value'} = {v.data!r}"
+        shown = [f"{x.label} (= {x.data!r})" if x.label else repr(x.data) for x in v.operands]
+        row = ops.BY_NAME[v.op]
+        constant = ops.constant_text(v.const)
+        return row.text.format(*shown, c=constant, operands=", ".join(shown))
+
+
+def check_value(v: Value, data: float) -> None:
+    """Raise `AnomalyError` if the result v, just made, is not finite."""
+    if not math.isfinite(data):
+        raise AnomalyError(f"{shown_node(v)} gave {data!r} at {modes.user_line()}")
+
+
+def gradient_error(v: Value, operand: Value, partial: float) -> AnomalyError:
+    """The gradient of operand stopped being finite in the step of `backward` through v."""
+    line = (modes.current.lines or {}).get(v.number, "a line outside detect_anomaly()")
+    return AnomalyError(
+        f"backward through {shown_node(v)} = {v.data!r}, made at {line}: its gradient {v.grad!r} "
+        f"times the partial {partial!r} gave a gradient of {operand.grad!r}"
+    )
+
+
+def stale_error(v: Value, changed: Value) -> StaleGraphError:
+    """`changed`, v itself or an operand of it, was written after v was computed."""
+    name = f"Value {changed.label!r}" if changed.label else "a Value"
+    if changed is v:
+        what = f"{name}, the result {shown_node(v)}, was overwritten with {v.data!r}"
+    else:
+        what = f"{name}, now {changed.data!r}, an operand of {shown_node(v)}, was written"
+    return StaleGraphError(
+        f"backward: {what} after it was used, so this graph no longer describes the numbers in "
+        "it: compute the result again before calling backward() "
+        "(or use scalargrad.Graph(output).forward(), which does that)"
+    )

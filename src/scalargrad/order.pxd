@@ -1,0 +1,1 @@
+cdef int sort(list nodes, unsigned long long* keys) except -1
