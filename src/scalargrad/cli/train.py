@@ -1,0 +1,138 @@
+"""`scalargrad train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from .. import compiled, data
+from ..data import Split
+from ..errors import MissingExtraError
+from ..train import History, Trainer
+from . import folder
+from .settings import OPTIMIZERS, Settings
+from .tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OPTIONS = ("hidden", "epochs", "batch_size", "optimizer", "lr", "seed", "examples", "data")
+
+NEXT: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "toy": (
+        ("scalargrad predict {out} 0.3 -0.5", "ask it about a point"),
+        ("scalargrad train toy --hidden 2 --out runs/toy-2", "two neurons: too few to bend enough"),
+        ("scalargrad train moons", "a harder shape"),
+    ),
+    "moons": (
+        ("scalargrad predict {out} 0.5 0.2", "ask it about a point"),
+        ("scalargrad train moons --hidden 2 --out runs/moons-2", "see what two neurons can do"),
+        ("scalargrad train digits", "real images"),
+    ),
+    "digits": (
+        ("scalargrad predict {out} --index 0", "show it an image it has never seen"),
+        ("scalargrad predict {out} --image FILE", "or a picture of your own handwriting"),
+        ("scalargrad train digits --hidden 64 --out runs/digits-64", "a larger network"),
+    ),
+    "mnist": (
+        ("scalargrad predict {out} --index 0", "show it an image it has never seen"),
+        ("scalargrad predict {out} --image FILE", "or a picture of your own handwriting"),
+        ("scalargrad train mnist --data {data} --epochs 5 --out runs/mnist-5", "learn longer"),
+    ),
+}
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train, save, draw, and say what came of it. The exit code: 0, or 130 after Ctrl-C."""
+    task, out = TASKS[options.task], Path(options.out or f"runs/{options.task}")
+    given = {name: getattr(options, name) for name in OPTIONS}
+    if options.data:
+        given["data"] = str(Path(options.data).absolute())
+    if options.resume:
+        settings = folder.resumed(out, options.task, given)
+    else:
+        settings = task.defaults.changed(given)
+        if not options.force:
+            folder.require_free(out, options.task)
+    if options.download and settings.data:
+        data.mnist(settings.data, dtype="uint8", download=True)
+    split = task.load(settings)
+    if options.resume:
+        print(f"going on with the run in {out}")
+    else:
+        folder.begin(out, settings)
+    return _run(task, settings, split, out)
+
+
+def _run(task: Task, settings: Settings, split: Split, out: Path) -> int:
+    model = task.network(settings, split.train.y)
+    trainer = Trainer(
+        model,
+        task.loss,
+        OPTIMIZERS[settings.optimizer].make(lr=settings.schedule(len(split.train.x))),
+        penalty=task.penalty,
+        seed=settings.seed,
+    )
+    print(f"{settings.task}: {len(split.train.x):,} {task.noun} to learn from, ", end="")
+    print(f"{len(split.test.x):,} held out")
+    print(
+        f"a {_sizes(task, settings)} network: {len(trainer.parameters):,} parameters, each a Value",
+        end="",
+    )
+    print("" if compiled else "; the engine is not compiled, which is slow: scalargrad doctor")
+    sys.stdout.flush()
+    started = time.perf_counter()
+    history = trainer.fit(
+        *split.train,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        validation=split.test,
+        checkpoint=out / folder.CHECKPOINT,
+    )
+    seconds = time.perf_counter() - started
+    folder.save(out, task, settings, model, history)
+    if history.interrupted:
+        print(f"saved what was learned so far in {out / folder.MODEL}")
+        print(f"to go on: scalargrad train {settings.task} --out {quote(str(out))} --resume")
+        return 130
+    print(f"learned for {len(history)} epochs; this took {seconds:.1f} s")
+    _conclude(task, settings, split, out, trainer, history)
+    return 0
+
+
+def _conclude(
+    task: Task, settings: Settings, split: Split, out: Path, trainer: Trainer, history: History
+) -> None:
+    scores = trainer.predict(split.test.x)
+    print(task.report(split.test, scores))
+    try:
+        title = f"{settings.task}: a {_sizes(task, settings)} network"
+        figures = {"curves.png": history.plot(title)}
+        figures |= task.draw(split.test, scores, trainer.predict)
+        _save(figures, out)
+    except MissingExtraError as error:
+        print(f"no pictures: {error}")
+    print(f"model: {out / folder.MODEL}")
+    print("what to try next:")
+    names = {"out": quote(str(out)), "data": quote(settings.data)}
+    commands = [(command.format(**names), why) for command, why in NEXT[settings.task]]
+    width = max(len(command) for command, _ in commands)
+    for command, why in commands:
+        print(f"  {command:{width}}   {why}")
+
+
+def _save(figures: Mapping[str, Figure], out: Path) -> None:
+    from ..explore import pictures
+
+    paths = [pictures.save(figure, out / name) for name, figure in figures.items()]
+    print("pictures: " + ", ".join(str(path) for path in paths))
+
+
+def _sizes(task: Task, settings: Settings) -> str:
+    """The layers, as in 64-32-10."""
+    return "-".join(str(n) for n in (task.inputs, *settings.hidden, task.outputs))

@@ -1,0 +1,126 @@
+"""One step of training: the loss of a mini-batch and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from ..engine import Value
+from ..errors import ShapeError
+from ..modes import no_grad
+from .arguments import shown
+from .examples import Batch, Example, plain_numbers
+
+Loss: TypeAlias = Callable[[Any, Any], Value]
+Penalty: TypeAlias = Callable[[Any], Value]
+
+
+class Outcome(NamedTuple):
+    """What a step computes besides gradients: the loss, and the prediction for each example."""
+
+    loss: float
+    predictions: list[Any]
+
+
+class Step(Protocol):
+    """How a `Trainer` gets its numbers. Everything that implements this gives the same bits."""
+
+    def gradients(self, batch: Batch) -> Outcome:
+        """Set `grad` of every parameter to the derivative of the batch's loss."""
+
+    def forward(self, batch: Batch) -> Outcome:
+        """The loss and the predictions, without gradients."""
+
+
+class EagerStep:
+    """The gradients of a mini-batch of n examples, from one graph of Values for each example.
+
+        loss = (loss(model(x[0]), y[0]) + ... + loss(model(x[n-1]), y[n-1])) / n + penalty(model)
+
+    added from left to right: `functional.mean`, then the penalty. `backward()` on the graph of
+    all this would visit the penalty first, then the examples from the last to the first, each
+    with the seed 1/n. Here the same is done one example at a time: the same numbers are added in
+    the same order, so no bit differs, and one example's graph is alive where there would be n.
+    (Examples must share parameters only, not results that a model keeps from one to the next.)
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Any], Any],
+        loss: Loss,
+        penalty: Penalty | None,
+        parameters: Sequence[Value],
+    ) -> None:
+        self.model, self.loss, self.penalty, self.parameters = model, loss, penalty, parameters
+
+    def gradients(self, batch: Batch) -> Outcome:
+        """Set `grad` of every parameter to the derivative of the batch's loss."""
+        for parameter in self.parameters:
+            parameter.grad = 0.0
+        penalty = self._penalty()
+        if penalty is not None:
+            penalty.backward()
+        each: list[tuple[float, Any]] = []
+        for example in reversed(batch):
+            loss, prediction = self.one(example)
+            (loss / len(batch)).backward()
+            each.append((loss.data, plain_numbers(prediction)))
+        return _outcome(each[::-1], penalty)
+
+    def forward(self, batch: Batch) -> Outcome:
+        """The loss and the predictions, without gradients."""
+        each: list[tuple[float, Any]] = []
+        with no_grad():
+            for example in batch:
+                loss, prediction = self.one(example)
+                each.append((loss.data, plain_numbers(prediction)))
+            return _outcome(each, self._penalty())
+
+    def one(self, example: Example) -> tuple[Value, Any]:
+        """The loss of one example, and the prediction."""
+        prediction = self.predict(example)
+        return self.compare(prediction, example.y, example.row), prediction
+
+    def predict(self, example: Example) -> Any:
+        """What the model answers to one example; a `ShapeError` says which example it was."""
+        try:
+            return self.model(example.x)
+        except ShapeError as error:
+            hint = ""
+            if not isinstance(example.x, list):
+                hint = "; x has one dimension, so each number in it is taken for an example"
+            raise ShapeError(f"x[{example.row}]: {error}{hint}") from error
+
+    def compare(self, prediction: Any, target: Any, row: int) -> Value:
+        """The loss of a prediction; an error about the target says where in y it is."""
+        try:
+            loss = self.loss(prediction, target)
+        except (ShapeError, IndexError, TypeError, ValueError) as error:
+            if type(error) not in (ShapeError, IndexError, TypeError, ValueError):
+                raise
+            raise type(error)(f"y[{row}] is {target!r}: {error}") from error
+        return _value(loss, "loss", "loss(prediction, target) for one example")
+
+    def _penalty(self) -> Value | None:
+        if self.penalty is None:
+            return None
+        return _value(self.penalty(self.model), "penalty", "penalty(model)")
+
+
+def _value(x: Any, name: str, call: str) -> Value:
+    if isinstance(x, Value):
+        return x
+    raise TypeError(
+        f"{name}: expected {call} to return a Value, got {shown(x)}: "
+        "compute it from Values, without .data or float()"
+    )
+
+
+def _outcome(each: Sequence[tuple[float, Any]], penalty: Value | None) -> Outcome:
+    total, _ = each[0]
+    for loss, _ in each[1:]:
+        total += loss
+    mean = total / len(each)
+    return Outcome(
+        mean if penalty is None else mean + penalty.data, [prediction for _, prediction in each]
+    )

@@ -1,0 +1,305 @@
+"""`Trainer`: everything between a model and a trained model."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checkpoint import PathLike
+from ..engine import Value
+from ..errors import AnomalyError, ShapeError
+from ..modes import no_grad
+from ..nn import Module
+from ..optim import Optimizer
+from .arguments import positive_count, shown
+from .examples import Batch, Examples, plain_numbers
+from .history import History
+from .interrupt import Interrupt, Stop
+from .metrics import Metric, Metrics, named_metrics, sums
+from .progress import Bar
+from .run import Callback, Plan, Run, configuration, load_run, save_run
+from .step import EagerStep, Loss, Penalty, Step
+
+
+class Trainer:
+    """Fits a model to examples: mini-batches, shuffling, measuring, stopping, resuming.
+
+    `loss(prediction, target)` is a Value for one example, where `prediction` is `model(x)`. The
+    loss of a mini-batch is the mean of its examples' losses plus `penalty(model)` once:
+
+        total = mean of loss(model(x), y) over the examples + penalty(model)
+
+    `optimizer` is made without parameters (`optim.Adam(lr=1e-3)`: it gets the model's) or with
+    them, as in PyTorch; made with some of the model's parameters it moves only those. `seed`
+    decides in which order examples are drawn, and nothing else. `progress` shows a bar on
+    standard error: True always, False never, None where that is a terminal.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        penalty: Penalty | None = None,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> None:
+        if not isinstance(model, Module) or not callable(model):
+            raise TypeError(f"model: expected an nn.Module that can be called, got {shown(model)}")
+        if not callable(loss):
+            raise TypeError(f"loss: expected a function of (prediction, target), got {shown(loss)}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected one such as optim.Adam(), got {shown(optimizer)}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed: expected an int, got {shown(seed)}")
+        self.model: Module = model
+        self.loss, self.optimizer, self.penalty = loss, optimizer, penalty
+        self.seed, self.progress = seed, progress
+        self.rng = random.Random(seed)
+        self.parameters = tuple(model.parameters())
+        _bind(optimizer, self.parameters)
+        self._eager = EagerStep(model, loss, penalty, self.parameters)
+        self._step: Step = self._eager
+        self._stop_reason = ""
+
+    # --- using ------------------------------------------------------------------------------------
+
+    def predict(self, x: ArrayLike) -> NDArray[np.float64]:
+        """What the model answers to each example: shape (n,) for one output, else (n, outputs).
+
+        Raises `ShapeError` for an example the model cannot take, naming it, and where answers
+        differ in length from each other.
+        """
+        with no_grad():
+            each = [plain_numbers(self._eager.predict(example)) for example in _all(Examples(x))]
+        try:
+            return np.array(each, dtype=np.float64)
+        except ValueError:
+            raise ShapeError(
+                "predict: the model's answers differ in length from example to example, which no "
+                "array can hold: call model(x) for each"
+            ) from None
+
+    def evaluate(
+        self, x: ArrayLike, y: ArrayLike, metrics: Metrics | None = None
+    ) -> dict[str, float]:
+        """Loss (with the penalty) and metrics on examples: `{"loss": ..., "accuracy": ...}`.
+
+        `metrics` is as in `fit`. Nothing is learned. Raises as `fit` does for its examples.
+        """
+        return self._evaluate(_all(Examples(x, y)), named_metrics(metrics, self.loss))
+
+    def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> dict[str, float]:
+        outcome = self._step.forward(batch)
+        totals = sums(metrics, outcome.predictions, batch.targets())
+        means = {name: total / len(batch) for name, total in totals.items()}
+        return {"loss": outcome.loss, **means}
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        epochs: int,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        callbacks: Iterable[Callback] = (),
+        checkpoint: PathLike | None = None,
+        metrics: Metrics | None = None,
+    ) -> History:
+        """Go through the examples `epochs` times, and move the parameters after each mini-batch.
+
+        Args:
+            x: n inputs, an array or a list. The model is called with one row of it, as a list
+                of numbers (or as a number, where x has one dimension).
+            y: n targets. The loss is called with one of them.
+            epochs: how often each example is used; with `checkpoint`, in all.
+            batch_size: examples in a mini-batch. What is left over makes a last, short one.
+            shuffle: whether to draw a new order for each epoch.
+            validation: (inputs, targets) to measure on after each epoch, and not to learn from.
+            callbacks: each is called after every epoch as `callback(trainer, epoch, history)`,
+                epochs counting from 1, and may call `trainer.stop()`. If it has a
+                `finish(trainer, history)`, that is called when training has ended; if it has
+                `state_dict` and `load_state_dict`, its state is kept in checkpoints.
+            checkpoint: a file that is written after every epoch and on Ctrl-C. Where it exists
+                the run goes on from it, to the same bits as if it had never stopped.
+            metrics: "accuracy", functions `(prediction, target) -> float` of plain numbers, or a
+                dictionary of functions by name. None: accuracy, if the loss is a classifier's.
+
+        Returns:
+            The `History`. The first Ctrl-C ends training early: the mini-batch under way is
+            dropped, what was learned is kept, `history.interrupted` is True, and a line on
+            standard error says so. A second one raises `KeyboardInterrupt`.
+
+        Raises:
+            ShapeError: x and y of different lengths, no examples, or an input that the model
+                cannot take; the message names the example.
+            TypeError, ValueError, IndexError: an argument or a label that makes no sense.
+            AnomalyError: the loss, a gradient or a parameter became inf or nan. The parameters
+                are those after the last good mini-batch.
+            CheckpointError: the checkpoint is damaged, or of a run with another model, other
+                data or another setting; the message says which.
+        """
+        plan = Plan(
+            examples=Examples(x, y),
+            validation=None if validation is None else _validation(validation),
+            metrics=named_metrics(metrics, self.loss),
+            epochs=positive_count("epochs", epochs),
+            batch_size=positive_count("batch_size", batch_size),
+            shuffle=bool(shuffle),
+            callbacks=tuple(callbacks),
+            path=None if checkpoint is None else Path(checkpoint),
+        )
+        self._try_labels(plan)
+        settings = configuration(self, plan) if plan.path else {}
+        run = self._start(plan, settings)
+        with Bar(plan, run, self.progress) as bar, Interrupt() as interrupt:
+            try:
+                while len(run.history) < plan.epochs and not run.history.stopped:
+                    self._epoch(plan, run, bar, interrupt)
+                    self._call_back(plan, run)
+                    save_run(self, plan, run, settings)
+            except (Stop, KeyboardInterrupt) as request:
+                if isinstance(request, KeyboardInterrupt) and interrupt.presses > 1:
+                    raise
+                run.history.interrupted = True
+                save_run(self, plan, run, settings)
+        self._finish(plan, run)
+        return run.history
+
+    def stop(self, reason: str = "a callback asked for it") -> None:
+        """End training after the epoch just finished: for callbacks. `History.stopped` says why."""
+        self._stop_reason = reason
+
+    def _try_labels(self, plan: Plan) -> None:
+        """Meet a label that the loss refuses now, and not in the middle of an epoch."""
+        with no_grad():
+            for examples in filter(None, (plan.examples, plan.validation)):
+                _, prediction = self._eager.one(examples[0])
+                for label, row in examples.labels():
+                    self._eager.compare(prediction, label, row)
+
+    def _start(self, plan: Plan, settings: Mapping[str, Any]) -> Run:
+        """The run in the checkpoint, or a new one."""
+        if plan.path is not None and plan.path.exists():
+            return load_run(self, plan, plan.path, settings)
+        run = Run(rng=self.rng.getstate())
+        # Better to learn now than after an epoch that the file cannot be written.
+        save_run(self, plan, run, settings)
+        return run
+
+    def _epoch(self, plan: Plan, run: Run, bar: Bar, interrupt: Interrupt) -> None:
+        """What is left of an epoch: the mini-batches not yet done, then the validation."""
+        started, before = time.perf_counter(), run.seconds
+        try:
+            order = self._order(plan, run)
+            for k in range(run.batch * plan.batch_size, len(order), plan.batch_size):
+                batch = Batch(plan.examples, order[k : k + plan.batch_size], interrupt.check)
+                self._learn(batch, plan, run, interrupt)
+                bar.advance(run)
+            validation: dict[str, float] = {}
+            if plan.validation is not None:
+                validation = self._evaluate(_all(plan.validation, interrupt.check), plan.metrics)
+        finally:
+            run.seconds = before + time.perf_counter() - started
+        run.end_epoch(self.rng.getstate(), validation)
+
+    def _order(self, plan: Plan, run: Run) -> list[int]:
+        order = list(range(len(plan.examples)))
+        self.rng.setstate(run.rng)
+        if plan.shuffle:
+            self.rng.shuffle(order)
+        return order
+
+    def _learn(self, batch: Batch, plan: Plan, run: Run, interrupt: Interrupt) -> None:
+        """One mini-batch: gradients, then the step."""
+        outcome = self._step.gradients(batch)
+        if not math.isfinite(outcome.loss):
+            raise self._anomaly(f"the loss is {outcome.loss}", run)
+        measured = sums(plan.metrics, outcome.predictions, batch.targets())
+        with interrupt.whole():
+            self._update(run)
+            run.add(outcome.loss, measured, len(batch))
+
+    def _update(self, run: Run) -> None:
+        """Move the parameters; where one would overflow, none."""
+        moved = self.optimizer.parameters
+        if not all(map(math.isfinite, map(_GRAD, moved))):
+            raise self._anomaly("a gradient is inf or nan", run)
+        before = list(map(_DATA, moved))
+        self.optimizer.step()
+        if not all(map(math.isfinite, map(_DATA, moved))):
+            for parameter, data in zip(moved, before):
+                parameter.data = data
+            raise self._anomaly("a parameter would become inf or nan", run)
+
+    def _anomaly(self, what: str, run: Run) -> AnomalyError:
+        return AnomalyError(
+            f"{what} in epoch {len(run.history) + 1}, mini-batch {run.batch + 1}: training has "
+            "stopped, and the parameters are those before that mini-batch. Try a smaller learning "
+            f"rate (now {self.optimizer.learning_rate():.3g}); inside "
+            "scalargrad.detect_anomaly(), fit names the operation"
+        )
+
+    def _call_back(self, plan: Plan, run: Run) -> None:
+        self._stop_reason = ""
+        for callback in plan.callbacks:
+            callback(self, len(run.history), run.history)
+        run.history.stopped = self._stop_reason
+
+    def _finish(self, plan: Plan, run: Run) -> None:
+        if run.history.interrupted:
+            print(_farewell(plan, run), file=sys.stderr)
+            return
+        for callback in plan.callbacks:
+            if hasattr(callback, "finish"):
+                callback.finish(self, run.history)
+
+
+_DATA, _GRAD = attrgetter("data"), attrgetter("grad")
+
+
+def _bind(optimizer: Optimizer, parameters: tuple[Value, ...]) -> None:
+    if not optimizer.parameters:
+        optimizer.bind(parameters)
+    if set(optimizer.parameters).isdisjoint(parameters):
+        raise ValueError(
+            "optimizer: none of its parameters is the model's: make it with "
+            "model.parameters() of this model, or without parameters"
+        )
+
+
+def _all(examples: Examples, check: Callable[[], None] = lambda: None) -> Batch:
+    return Batch(examples, range(len(examples)), check)
+
+
+def _validation(validation: Any) -> Examples:
+    try:
+        x, y = validation
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"validation: expected (inputs, targets), got {shown(validation)}"
+        ) from None
+    return Examples(x, y)
+
+
+def _farewell(plan: Plan, run: Run) -> str:
+    where = f"Interrupted in epoch {len(run.history) + 1} of {plan.epochs}"
+    if run.batch:
+        where += f", after {run.batch} of {plan.batches} mini-batches"
+    advice = "training with fit(checkpoint=PATH) can be resumed"
+    if plan.path is not None:
+        advice = f"training with the checkpoint {plan.path} goes on from here"
+    return f"{where}. What was learned is kept; {advice}."
