@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from checking import ForbidReading, assert_gradient, gradient
 from scalargrad import Value
 from scalargrad import functional as F
-from scalargrad.engine import modes
 from scalargrad.errors import ShapeError
 from scalargrad.graph import Graph
+from scalargrad.modes import modes
 
 pytestmark = pytest.mark.pure
 

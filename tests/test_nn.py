@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import scalargrad
 from checking import ForbidReading
 from scalargrad import Value
-from scalargrad.engine import modes
 from scalargrad.errors import ShapeError, StateError
+from scalargrad.modes import modes
 from scalargrad.nn import (
     GPT,
     MLP,

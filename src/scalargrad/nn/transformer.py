@@ -7,9 +7,10 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..engine import Value, no_grad
+from ..engine import Value
 from ..errors import ShapeError
 from ..functional import Index, Scalar, dot, softmax
+from ..modes import no_grad
 from ..rng import Generator, generator
 from .initial import Initializer, normal
 from .layers import Embedding, Linear, RMSNorm
