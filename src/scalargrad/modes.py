@@ -66,17 +66,18 @@ def detect_anomaly() -> Any:
 # --- where in the user's program ----------------------------------------------------------------
 
 _HERE = os.path.dirname(__file__) + os.sep
-_inside: dict[CodeType, bool] = {}
-_lines: dict[tuple[CodeType, int], str] = {}
+_inside: dict[str, bool] = {}
+_lines: dict[tuple[str, CodeType, int], str] = {}
 
 
 def user_line() -> str:
     """File and line of the innermost frame outside this package, as "file.py:12"."""
     frame = sys._getframe()
-    while frame.f_back is not None and _is_inside(frame.f_code):
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame = frame.f_back
-    # Looking a line number up scans a table, so each place in the code is looked up once.
-    place = (frame.f_code, frame.f_lasti)
+    # Looking a line number up scans a table, so each place in the code is looked up once. Equal
+    # code objects can come from different files.
+    place = (frame.f_code.co_filename, frame.f_code, frame.f_lasti)
     line = _lines.get(place)
     if line is None:
         if len(_lines) > 100_000:
@@ -85,10 +86,10 @@ def user_line() -> str:
     return line
 
 
-def _is_inside(code: CodeType) -> bool:
-    inside = _inside.get(code)
+def _is_inside(filename: str) -> bool:
+    inside = _inside.get(filename)
     if inside is None:
         if len(_inside) > 100_000:
             _inside.clear()
-        inside = _inside[code] = code.co_filename.startswith(_HERE)
+        inside = _inside[filename] = filename.startswith(_HERE)
     return inside
