@@ -1,1 +1,10 @@
-"""From a captured graph to native code: trace, analysis, loops and back ends."""
+"""The compiler: from a Python function of single numbers to a program.
+
+`compile` traces a function (`trace.py`), reads its arguments into rows of numbers
+(`structure.py`, `arguments.py`) and has a back end run the trace (`program.py`).
+"""
+
+from ..errors import TraceError as TraceError
+from .function import CompiledFunction as CompiledFunction
+from .function import compile as compile
+from .index import Index as Index

@@ -1,0 +1,164 @@
+"""Programs: a trace made executable, and the back ends that can do it.
+
+A `Program` is arithmetic only. It knows parameters, rows of flattened arguments, outputs and
+gradients, all as arrays of float64; which branch was meant, who the Values are and how results
+are nested is the caller's part (`function.py`). A back end is a class with this interface over a
+`Trace`, entered in `BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ..replay import Replay
+from .rows import Rows
+from .structure import Floats
+from .trace import Trace
+
+
+class Program(Protocol):
+    """One trace made executable, for one thread at a time.
+
+    A trace has p parameters, m flattened arguments and k outputs (results, then guards). A batch
+    is B >= 1 rows of arguments, one for each example; a single call is a batch of one. Arguments
+    that are the same for all examples (`trace.shared`) stand in every row, and count as one
+    number: their gradient is summed over the examples and stands in row 0.
+
+    parameters  float64[p]: the caller writes their numbers here before a call
+    gradient    float64[p]: what `backward` adds to
+    """
+
+    parameters: Floats
+    gradient: Floats
+
+    def forward(self, rows: Floats) -> Floats:
+        """The outputs for each row of arguments: float64[B, m] -> float64[B, k].
+
+        Arguments that select are in range: the caller saw to that.
+        """
+
+    def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
+        """As `forward`, and add seed * d(sum over examples of output 0) to the gradients.
+
+        d/d(parameters) is added to `gradient`, and d/d(arguments) to `argument_gradient`,
+        float64[B, m], if it is not None. Examples are taken from the last to the first, and the
+        nodes of each in descending order: that is the order in which eager Values would do it.
+        """
+
+
+class Interpreter:
+    """Runs the tape itself, node by node: exact, at hand at once, and the oracle of the others."""
+
+    def __init__(self, trace: Trace, options: Options) -> None:
+        tape = replace(trace.tape, index=trace.tape.index.copy())
+        data, grad = trace.data.copy(), np.zeros(len(tape))
+        self.parameters = data[: len(trace.parameters)]
+        self.gradient = grad[: len(trace.parameters)]
+        self._outputs = len(tape.outputs)
+        # The gradients of the leaves after the parameters: arguments and constants.
+        self._others = grad[len(trace.parameters) : tape.leaves]
+        replay = Replay(tape, data.data, grad.data)
+        self._rows = Rows(replay, trace, (data.data, grad.data, tape.index.data), _plan(trace))
+
+    def forward(self, rows: Floats) -> Floats:
+        """See `Program.forward`."""
+        outputs = np.empty((len(rows), self._outputs))
+        self._rows.forward(rows.reshape(-1).data, len(rows), outputs.reshape(-1).data)
+        return outputs
+
+    def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
+        """See `Program.backward`."""
+        outputs = np.empty((len(rows), self._outputs))
+        self._others[:] = 0.0
+        gradient = None if argument_gradient is None else argument_gradient.reshape(-1).data
+        flat = (rows.reshape(-1).data, len(rows), outputs.reshape(-1).data)
+        self._rows.backward(*flat, seed, gradient)
+        return outputs
+
+
+def _plan(trace: Trace) -> tuple[memoryview, ...]:
+    """Which argument goes to which node and slot, as `Rows` wants it."""
+    used = trace.arguments >= 0
+    slots = trace.indices >= 0
+    plan = (
+        np.flatnonzero(used),
+        trace.arguments[used],
+        trace.indices[slots],
+        np.flatnonzero(slots),
+        trace.arguments[used & ~trace.shared],
+    )
+    return tuple(part.astype(np.int32).data for part in plan)
+
+
+# --- back ends ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compile; `compile` says what the words mean."""
+
+    mode: str = "exact"
+    dtype: str = "float64"
+    backend: str | None = None
+    batch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A back end: what makes its programs, and the `dtype`s and `mode`s it can do."""
+
+    make: Callable[[Trace, Options], Program]
+    dtypes: tuple[str, ...]
+    modes: tuple[str, ...]
+
+
+# The best first: `backend=None` takes the first that can do what is asked.
+BACKENDS: dict[str, Backend] = {
+    # Without any licence to reassociate taken, the exact answer is a "fast" one too.
+    "interpreter": Backend(Interpreter, ("float64",), ("exact", "fast")),
+}
+
+MODES = ("exact", "fast")
+DTYPES = ("float64", "float32")
+BATCHES = (None, "mean", "sum")
+
+
+def checked(options: Options) -> Options:
+    """The options with the back end decided.
+
+    Raises `ValueError` naming the option for a word it does not know, or one that the back end
+    cannot do.
+    """
+    _expect("mode", options.mode, MODES)
+    _expect("dtype", options.dtype, DTYPES)
+    _expect("batch", options.batch, BATCHES)
+    _expect("backend", options.backend, (None, *BACKENDS))
+    able = [
+        name
+        for name, backend in BACKENDS.items()
+        if options.dtype in backend.dtypes and options.mode in backend.modes
+    ]
+    if options.backend is None and able:
+        return replace(options, backend=able[0])
+    if options.backend not in able:
+        where = f"backend {options.backend!r}" if options.backend else "any back end"
+        backend = BACKENDS[options.backend or next(iter(BACKENDS))]
+        name = "dtype" if options.dtype not in backend.dtypes else "mode"
+        offered = backend.dtypes if name == "dtype" else backend.modes
+        raise ValueError(
+            f"{name}: expected {_words(offered)} for {where}, got {getattr(options, name)!r}"
+        )
+    return options
+
+
+def _expect(name: str, got: object, allowed: tuple[str | None, ...]) -> None:
+    if not (got is None or isinstance(got, str)) or got not in allowed:
+        raise ValueError(f"{name}: expected {_words(allowed)}, got {got!r}")
+
+
+def _words(allowed: tuple[str | None, ...]) -> str:
+    return " or ".join(map(repr, allowed))

@@ -1,0 +1,129 @@
+"""The interpreter's outer loop: rows of arguments through a `Replay`, one example after another.
+
+It puts each row's numbers at their nodes, runs the tape, and takes results and gradients out,
+compiled by Cython, so that a batch of small programs costs little more than the programs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+if cython.compiled:
+    from cython.cimports.scalargrad.replay import Replay
+else:
+    from ..replay import Replay
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+
+@cython.final
+@cython.cclass
+class Rows:
+    """One trace's plan of where arguments go and results come from.
+
+    All arrays are given and kept as one-dimensional memoryviews: `data`, `grad` and `index` are
+    the buffers of the `Replay`; `columns[j]` is the flattened argument that node `nodes[j]`
+    holds; slot `slots[j]` of the index is chosen by argument `selecting[j]`; `fresh` are the
+    argument nodes whose gradient belongs to one example.
+    """
+
+    replay: Replay
+    data: cython.double[::1]
+    grad: cython.double[::1]
+    index: cython.longlong[::1]
+    outputs: cython.int[::1]
+    columns: cython.int[::1]
+    nodes: cython.int[::1]
+    selecting: cython.int[::1]
+    slots: cython.int[::1]
+    fresh: cython.int[::1]
+    leaves: cython.Py_ssize_t
+    width: cython.Py_ssize_t  # of a row: flattened arguments
+
+    def __init__(
+        self,
+        replay: Replay,
+        trace: Trace,
+        buffers: tuple[memoryview, ...],
+        plan: tuple[memoryview, ...],
+    ) -> None:
+        self.replay = replay
+        self.data, self.grad, self.index = buffers
+        self.columns, self.nodes, self.selecting, self.slots, self.fresh = plan
+        self.outputs = trace.tape.outputs.data
+        self.leaves = trace.tape.leaves
+        self.width = len(trace.arguments)
+
+    def forward(self, rows: memoryview, count: int, outputs: memoryview) -> None:
+        """Write the outputs of `count` rows, side by side, into `outputs`."""
+        b: cython.Py_ssize_t
+        examples: cython.Py_ssize_t = count
+        given: cython.double[::1] = rows
+        out: cython.double[::1] = outputs
+        for b in range(examples):
+            self._put(given, b)
+            self.replay.forward()
+            self._take(out, b)
+
+    def backward(
+        self,
+        rows: memoryview,
+        count: int,
+        outputs: memoryview,
+        seed: float,
+        gradient: memoryview | None,
+    ) -> None:
+        """As `forward`, from the last row to the first, with each row's backward pass after it.
+
+        Seeds output 0. Gradients of parameters and shared arguments accumulate in `grad`; those
+        of arguments are added to `gradient`, laid out as `rows`, if it is not None.
+        """
+        b: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        examples: cython.Py_ssize_t = count
+        first: cython.double = seed
+        given: cython.double[::1] = rows
+        out: cython.double[::1] = outputs
+        grad: cython.double[::1] = self.grad
+        fresh: cython.int[::1] = self.fresh
+        wanted: cython.bint = gradient is not None
+        into: cython.double[::1] = rows if gradient is None else gradient
+        for b in range(examples - 1, -1, -1):
+            self._put(given, b)
+            self.replay.forward()
+            self._take(out, b)
+            for i in range(self.leaves, len(grad)):
+                grad[i] = 0.0
+            for i in range(len(fresh)):
+                grad[fresh[i]] = 0.0
+            grad[self.outputs[0]] += first
+            self.replay.backward()
+            if wanted:
+                for i in range(len(self.nodes)):
+                    into[b * self.width + self.columns[i]] += grad[self.nodes[i]]
+
+    @cython.cfunc
+    def _put(self, rows: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
+        """The numbers of row b to their nodes, its choices to their slots."""
+        j: cython.Py_ssize_t
+        start: cython.Py_ssize_t = b * self.width
+        for j in range(len(self.nodes)):
+            self.data[self.nodes[j]] = rows[start + self.columns[j]]
+        for j in range(len(self.slots)):
+            self.index[self.slots[j]] = cython.cast(
+                cython.longlong, rows[start + self.selecting[j]]
+            )
+
+    @cython.cfunc
+    def _take(self, outputs: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
+        """The outputs of row b from their nodes."""
+        j: cython.Py_ssize_t
+        count: cython.Py_ssize_t = len(self.outputs)
+        for j in range(count):
+            outputs[b * count + j] = self.data[self.outputs[j]]
