@@ -18,7 +18,6 @@ from .loops import (
     Operand,
     Segment,
     Space,
-    Take,
     Walk,
     count,
     segments,

@@ -97,7 +97,8 @@ _BATCHED = frozenset(
         Space.EXAMPLE_INDEX,
     )
 )
-_SHORT = dict(zip(Space, "p a x c s t u gp ga gx y z m i j".split()))
+_NAMES = ("p", "a", "x", "c", "s", "t", "u", "gp", "ga", "gx", "y", "z", "m", "i", "j")
+_SHORT = dict(zip(Space, _NAMES))
 INPUTS = (
     *(Space.PARAMETER, Space.ARGUMENT, Space.EXAMPLE, Space.CONSTANT, Space.SCALAR, Space.STATE),
     *(Space.INDEX, Space.EXAMPLE_INDEX),
@@ -157,6 +158,9 @@ class Origin(NamedTuple):
     gradient: bool = False
 
 
+NOWHERE = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """A sum (or maximum, or minimum) of terms for each lane."""
@@ -167,7 +171,7 @@ class Contract:
     start: float = -0.0
     resume: bool = False
     op: int = ops.ADD
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ class Apply:
     op: int
     operands: tuple[Operand, ...]
     const: float = 0.0
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,7 @@ class Indicator:
     lanes: tuple[Loop, ...]
     index: Operand
     candidate: Operand
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ class Take:
     index: Operand
     source: Operand
     count: int
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,7 +234,7 @@ class Walk:
     right_space: NDArray[np.uint8]
     right: NDArray[np.int32]
     style: NDArray[np.uint8]
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 Nest: TypeAlias = Contract | Apply | Indicator | Take

@@ -1,0 +1,452 @@
+"""The second stage: the gradient of a flat graph, as more nodes of the same graph.
+
+It computes what the engine's `backward` computes, in its order: the gradient of a node is the sum
+of what its users pass on, users in descending place in the tape (the origin of a term, not the
+sum that gathered it), the operands of one user in order. Sums in between start with their first
+contribution, gradients of leaves with +0.0, as `grad` does.
+
+In a batch, every example has results of its own, and only leaves are shared. So the gradient of a
+result, even of one that is the same for all examples, belongs to an example, and the gradient of
+a parameter goes over the examples from the last to the first, all contributions of one before
+those of the next. The penalty comes after the examples in the tape, so before them here.
+
+The engine passes nothing on where a gradient is exactly 0, or a partial is. That differs from
+adding 0 * d only where d is not finite, so a term skips zeros (`SKIP_RIGHT` for the gradient,
+`SKIP_LEFT` for the partial) only where that can be while the result is finite: at an operation
+whose partial can be infinite where its value is not, such as sqrt at 0, and below it; and below a
+branch that may not be taken, at factors that may then not be finite.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+from .flat import INDICATOR, OVER, Flat
+from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
+from .marks import GRADIENT, Marks
+from .partials import add_partials
+
+LEAF = cython.declare(cython.int, 0)
+ADD = cython.declare(cython.int, 1)
+DIV = cython.declare(cython.int, 4)
+POW = cython.declare(cython.int, 6)
+POWER = cython.declare(cython.int, 7)
+ABS = cython.declare(cython.int, 8)
+RELU = cython.declare(cython.int, 9)
+LEAKY_RELU = cython.declare(cython.int, 10)
+EXP = cython.declare(cython.int, 11)
+LOG = cython.declare(cython.int, 12)
+SQRT = cython.declare(cython.int, 13)
+MAXIMUM = cython.declare(cython.int, 21)
+MINIMUM = cython.declare(cython.int, 22)
+LESS = cython.declare(cython.int, 23)
+LESS_EQUAL = cython.declare(cython.int, 24)
+WHERE = cython.declare(cython.int, 25)
+TAKE = cython.declare(cython.int, 26)
+DETACH = cython.declare(cython.int, 27)
+FIRST_FOLD = cython.declare(cython.int, 40)  # kinds from here on pass no gradient on
+
+
+def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
+    """The graph with the gradients of all wanted leaves, each in its gradient space."""
+    batch = marks.batch in ("mean", "sum")
+    roots = [int(outputs[0])]
+    if marks.penalty:
+        roots.insert(0, int(outputs[1]))  # its part comes first, as `backward` meets it
+    wanted = (flat.kind == LEAF) & np.isin(flat.space, marks.wanted)
+    reached = np.zeros(len(flat), np.uint8)
+    _reach(flat, wanted.astype(np.uint8), np.array(roots, np.int32), reached)
+    growing, partial, minus = add_partials(flat, reached > 0)
+    one, zero = growing.constant(1.0), growing.constant(0.0)
+    seeds = [len(flat) - 1 if marks.batch == "mean" else one]
+    if marks.penalty:
+        seeds.insert(0, one)
+    over = np.zeros(len(roots), np.uint8)
+    over[-1] = OVER if batch else 0
+    grown = growing.flat()
+    targets, terms, slots = _contributions(flat, reached)
+    return _emit(
+        flat,
+        grown,
+        reached,
+        wanted.astype(np.uint8),
+        partial,
+        minus,
+        _may_be_infinite(grown),
+        (targets, terms, slots),
+        np.array(roots, np.int32),
+        np.array(seeds, np.int32),
+        over,
+        one,
+        zero,
+    )
+
+
+def _reach(
+    flat: Flat,
+    wanted_: NDArray[np.uint8],
+    roots: NDArray[np.int32],
+    reached_: NDArray[np.uint8],
+) -> None:
+    """reached[i] gets bit k where gradient flows from root k through node i to something wanted."""
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    needs: cython.uchar[::1] = memoryview(wanted_.copy())
+    reached: cython.uchar[::1] = memoryview(reached_)
+    size: cython.int = len(kind)
+    i: cython.int
+    t: cython.int
+    k: cython.int
+    code: cython.int
+    for i in range(size):
+        code = kind[i]
+        if code == LESS or code == LESS_EQUAL or code == DETACH or code >= FIRST_FOLD:
+            continue
+        for t in range(first[i] + (code == WHERE), first[i + 1]):
+            if needs[left[t]] or (right[t] >= 0 and needs[right[t]]):
+                needs[i] = 1
+                break
+    for k in range(len(roots)):
+        if needs[roots[k]]:
+            reached[roots[k]] |= 1 << k
+    for i in range(size - 1, -1, -1):
+        if reached[i] == 0:
+            continue
+        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
+            if needs[left[t]]:
+                reached[left[t]] |= reached[i]
+            if right[t] >= 0 and needs[right[t]]:
+                reached[right[t]] |= reached[i]
+
+
+def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
+    """1 where an operation that can leave the finite numbers is involved: exp, log, division ..."""
+    found = np.zeros(len(flat), np.uint8)
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    const: cython.double[::1] = memoryview(flat.const)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    out: cython.uchar[::1] = memoryview(found)
+    i: cython.int
+    t: cython.int
+    code: cython.int
+    for i in range(len(kind)):
+        code = kind[i]
+        if code == LEAF or code == LESS or code == LESS_EQUAL or code == INDICATOR:
+            continue
+        if code == EXP or code == LOG or code == SQRT or code == DIV or code == POWER:
+            out[i] = 1
+            continue
+        if code == POW and (const[i] < 0.0 or const[i] != float(int(min(const[i], 1e9)))):
+            out[i] = 1
+            continue
+        for t in range(first[i], first[i + 1]):
+            out[i] |= out[left[t]]
+            if right[t] >= 0:
+                out[i] |= out[right[t]]
+    return found
+
+
+def _contributions(
+    flat: Flat, reached: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
+    """Who passes a gradient on to each node: terms and slots, in the order of `backward`.
+
+    Those of node i are `terms[targets[i]:targets[i + 1]]`; slot 0 is the left factor.
+    """
+    size: cython.int = len(flat)
+    count: cython.int = len(flat.left)
+    highest = int(flat.origin.max()) if count else 0
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    origin: cython.int[::1] = memoryview(flat.origin)
+    live: cython.uchar[::1] = memoryview(reached)
+    targets = np.zeros(size + 1, np.int32)
+    ends: cython.int[::1] = memoryview(targets)
+    place: cython.int[::1] = memoryview(np.zeros(highest + 2, np.int32))
+    order: cython.int[::1] = memoryview(np.empty(max(count, 1), np.int32))
+    i: cython.int
+    t: cython.int
+    k: cython.int
+    total: cython.int = 0
+    # Terms by descending origin: a counting sort, stable within an origin.
+    for i in range(size):
+        if live[i] == 0:
+            continue
+        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
+            place[highest - origin[t] + 1] += 1
+            if live[left[t]]:
+                ends[left[t] + 1] += 1
+            if right[t] >= 0 and live[right[t]]:
+                ends[right[t] + 1] += 1
+    for k in range(highest + 1):
+        place[k + 1] += place[k]
+    for i in range(size):
+        if live[i] == 0:
+            continue
+        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
+            order[place[highest - origin[t]]] = t
+            place[highest - origin[t]] += 1
+            total += 1
+    for i in range(size):
+        ends[i + 1] += ends[i]
+    terms = np.empty(max(int(targets[size]), 1), np.int32)
+    slots = np.empty(max(int(targets[size]), 1), np.uint8)
+    found: cython.int[::1] = memoryview(terms)
+    side: cython.uchar[::1] = memoryview(slots)
+    fill: cython.int[::1] = memoryview(targets.copy())
+    for k in range(total):
+        t = order[k]
+        i = left[t]
+        if live[i]:
+            found[fill[i]] = t
+            side[fill[i]] = 0
+            fill[i] += 1
+        i = right[t]
+        if i >= 0 and live[i]:
+            found[fill[i]] = t
+            side[fill[i]] = 1
+            fill[i] += 1
+    return targets, terms, slots
+
+
+def _emit(
+    flat: Flat,
+    grown: Flat,
+    reached_: NDArray[np.uint8],
+    wanted_: NDArray[np.uint8],
+    partial_: NDArray[np.int32],
+    minus_: NDArray[np.uint8],
+    infinite_: NDArray[np.uint8],
+    contributions: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]],
+    roots_: NDArray[np.int32],
+    seeds_: NDArray[np.int32],
+    over_: NDArray[np.uint8],
+    one: cython.int,
+    zero: cython.int,
+) -> Flat:
+    size: cython.int = len(flat)
+    count = len(contributions[1])
+    phases: cython.int = len(roots_)
+    more_nodes = phases * (size + 2 * count) + size
+    more_terms = phases * (4 * count + 2) + size
+    wide = Flat(
+        *(
+            np.concatenate((getattr(grown, name), np.zeros(extra, getattr(grown, name).dtype)))
+            for name, extra in zip(
+                Flat.__dataclass_fields__, [more_nodes] * 7 + [more_terms] * 4, strict=True
+            )
+        )
+    )
+    wide.right[len(grown.left) :] = -1
+    kind: cython.uchar[::1] = memoryview(wide.kind)
+    const: cython.double[::1] = memoryview(wide.const)
+    space: cython.uchar[::1] = memoryview(wide.space)
+    slot: cython.int[::1] = memoryview(wide.slot)
+    extra: cython.int[::1] = memoryview(wide.extra)
+    rank: cython.int[::1] = memoryview(wide.rank)
+    first: cython.int[::1] = memoryview(wide.first)
+    left: cython.int[::1] = memoryview(wide.left)
+    right: cython.int[::1] = memoryview(wide.right)
+    style: cython.uchar[::1] = memoryview(wide.style)
+    reached: cython.uchar[::1] = memoryview(reached_)
+    wanted: cython.uchar[::1] = memoryview(wanted_)
+    partial: cython.int[:, ::1] = memoryview(partial_)
+    negative: cython.uchar[:, ::1] = memoryview(minus_)
+    infinite: cython.uchar[::1] = memoryview(infinite_)
+    targets: cython.int[::1] = memoryview(contributions[0])
+    terms: cython.int[::1] = memoryview(contributions[1])
+    sides: cython.uchar[::1] = memoryview(contributions[2])
+    roots: cython.int[::1] = memoryview(roots_)
+    seeds: cython.int[::1] = memoryview(seeds_)
+    over: cython.uchar[::1] = memoryview(over_)
+    owner: cython.int[::1] = memoryview(
+        np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first))
+    )
+    batched_space = np.array([s.batched for s in Space] + [False], np.uint8)
+    is_batched: cython.uchar[::1] = memoryview(batched_space)
+    gradient_space: cython.uchar[::1] = memoryview(
+        np.array([GRADIENT.get(s, Space.TEMPORARY) for s in Space], np.uint8)
+    )
+    # Per phase and node: its gradient, whether that counts negatively, whether a branch not taken
+    # can make it 0 (1: such a branch drops a number, 2: it drops anything), whether it can be
+    # infinite though the results are finite.
+    gradient: cython.int[:, ::1] = memoryview(np.full((phases, size), -1, np.int32))
+    sign: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
+    untaken: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
+    steep: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
+    # What the terms of the node being made are, before the node itself can be placed.
+    made_left: cython.int[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.int32))
+    made_right: cython.int[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.int32))
+    made_style: cython.uchar[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.uint8))
+    n: cython.int = len(grown)
+    t: cython.int = len(grown.left)
+    phase: cython.int
+    p: cython.int
+    c: cython.int
+    q: cython.int
+    k: cython.int
+    m: cython.int
+    user: cython.int
+    code: cython.int
+    g: cython.int
+    factor: cython.int
+    flags: cython.int
+    zeroable: cython.int
+    level: cython.int
+    lowest: cython.int
+    highest: cython.int
+    batched: cython.bint
+    singular: cython.bint
+    literal: cython.bint
+    A_CONSTANT: cython.int = int(Space.CONSTANT)
+    BATCHED_RESULT: cython.int = int(Space.BATCHED)
+    RESULT: cython.int = int(Space.TEMPORARY)
+    NEGATIVE: cython.int = int(MINUS)
+    NO_GRADIENT: cython.int = int(SKIP_RIGHT)
+    NO_PARTIAL: cython.int = int(SKIP_LEFT)
+    INDICATOR_KIND: cython.int = int(INDICATOR)
+
+    for phase in range(phases):
+        gradient[phase, roots[phase]] = seeds[phase]
+    for p in range(size - 1, -1, -1):
+        if reached[p] == 0 and not wanted[p]:
+            continue
+        m = 0
+        for phase in range(phases):
+            if not wanted[p]:
+                m = 0
+                if gradient[phase, p] >= 0 or not (reached[p] >> phase) & 1:
+                    continue
+            elif p == roots[phase]:
+                made_left[m], made_right[m], made_style[m] = seeds[phase], -1, over[phase]
+                m += 1
+            lowest = 3
+            highest = 0
+            for c in range(targets[p], targets[p + 1]):
+                q = terms[c]
+                user = owner[q]
+                g = gradient[phase, user]
+                if g < 0:
+                    continue
+                code = kind[user]
+                flags = sign[phase, user]
+                factor = -1
+                zeroable = untaken[phase, user]
+                if code == ADD:
+                    if style[q] & NEGATIVE:
+                        flags ^= 1
+                    if right[q] >= 0:
+                        factor = left[q] if sides[c] else right[q]
+                    if factor >= 0 and zeroable > 0:
+                        literal = space[factor] == A_CONSTANT
+                        if infinite[factor] or (zeroable == 2 and not literal):
+                            flags |= NO_GRADIENT
+                    level = zeroable
+                elif code == WHERE or code == RELU:
+                    # A node of its own: the gradient on one side, 0 on the other.
+                    kind[n] = WHERE
+                    rank[n] = rank[user]
+                    if code == RELU:
+                        left[t], left[t + 1], left[t + 2] = user, g, zero
+                    elif q - first[user] == 1:
+                        left[t], left[t + 1], left[t + 2] = left[first[user]], g, zero
+                    else:
+                        left[t], left[t + 1], left[t + 2] = left[first[user]], zero, g
+                    batched = is_batched[space[left[t]]] or is_batched[space[g]]
+                    space[n] = BATCHED_RESULT if batched else RESULT
+                    t += 3
+                    g = n
+                    n += 1
+                    first[n] = t
+                    level = 2 if code == WHERE else max(1, zeroable)
+                elif code == TAKE:
+                    kind[n] = INDICATOR_KIND
+                    slot[n] = slot[user]
+                    extra[n] = q - first[user]
+                    rank[n] = rank[user]
+                    space[n] = BATCHED_RESULT if extra[user] else RESULT
+                    factor = n
+                    n += 1
+                    first[n] = t
+                    if steep[phase, user]:
+                        flags |= NO_PARTIAL
+                    level = max(1, zeroable)
+                else:
+                    k = q - first[user]
+                    factor = partial[user, k]
+                    if factor < 0:
+                        continue
+                    flags ^= negative[user, k]
+                    singular = (
+                        code == DIV or code == LOG or code == SQRT or code == POWER or code == POW
+                    )
+                    if singular or infinite[factor] or steep[phase, user] or zeroable == 2:
+                        flags |= NO_GRADIENT | NO_PARTIAL
+                    level = zeroable
+                    if code == MAXIMUM or code == MINIMUM or code == ABS or code == LEAKY_RELU:
+                        level = max(1, zeroable)
+                    if singular:
+                        steep[phase, p] = 1
+                if steep[phase, user]:
+                    steep[phase, p] = 1
+                lowest = min(lowest, level)
+                highest = max(highest, level)
+                made_style[m] = flags
+                if factor < 0:
+                    made_left[m], made_right[m] = g, -1
+                elif g == one:
+                    made_left[m], made_right[m] = factor, -1
+                    made_style[m] = flags & 1
+                else:
+                    made_left[m], made_right[m] = factor, g
+                if wanted[p] and not is_batched[space[p]]:
+                    made_style[m] |= over[phase]
+                m += 1
+            untaken[phase, p] = highest if 0 < lowest < 3 else 0
+            if wanted[p] or m == 0:
+                continue
+            if m == 1 and made_right[0] < 0:
+                gradient[phase, p] = made_left[0]
+                sign[phase, p] = made_style[0] & 1
+                continue
+            batched = False
+            for k in range(m):
+                left[t], right[t], style[t] = made_left[k], made_right[k], made_style[k]
+                batched = batched or is_batched[space[left[t]]]
+                if right[t] >= 0:
+                    batched = batched or is_batched[space[right[t]]]
+                t += 1
+            kind[n], const[n], rank[n] = ADD, -0.0, rank[p]
+            space[n] = BATCHED_RESULT if batched else RESULT
+            gradient[phase, p] = n
+            n += 1
+            first[n] = t
+        if wanted[p]:
+            for k in range(m):
+                left[t], right[t], style[t] = made_left[k], made_right[k], made_style[k]
+                t += 1
+            kind[n], const[n], rank[n] = ADD, 0.0, rank[p]
+            space[n], slot[n] = gradient_space[space[p]], slot[p]
+            n += 1
+            first[n] = t
+    wide.origin[len(grown.left) :] = 0
+    return Flat(
+        *(getattr(wide, name)[: n + (name == "first")] for name in _NODE_ARRAYS),
+        *(getattr(wide, name)[:t] for name in _TERM_ARRAYS),
+    )
+
+
+_NODE_ARRAYS = ("kind", "const", "space", "slot", "extra", "rank", "first")
+_TERM_ARRAYS = ("left", "right", "style", "origin")

@@ -1,0 +1,385 @@
+"""The first stage: gather the chains of additions of a tape into sums of terms.
+
+The value of a sum is added up from left to right, as the chain did, and each term remembers the
+place in the tape (`origin`) of the node that passed a gradient on to it: the order of `backward`
+is not lost. What is folded away is used exactly once:
+
+    the left operand of + or -, if it is itself + or -    its terms come first
+    a multiplication                                       a term with two factors
+    a negation                                             a term with the opposite sign
+
+A sum that begins with the literal 0 (`sum(...)` in Python does) has 0.0 as its start instead of a
+term. A chain of `maximum` (or `minimum`) through which no gradient flows becomes one node.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+from ..tape import Tape
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
+from .loops import INVERSE_BATCH, MINUS, Space
+from .marks import Marks
+
+LEAF = cython.declare(cython.int, 0)
+ADD = cython.declare(cython.int, 1)
+SUB = cython.declare(cython.int, 2)
+MUL = cython.declare(cython.int, 3)
+NEG = cython.declare(cython.int, 5)
+POW = cython.declare(cython.int, 6)
+LEAKY_RELU = cython.declare(cython.int, 10)
+MAXIMUM = cython.declare(cython.int, 21)
+MINIMUM = cython.declare(cython.int, 22)
+LESS = cython.declare(cython.int, 23)
+LESS_EQUAL = cython.declare(cython.int, 24)
+WHERE = cython.declare(cython.int, 25)
+TAKE = cython.declare(cython.int, 26)
+DETACH = cython.declare(cython.int, 27)
+
+
+def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
+    """The flat graph of everything the outputs depend on, and the nodes of the outputs.
+
+    Every leaf is kept. In a program with a batch the last node is the scalar 1/B.
+    """
+    n = len(tape)
+    fixed = np.full(len(tape.index), -1, np.int32)
+    if len(fixed):
+        kept = marks.index_space == Space.CONSTANT
+        fixed[kept] = tape.index[kept]
+    roots = tape.outputs[: 1 + marks.penalty] if marks.wanted else tape.outputs[:0]
+    wanted = np.isin(marks.space, marks.wanted)
+    constant = marks.space == Space.CONSTANT
+    zero = constant & (marks.number == 0.0) & ~np.signbit(marks.number)
+    capacity = 2 * n + len(tape.many) + 2
+    kind, first = np.zeros(n + 1, np.uint8), np.zeros(n + 2, np.int32)
+    const, rank = np.zeros(n + 1), np.zeros(n + 1, np.int32)
+    left, right = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    style, origin = np.zeros(capacity, np.uint8), np.empty(capacity, np.int32)
+    slot, extra = np.zeros(n + 1, np.int32), np.zeros(n + 1, np.int32)
+    space = np.full(n + 1, Space.TEMPORARY, np.uint8)
+    node = np.full(n, -1, np.int32)
+    nodes, terms = _gather(
+        tape.leaves,
+        tape.op,
+        tape.lhs,
+        tape.rhs,
+        tape.const,
+        tape.many,
+        tape.outputs,
+        np.ascontiguousarray(roots),
+        wanted.astype(np.uint8),
+        zero.astype(np.uint8),
+        fixed,
+        marks.space,
+        marks.place,
+        marks.number,
+        marks.index_space,
+        marks.index_place,
+        (kind, const, space, slot, extra, rank, first, left, right, style, origin, node),
+    )
+    if marks.batch is not None:
+        space[nodes], slot[nodes], rank[nodes] = Space.SCALAR, INVERSE_BATCH, n
+        first[nodes + 1] = terms
+        nodes += 1
+    flat = Flat(
+        kind[:nodes],
+        const[:nodes],
+        space[:nodes],
+        slot[:nodes],
+        extra[:nodes],
+        rank[:nodes],
+        first[: nodes + 1],
+        left[:terms],
+        right[:terms],
+        style[:terms],
+        origin[:terms],
+    )
+    return flat, node[tape.outputs]
+
+
+def _gather(
+    leaves: cython.int,
+    op_: NDArray[np.uint8],
+    lhs_: NDArray[np.int32],
+    rhs_: NDArray[np.int32],
+    tape_const_: NDArray[np.float64],
+    many_: NDArray[np.int32],
+    outputs_: NDArray[np.int32],
+    roots_: NDArray[np.int32],
+    wanted_: NDArray[np.uint8],
+    zero_: NDArray[np.uint8],
+    fixed_: NDArray[np.int32],
+    leaf_space_: NDArray[np.uint8],
+    leaf_place_: NDArray[np.int32],
+    leaf_number_: NDArray[np.float64],
+    index_space_: NDArray[np.uint8],
+    index_place_: NDArray[np.int32],
+    into: tuple,
+) -> tuple[int, int]:
+    op: cython.uchar[::1] = memoryview(op_)
+    lhs: cython.int[::1] = memoryview(lhs_)
+    rhs: cython.int[::1] = memoryview(rhs_)
+    tape_const: cython.double[::1] = memoryview(tape_const_)
+    many: cython.int[::1] = memoryview(many_)
+    outputs: cython.int[::1] = memoryview(outputs_)
+    roots: cython.int[::1] = memoryview(roots_)
+    wanted: cython.uchar[::1] = memoryview(wanted_)
+    zero: cython.uchar[::1] = memoryview(zero_)
+    fixed: cython.int[::1] = memoryview(fixed_)
+    leaf_space: cython.uchar[::1] = memoryview(leaf_space_)
+    leaf_place: cython.int[::1] = memoryview(leaf_place_)
+    leaf_number: cython.double[::1] = memoryview(leaf_number_)
+    index_space: cython.uchar[::1] = memoryview(index_space_)
+    index_place: cython.int[::1] = memoryview(index_place_)
+    kind: cython.uchar[::1] = memoryview(into[0])
+    const: cython.double[::1] = memoryview(into[1])
+    space: cython.uchar[::1] = memoryview(into[2])
+    slot: cython.int[::1] = memoryview(into[3])
+    extra: cython.int[::1] = memoryview(into[4])
+    rank: cython.int[::1] = memoryview(into[5])
+    first: cython.int[::1] = memoryview(into[6])
+    left: cython.int[::1] = memoryview(into[7])
+    right: cython.int[::1] = memoryview(into[8])
+    style: cython.uchar[::1] = memoryview(into[9])
+    origin: cython.int[::1] = memoryview(into[10])
+    node: cython.int[::1] = memoryview(into[11])
+    size: cython.int = len(op)
+    uses: cython.int[::1] = memoryview(np.zeros(size, np.int32))
+    active: cython.uchar[::1] = memoryview(np.zeros(size, np.uint8))
+    folded: cython.uchar[::1] = memoryview(np.zeros(size, np.uint8))
+    spine: cython.int[::1] = memoryview(np.empty(size, np.int32))
+    i: cython.int
+    j: cython.int
+    k: cython.int
+    x: cython.int
+    code: cython.int
+    depth: cython.int
+    t: cython.int = 0
+    n: cython.int = 0
+    sign: cython.int
+    batched: cython.bint
+    SPACE_EXAMPLE: cython.int = int(Space.EXAMPLE)
+    SPACE_EXAMPLE_INDEX: cython.int = int(Space.EXAMPLE_INDEX)
+    SPACE_BATCHED: cython.int = int(Space.BATCHED)
+    NEGATIVE: cython.int = int(MINUS)
+    MAX_OF_MANY: cython.int = int(FOLD_MAXIMUM)
+    MIN_OF_MANY: cython.int = int(FOLD_MINIMUM)
+
+    # Uses of everything the outputs depend on; 0 uses is dead.
+    for i in range(len(outputs)):
+        uses[outputs[i]] += 1
+    for i in range(size - 1, leaves - 1, -1):
+        if uses[i] == 0:
+            continue
+        code = op[i]
+        if code == WHERE:
+            for k in range(3):
+                uses[many[lhs[i] + k]] += 1
+        elif code == TAKE:
+            j = lhs[i]
+            if fixed[many[j]] >= 0:
+                uses[many[j + 1 + fixed[many[j]]]] += 1
+            else:
+                for k in range(rhs[i]):
+                    uses[many[j + 1 + k]] += 1
+        else:
+            uses[lhs[i]] += 1
+            if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
+                uses[rhs[i]] += 1
+
+    # Where gradients flow (bit 1: it depends on something wanted, bit 2: a loss depends on it).
+    for i in range(leaves):
+        active[i] = wanted[i]
+    for i in range(leaves, size):
+        if uses[i] == 0:
+            continue
+        code = op[i]
+        if code == DETACH or code == LESS or code == LESS_EQUAL:
+            continue
+        if code == WHERE:
+            active[i] = active[many[lhs[i] + 1]] | active[many[lhs[i] + 2]]
+        elif code == TAKE:
+            for k in range(rhs[i]):
+                active[i] |= active[many[lhs[i] + 1 + k]]
+        else:
+            active[i] = active[lhs[i]]
+            if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
+                active[i] |= active[rhs[i]]
+    for i in range(len(roots)):
+        active[roots[i]] |= 2
+    for i in range(size - 1, leaves - 1, -1):
+        if uses[i] == 0 or active[i] != 3:
+            continue
+        code = op[i]
+        if code == WHERE:
+            active[many[lhs[i] + 1]] |= 2
+            active[many[lhs[i] + 2]] |= 2
+        elif code == TAKE:
+            for k in range(rhs[i]):
+                active[many[lhs[i] + 1 + k]] |= 2
+        else:
+            active[lhs[i]] |= 2
+            if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
+                active[rhs[i]] |= 2
+
+    # What its only user takes in. A user comes later, so a node is decided on before its operands
+    # matter: `folded` of an operand is final once every node was seen.
+    for i in range(leaves, size):
+        if uses[i] == 0:
+            continue
+        code = op[i]
+        if code == ADD or code == SUB:
+            j = lhs[i]
+            if uses[j] == 1 and (op[j] == ADD or op[j] == SUB or op[j] == MUL or op[j] == NEG):
+                folded[j] = 1
+            j = rhs[i]
+            if uses[j] == 1 and (op[j] == MUL or op[j] == NEG):
+                folded[j] = 1
+        elif code == NEG:
+            j = lhs[i]
+            if uses[j] == 1 and (op[j] == MUL or op[j] == NEG):
+                folded[j] = 1
+        elif code == MAXIMUM or code == MINIMUM:
+            j = lhs[i]
+            if uses[j] == 1 and op[j] == code and active[i] != 3 and active[j] != 3:
+                folded[j] = 1
+
+    for i in range(size):
+        if i < leaves:
+            kind[n] = LEAF
+            const[n] = leaf_number[i]
+            space[n] = leaf_space[i]
+            slot[n] = leaf_place[i]
+            rank[n] = i
+            node[i] = n
+            n += 1
+            first[n] = t
+            continue
+        if uses[i] == 0 or folded[i]:
+            continue
+        code = op[i]
+        kind[n] = code
+        rank[n] = i
+        batched = False
+        if code == ADD or code == SUB or code == MUL or code == NEG:
+            kind[n] = ADD
+            const[n] = -0.0
+            # Down the left spine, then up again, adding the right operands.
+            depth = 0
+            x = i
+            while True:
+                spine[depth] = x
+                depth += 1
+                if op[x] != ADD and op[x] != SUB:
+                    break
+                j = lhs[x]
+                if folded[j] and (op[j] == ADD or op[j] == SUB):
+                    x = j
+                else:
+                    break
+            for k in range(depth - 1, -1, -1):
+                x = spine[k]
+                for side in range(2):
+                    if side == 0 and k < depth - 1:
+                        continue
+                    sign = 0
+                    j = x
+                    if op[x] == ADD or op[x] == SUB:
+                        j = lhs[x] if side == 0 else rhs[x]
+                        if side == 1 and op[x] == SUB:
+                            sign = 1
+                        if side == 0 and j < leaves and zero[j]:
+                            const[n] = 0.0
+                            continue
+                    elif side == 1:
+                        continue
+                    # j is the term, x the node that passes its gradient on.
+                    while op[j] == NEG and (folded[j] or j == i):
+                        sign = 1 - sign
+                        x = j
+                        j = lhs[j]
+                    if op[j] == MUL and (folded[j] or j == i):
+                        left[t] = node[lhs[j]]
+                        right[t] = node[rhs[j]]
+                        origin[t] = j
+                    else:
+                        left[t] = node[j]
+                        right[t] = -1
+                        origin[t] = x
+                    style[t] = NEGATIVE if sign else 0
+                    t += 1
+                    x = spine[k]
+        elif code == WHERE:
+            for k in range(3):
+                left[t] = node[many[lhs[i] + k]]
+                right[t] = -1
+                origin[t] = i
+                t += 1
+        elif code == TAKE:
+            j = lhs[i]
+            if fixed[many[j]] >= 0:
+                kind[n] = ADD
+                const[n] = -0.0
+                left[t] = node[many[j + 1 + fixed[many[j]]]]
+                right[t] = -1
+                origin[t] = i
+                t += 1
+            else:
+                slot[n] = index_place[many[j]]
+                batched = index_space[many[j]] == SPACE_EXAMPLE_INDEX
+                extra[n] = batched
+                for k in range(rhs[i]):
+                    left[t] = node[many[j + 1 + k]]
+                    right[t] = -1
+                    origin[t] = i
+                    t += 1
+        elif (code == MAXIMUM or code == MINIMUM) and active[i] != 3:
+            kind[n] = MAX_OF_MANY if code == MAXIMUM else MIN_OF_MANY
+            depth = 0
+            x = i
+            while True:
+                spine[depth] = x
+                depth += 1
+                if not folded[lhs[x]] or op[lhs[x]] != code:
+                    break
+                x = lhs[x]
+            left[t] = node[lhs[x]]
+            right[t] = -1
+            origin[t] = i
+            t += 1
+            for k in range(depth - 1, -1, -1):
+                left[t] = node[rhs[spine[k]]]
+                right[t] = -1
+                origin[t] = i
+                t += 1
+        else:
+            left[t] = node[lhs[i]]
+            right[t] = -1
+            origin[t] = i
+            t += 1
+            if code == POW or code == LEAKY_RELU:
+                const[n] = tape_const[rhs[i]]
+            elif rhs[i] >= 0:
+                left[t] = node[rhs[i]]
+                right[t] = -1
+                origin[t] = i
+                t += 1
+        for k in range(first[n], t):
+            j = space[left[k]]
+            batched = batched or j == SPACE_EXAMPLE or j == SPACE_BATCHED
+            if right[k] >= 0:
+                j = space[right[k]]
+                batched = batched or j == SPACE_EXAMPLE or j == SPACE_BATCHED
+        if batched:
+            space[n] = SPACE_BATCHED
+        node[i] = n
+        n += 1
+        first[n] = t
+    return n, t

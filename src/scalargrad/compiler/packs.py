@@ -1,0 +1,232 @@
+"""The fourth stage: packs, the sets of nodes that do the same thing to the same kinds of things.
+
+The level of a node is the longest way to it from a leaf. A pack is all nodes of one level with
+the same kind, constant and space, whose terms read the same packs in the same sequence, however
+many terms in a row read each pack: ragged rows, as of causal attention, stay together. So the
+nodes of a pack do not depend on each other, and where they came from a loop in the user's program
+their operands lie in patterns that can be found again. Their order is that of their ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+from ..errors import VerifyError
+from .flat import INDICATOR, Flat
+from .loops import Space
+from .simplify import _mix
+
+LEAF = cython.declare(cython.int, 0)
+TAKE = cython.declare(cython.int, 26)
+
+LEAVES = len(Space)  # packs below this number are the leaves of a space
+
+
+@dataclass(slots=True)
+class Packs:
+    """The packs of a flat graph.
+
+    pack     int32[n]  the pack of each node; a leaf's is its space
+    members  int32[]   the nodes of packs LEAVES, LEAVES + 1, ... one after the other, by rank
+    first    int32[]   members[first[k]:first[k + 1]] is pack LEAVES + k
+    """
+
+    pack: NDArray[np.int32]
+    members: NDArray[np.int32]
+    first: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def nodes(self, k: int) -> NDArray[np.int32]:
+        """The nodes of pack LEAVES + k."""
+        return self.members[self.first[k] : self.first[k + 1]]
+
+
+def find_packs(flat: Flat, coarse: bool = False) -> Packs:
+    """The packs, in an order in which each reads only earlier ones.
+
+    With `coarse`, terms need to read the same spaces only, not the same packs: fewer packs, for
+    graphs without structure, whose operands are then found through index tables.
+    """
+    level = np.zeros(len(flat), np.int32)
+    _levels(flat, level)
+    results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
+    order = results[np.lexsort((results, flat.rank[results], level[results]))]
+    pack = flat.space.astype(np.int32)
+    pack[results] = -1
+    count = _group(flat, level, np.ascontiguousarray(order), pack, coarse)
+    by_pack = order[np.argsort(pack[order], kind="stable")]
+    first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
+    return Packs(pack, by_pack, first.astype(np.int32))
+
+
+def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    level: cython.int[::1] = memoryview(level_)
+    i: cython.int
+    t: cython.int
+    highest: cython.int
+    for i in range(len(kind)):
+        if kind[i] == LEAF:
+            continue
+        highest = 0
+        for t in range(first[i], first[i + 1]):
+            if level[left[t]] > highest:
+                highest = level[left[t]]
+            if right[t] >= 0 and level[right[t]] > highest:
+                highest = level[right[t]]
+        level[i] = highest + 1
+
+
+def _group(
+    flat: Flat,
+    level_: NDArray[np.int32],
+    order_: NDArray[np.int32],
+    pack_: NDArray[np.int32],
+    coarse: cython.bint,
+) -> int:
+    """Number the packs of the nodes of `order`, which come by level; gives how many there are."""
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    bits: cython.ulonglong[::1] = memoryview(flat.const.view(np.uint64))
+    space: cython.uchar[::1] = memoryview(flat.space)
+    extra: cython.int[::1] = memoryview(flat.extra)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    style: cython.uchar[::1] = memoryview(flat.style)
+    level: cython.int[::1] = memoryview(level_)
+    order: cython.int[::1] = memoryview(order_)
+    pack: cython.int[::1] = memoryview(pack_)
+    # What the operands are compared by.
+    sort: cython.int[::1] = memoryview(flat.space.astype(np.int32)) if coarse else pack
+    size: cython.int = len(order)
+    slots: cython.int = 1
+    while slots < 2 * size + 2:
+        slots *= 2
+    table: cython.int[::1] = memoryview(np.full(slots, -1, np.int32))
+    hashes: cython.ulonglong[::1] = memoryview(np.zeros(max(size, 1), np.uint64))
+    speaker: cython.int[::1] = memoryview(np.zeros(max(size, 1), np.int32))
+    count: cython.int = 0
+    z: cython.int
+    i: cython.int
+    t: cython.int
+    a: cython.int
+    b: cython.int
+    c: cython.int
+    last_a: cython.int
+    last_b: cython.int
+    last_c: cython.int
+    place: cython.int
+    found: cython.int
+    h: cython.ulonglong
+    base: cython.int = int(LEAVES)
+    AN_INDICATOR: cython.int = int(INDICATOR)
+    for z in range(size):
+        i = order[z]
+        h = _mix(_mix(_mix(kind[i], bits[i]), level[i]), space[i])
+        if kind[i] == TAKE:
+            h = _mix(_mix(h, first[i + 1] - first[i]), extra[i])
+        last_a = last_b = last_c = -2
+        for t in range(first[i], first[i + 1]):
+            a = sort[left[t]]
+            b = -1 if right[t] < 0 else sort[right[t]]
+            c = style[t]
+            if a != last_a or b != last_b or c != last_c:
+                h = _mix(_mix(_mix(h, a), b + 1), c)
+                last_a, last_b, last_c = a, b, c
+        place = cython.cast(cython.int, h & (slots - 1))
+        while True:
+            found = table[place]
+            if found < 0:
+                table[place] = count
+                hashes[count] = h
+                speaker[count] = i
+                pack[i] = base + count
+                count += 1
+                break
+            if hashes[found] == h and _alike(
+                i, speaker[found], kind, bits, level, space, first, left, right, style, sort
+            ):
+                pack[i] = base + found
+                break
+            place = (place + 1) & (slots - 1)
+    return count
+
+
+@cython.cfunc
+def _alike(
+    i: cython.int,
+    j: cython.int,
+    kind: cython.uchar[::1],
+    bits: cython.ulonglong[::1],
+    level: cython.int[::1],
+    space: cython.uchar[::1],
+    first: cython.int[::1],
+    left: cython.int[::1],
+    right: cython.int[::1],
+    style: cython.uchar[::1],
+    sort: cython.int[::1],
+) -> cython.bint:
+    """Whether i and j belong to one pack, now that their hashes agree."""
+    if kind[i] != kind[j] or bits[i] != bits[j] or level[i] != level[j] or space[i] != space[j]:
+        return False
+    s: cython.int = first[i]
+    t: cython.int = first[j]
+    a: cython.int
+    b: cython.int
+    c: cython.int
+    while s < first[i + 1] and t < first[j + 1]:
+        a = sort[left[s]]
+        b = -1 if right[s] < 0 else sort[right[s]]
+        c = style[s]
+        if a != sort[left[t]] or b != (-1 if right[t] < 0 else sort[right[t]]) or c != style[t]:
+            return False
+        # On to the next run in both.
+        while (
+            s < first[i + 1]
+            and a == sort[left[s]]
+            and b == (-1 if right[s] < 0 else sort[right[s]])
+            and c == style[s]
+        ):
+            s += 1
+        while (
+            t < first[j + 1]
+            and a == sort[left[t]]
+            and b == (-1 if right[t] < 0 else sort[right[t]])
+            and c == style[t]
+        ):
+            t += 1
+    return s == first[i + 1] and t == first[j + 1]
+
+
+def verify_packs(flat: Flat, packs: Packs) -> None:
+    """Raises `VerifyError` unless every result is in one pack that reads earlier ones only."""
+    results = np.flatnonzero(flat.kind != LEAF)
+    if not np.array_equal(np.sort(packs.members), results):
+        raise VerifyError("packs: expected every result to be in exactly one pack")
+    k = np.repeat(np.arange(len(packs)), np.diff(packs.first))
+    if (packs.pack[packs.members] != LEAVES + k).any():
+        raise VerifyError("packs: a node's pack is not the one it is a member of")
+    owner = np.repeat(np.arange(len(flat)), np.diff(flat.first))
+    for operand in (flat.left, flat.right):
+        wrong = (operand >= 0) & (packs.pack[operand] >= packs.pack[owner])
+        if wrong.any():
+            i, j = owner[wrong][0], operand[wrong][0]
+            raise VerifyError(
+                f"packs: node {i} of pack {packs.pack[i]} reads node {j} of pack {packs.pack[j]}"
+            )
+    for field in (flat.kind, flat.space, flat.const.view(np.int64)):
+        if (field[packs.members] != field[packs.members[packs.first[:-1]]][k]).any():
+            raise VerifyError("packs: a pack of different operations")

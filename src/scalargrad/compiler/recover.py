@@ -1,0 +1,476 @@
+"""The sixth stage: the loops of one pack.
+
+For every node of a pack, a row of numbers: where its operands lie, and how many there are. The
+loops that enumerate the rows (`affine.nest`) are the loops of the instruction; the differences
+from row to row are the strides of its operands. Where no loops can be found, the addresses
+themselves are kept, in the index table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+from .affine import Found, Rows, nest
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
+from .layout import Layout
+from .loops import (
+    MINUS,
+    SKIP_LEFT,
+    SKIP_RIGHT,
+    Apply,
+    Contract,
+    Group,
+    Indicator,
+    Loop,
+    Nest,
+    Operand,
+    Origin,
+    Segment,
+    Space,
+    Take,
+    counters,
+)
+
+_FOLDS = {ops.ADD: ops.ADD, FOLD_MAXIMUM: ops.MAXIMUM, FOLD_MINIMUM: ops.MINIMUM}
+_STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
+
+# A pack is left to the index table when its loops come to more nests than this, and to more than
+# one for so many nodes.
+FEW_NESTS, NODES_PER_NEST = 12, 24
+
+
+@dataclass
+class Run:
+    """The terms number r of every node of a pack: consecutive terms of one sort.
+
+    a, b     the addresses of the first term's factors, a row each
+    count    how many terms there are
+    inner    what the terms of a node look like from the first on, by `pattern` (see `_inner`)
+    """
+
+    left: Space
+    right: Space | None
+    style: int
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    count: NDArray[np.int64]
+    step: Rows | None = None
+    pattern: NDArray[np.int64] | None = None
+    patterns: list[list[Found]] = field(default_factory=list)
+    all_a: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    all_b: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Tables:
+    """The index table while it grows."""
+
+    def __init__(self) -> None:
+        self.parts: list[NDArray[np.int32]] = []
+        self.size = 0
+
+    def add(self, entries: NDArray[np.int64]) -> int:
+        """The place of new entries."""
+        base = self.size
+        self.parts.append(entries.astype(np.int32).ravel())
+        self.size += entries.size
+        return base
+
+    def array(self) -> NDArray[np.int32]:
+        """The whole table."""
+        return np.concatenate(self.parts) if self.parts else np.empty(0, np.int32)
+
+
+class Recovery:
+    """Turns packs into nests, one after the other, placing their results."""
+
+    def __init__(self, flat: Flat, layout: Layout) -> None:
+        self.flat, self.layout = flat, layout
+        self.tables = Tables()
+
+    def nests(self, nodes: NDArray[np.int32], origin: Origin) -> list[Nest]:
+        """The instructions that compute a pack, whose operands have their places."""
+        kind = int(self.flat.kind[nodes[0]])
+        if kind == INDICATOR:
+            runs, extra = [], self._indices(nodes, candidates=True)
+        else:
+            runs = self._runs(nodes)
+            extra = self._indices(nodes, candidates=False) if kind == ops.TAKE else []
+        made = self._with_loops(nodes, kind, runs, extra)
+        if kind in _FOLDS and len(made) > 4:
+            split = self._split(runs)
+            if split is not None:
+                other = self._with_loops(nodes, kind, split, extra)
+                if len(other) * (2 + len(split)) < len(made) * (2 + len(runs)):
+                    runs, made = split, other
+        if len(made) > max(FEW_NESTS, len(nodes) // NODES_PER_NEST):
+            return [replace(n, origin=origin) for n in self._with_tables(nodes, kind, runs, extra)]
+        return [
+            replace(self._nest(nodes, kind, runs, extra, found), origin=origin) for found in made
+        ]
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def _indices(self, nodes: NDArray[np.int32], candidates: bool) -> list[NDArray[np.int64]]:
+        columns = [self.flat.slot[nodes].astype(np.int64)]
+        if candidates:
+            columns.append(self.flat.extra[nodes].astype(np.int64))
+        return columns
+
+    def _runs(self, nodes: NDArray[np.int32]) -> list[Run]:
+        """The terms of all nodes, cut where the sort of term changes."""
+        flat, address = self.flat, self.layout.address
+        start = flat.first[nodes].astype(np.int64)
+        counts = flat.first[nodes + 1] - start
+        n, total = len(nodes), int(counts.sum())
+        if not total:
+            return []
+        heads = np.cumsum(counts) - counts
+        terms = np.arange(total) + np.repeat(start - heads, counts)
+        left, right = flat.left[terms], flat.right[terms]
+        style = flat.style[terms].astype(np.int64)
+        sort = self._sort[left] * 0x10000 + np.where(right >= 0, self._sort[right] + 1, 0)
+        sort = sort * 0x10000 + style
+        change = np.empty(total, bool)
+        change[0], change[1:] = True, sort[1:] != sort[:-1]
+        change[heads[counts > 0]] = True
+        starts = np.flatnonzero(change)
+        lengths = np.diff(np.append(starts, total))
+        a, b = address[left], np.where(right >= 0, address[right], 0)
+        if len(starts) % n:
+            raise AssertionError("a pack whose nodes have different sorts of terms")
+        starts, lengths = starts.reshape(n, -1), lengths.reshape(n, -1)
+        runs = []
+        for r in range(starts.shape[1]):
+            head = starts[:, r]
+            first = int(head[0])
+            run = Run(
+                Space(int(flat.space[left[first]])),
+                Space(int(flat.space[right[first]])) if right[first] >= 0 else None,
+                int(style[first]),
+                a[head],
+                b[head],
+                lengths[:, r],
+            )
+            self._inner(run, head, a, b)
+            runs.append(run)
+        return runs
+
+    def set_packs(self, sort: NDArray[np.int32]) -> None:
+        """What operands must agree in to be read by one loop: packs, or spaces."""
+        self._sort = sort.astype(np.int64)
+
+    def _inner(
+        self, run: Run, head: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
+    ) -> None:
+        """How the addresses go on from the first term of each node."""
+        count = run.count
+        inner = np.repeat(head - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        run.all_a, run.all_b = self._canonical(run, a[inner], b[inner])
+        ends = np.cumsum(count)
+        heads = ends - count
+        run.a, run.b = run.all_a[heads], run.all_b[heads]
+        longest = int(count.max())
+        if longest == 1:
+            return
+        several = count > 1
+        step = np.zeros((len(count), 2), np.int64)
+        seconds = heads[several] + 1
+        step[several, 0] = run.all_a[seconds] - run.all_a[seconds - 1]
+        step[several, 1] = run.all_b[seconds] - run.all_b[seconds - 1]
+        follows = np.ones(len(run.all_a), bool)
+        follows[heads] = False
+        rest = np.flatnonzero(follows)
+        owner = np.repeat(np.arange(len(count)), count)[rest]
+        even = (run.all_a[rest] - run.all_a[rest - 1] == step[owner, 0]) & (
+            run.all_b[rest] - run.all_b[rest - 1] == step[owner, 1]
+        )
+        if even.all():
+            if not several.all() and several.any():
+                values, number = np.unique(step[several], axis=0, return_inverse=True)
+                step[~several] = values[np.bincount(number.reshape(-1)).argmax()]
+            run.step = step
+            return
+        self._patterns(run, heads)
+
+    def _canonical(
+        self, run: Run, a: NDArray[np.int64], b: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where all terms read the same constant, they read it at the same place."""
+        canonical = self.layout.canonical
+        if run.left == Space.CONSTANT and (canonical[a] == canonical[a[0]]).all():
+            a = canonical[a]
+        if run.right == Space.CONSTANT and (canonical[b] == canonical[b[0]]).all():
+            b = canonical[b]
+        return a, b
+
+    def _patterns(self, run: Run, heads: NDArray[np.int64]) -> None:
+        """Terms that are not evenly spaced: nodes with the same spacings share a pattern."""
+        known: dict[bytes, int] = {}
+        run.pattern = np.zeros(len(heads), np.int64)
+        if (run.count == run.count[0]).all():
+            shape = (len(heads), int(run.count[0]))
+            rows = np.stack((run.all_a.reshape(shape), run.all_b.reshape(shape)), axis=2)
+            relative = rows - rows[:, :1]
+            if (relative == relative[:1]).all():
+                run.patterns.append(nest(relative[0]))
+                return
+        for k, (head, count) in enumerate(zip(heads.tolist(), run.count.tolist())):
+            terms = slice(head, head + count)
+            relative = np.column_stack((run.all_a[terms], run.all_b[terms]))
+            relative -= relative[0]
+            key = relative.tobytes()
+            if key not in known:
+                known[key] = len(run.patterns)
+                run.patterns.append([] if len(known) > 64 else nest(relative))
+            run.pattern[k] = known[key]
+
+    def _split(self, runs: list[Run]) -> list[Run] | None:
+        """Every term a run of its own, where all nodes have equally many, not too many."""
+        total = sum(int(run.count[0]) for run in runs)
+        if total > 64 or any((run.count != run.count[0]).any() for run in runs):
+            return None
+        split = []
+        for run in runs:
+            shape = (len(run.count), int(run.count[0]))
+            a, b = run.all_a.reshape(shape), run.all_b.reshape(shape)
+            one = np.ones(shape[0], np.int64)
+            for k in range(shape[1]):
+                columns = a[:, k].copy(), b[:, k].copy()
+                split.append(
+                    Run(
+                        *(run.left, run.right, run.style, *columns, one),
+                        all_a=columns[0],
+                        all_b=columns[1],
+                    )
+                )
+        return split
+
+    # --- nests -----------------------------------------------------------------------------------
+
+    def _with_loops(
+        self,
+        nodes: NDArray[np.int32],
+        kind: int,
+        runs: list[Run],
+        extra: list[NDArray[np.int64]],
+    ) -> list[Found]:
+        columns = [column for run in runs for column in (run.a, run.b, run.count)] + extra
+        space = Space(int(self.flat.space[nodes[0]]))
+        if space > Space.BATCHED or not columns:
+            columns.append(self.flat.slot[nodes].astype(np.int64))
+        kinds = [run.pattern[:, None] for run in runs if run.pattern is not None]
+        kinds += [run.step for run in runs if run.step is not None]
+        if kinds and len(nodes) > 1:
+            rows = np.hstack(kinds)
+            if (rows == rows[:1]).all():
+                label = np.zeros(len(nodes), np.int64)
+            else:
+                label = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        else:
+            label = np.zeros(len(nodes), np.int64)
+        return nest(np.column_stack(columns), label)
+
+    def _nest(
+        self,
+        nodes: NDArray[np.int32],
+        kind: int,
+        runs: list[Run],
+        extra: list[NDArray[np.int64]],
+        found: Found,
+    ) -> Nest:
+        space = Space(int(self.flat.space[nodes[0]]))
+        lanes = found.loops
+        steps = np.array(found.steps, np.int64).reshape(len(lanes), len(found.first))
+        result = self._place(nodes, space, found, steps)
+
+        def column(k: int) -> tuple[int, tuple[int, ...]]:
+            return int(found.first[k]), tuple(steps[:, k].tolist())
+
+        parts: list[tuple[int, Segment]] = []
+        for r, run in enumerate(runs):
+            a, b = column(3 * r), column(3 * r + 1)
+            count, growth = column(3 * r + 2)
+            for part in self._inner_loops(run, found.item, count, growth, len(lanes)):
+                (offset_a, inner_a), (offset_b, inner_b), loops = part
+                left = Operand(run.left, a[0] + offset_a, a[1] + inner_a)
+                right = None
+                if run.right is not None:
+                    right = Operand(run.right, b[0] + offset_b, b[1] + inner_b)
+                parts.append((run.style, _segment(left, right, loops, run.style)))
+        return self._instruction(
+            nodes, kind, result, lanes, parts, [column(3 * len(runs) + k) for k in range(len(extra))]
+        )
+
+    def _inner_loops(
+        self, run: Run, item: int, count: int, growth: tuple[int, ...], depth: int
+    ) -> Iterator[
+        tuple[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]], tuple[Loop, ...]]
+    ]:
+        """Offsets and strides of both factors and the loops, for each segment of a run."""
+        if run.pattern is not None:
+            for part in run.patterns[int(run.pattern[item])]:
+                loops = tuple(
+                    Loop(loop.extent, (0,) * depth + loop.slopes if loop.slopes else ())
+                    for loop in part.loops
+                )
+                strides = np.array(part.steps, np.int64).reshape(len(loops), 2)
+                yield (
+                    (int(part.first[0]), tuple(strides[:, 0].tolist())),
+                    (int(part.first[1]), tuple(strides[:, 1].tolist())),
+                    loops,
+                )
+        elif run.step is None or (count == 1 and not any(growth)):
+            yield (0, ()), (0, ()), ()
+        else:
+            slopes = growth if any(growth) else ()
+            step = run.step[item].tolist()
+            yield (0, (step[0],)), (0, (step[1],)), (Loop(count, slopes),)
+
+    def _place(
+        self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows
+    ) -> Operand:
+        """Where the results of a nest lie; new temporaries are placed."""
+        if space > Space.BATCHED:
+            return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
+        rows = counters(found.loops)
+        if any(loop.slopes for loop in found.loops):
+            extents = (rows.max(axis=0) + 1).tolist()
+        else:
+            extents = [loop.extent for loop in found.loops]
+        strides = [1] * len(extents)
+        for k in range(len(extents) - 2, -1, -1):
+            strides[k] = strides[k + 1] * extents[k + 1]
+        size = strides[0] * extents[0] if extents else 1
+        base = self.layout.reserve(space, size)
+        items = nodes[found.item : found.item + len(rows)]
+        self.layout.address[items] = base + rows @ np.array(strides, np.int64)
+        return Operand(space, base, tuple(strides))
+
+    def _instruction(
+        self,
+        nodes: NDArray[np.int32],
+        kind: int,
+        result: Operand,
+        lanes: tuple[Loop, ...],
+        parts: list[tuple[int, Segment]],
+        indices: list[tuple[int, tuple[int, ...]]],
+        indirect: bool = False,
+    ) -> Nest:
+        node = int(nodes[0])
+        const = float(self.flat.const[node])
+        if kind in _FOLDS:
+            start = _STARTS.get(kind, const)
+            return Contract(result, lanes, _groups(parts), start, op=_FOLDS[kind])
+        if kind == INDICATOR:
+            index = Space.EXAMPLE_INDEX if result.space.batched else Space.INDEX
+            chosen, candidate = (Operand(index, *x, indirect) for x in indices)
+            return Indicator(result, lanes, chosen, candidate)
+        if kind == ops.TAKE:
+            index = Space.EXAMPLE_INDEX if self.flat.extra[node] else Space.INDEX
+            counted = int(self.flat.first[node + 1] - self.flat.first[node])
+            chosen = Operand(index, *indices[0], indirect)
+            source = parts[0][1].left
+            if len(source.strides) == len(lanes):
+                source = source._replace(strides=(*source.strides, 0))
+            return Take(result, lanes, chosen, source, counted)
+        constant = const if ops.BY_CODE[kind].constant else 0.0
+        operands = [operand for _, segment in parts for operand in _spread(segment, len(lanes))]
+        return Apply(result, lanes, kind, tuple(operands), constant)
+
+    # --- tables ----------------------------------------------------------------------------------
+
+    def _with_tables(
+        self,
+        nodes: NDArray[np.int32],
+        kind: int,
+        runs: list[Run],
+        extra: list[NDArray[np.int64]],
+    ) -> list[Nest]:
+        """One nest for all nodes with as many terms, its addresses in the index table."""
+        counts = np.column_stack([run.count for run in runs] or [np.zeros(len(nodes), np.int64)])
+        shapes, group = np.unique(counts, axis=0, return_inverse=True)
+        made = []
+        for g in range(len(shapes)):
+            chosen = np.flatnonzero(group.reshape(-1) == g)
+            made.append(self._table_nest(nodes, kind, runs, extra, chosen))
+        return made
+
+    def _table_nest(
+        self,
+        nodes: NDArray[np.int32],
+        kind: int,
+        runs: list[Run],
+        extra: list[NDArray[np.int64]],
+        chosen: NDArray[np.int64],
+    ) -> Nest:
+        space, n = Space(int(self.flat.space[nodes[0]])), len(chosen)
+        lanes = (Loop(n),)
+        items = nodes[chosen]
+        if space > Space.BATCHED:
+            result = self._indexed(space, self.flat.slot[items].astype(np.int64)[:, None], ())
+        else:
+            base = self.layout.reserve(space, n)
+            self.layout.address[items] = base + np.arange(n)
+            result = Operand(space, base, (1,))
+        parts = []
+        for run in runs:
+            count = int(run.count[chosen[0]])
+            heads = (np.cumsum(run.count) - run.count)[chosen]
+            terms = heads[:, None] + np.arange(count)
+            inner = (1,) if count > 1 else ()
+            loops = (Loop(count),) if count > 1 else ()
+            left = self._indexed(run.left, run.all_a[terms], inner)
+            right = None
+            if run.right is not None:
+                right = self._indexed(run.right, run.all_b[terms], inner)
+            parts.append((run.style, _segment(left, right, loops, run.style)))
+        indices = [(self.tables.add(column[chosen]), (1,)) for column in extra]
+        return self._instruction(items, kind, result, lanes, parts, indices, indirect=True)
+
+    def _indexed(
+        self, space: Space, places: NDArray[np.int64], inner: tuple[int, ...]
+    ) -> Operand:
+        """An operand at `places`, a row per lane and a column per term: direct if they are even."""
+        rows, columns = places.shape
+        step = int(places[1, 0] - places[0, 0]) if rows > 1 else 0
+        pace = int(places[0, 1] - places[0, 0]) if columns > 1 else 0
+        even = places[0, 0] + step * np.arange(rows)[:, None] + pace * np.arange(columns)
+        if np.array_equal(even, places):
+            return Operand(space, int(places[0, 0]), (step, *([pace] if inner else [])))
+        return Operand(space, self.tables.add(places), (columns, *inner), indirect=True)
+
+
+def _segment(
+    left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int
+) -> Segment:
+    return Segment(left, right, loops, bool(style & MINUS), style & (SKIP_LEFT | SKIP_RIGHT))
+
+
+def _groups(parts: list[tuple[int, Segment]]) -> tuple[Group, ...]:
+    """Segments one after the other; those that are for each example together."""
+    once = tuple(segment for style, segment in parts if not style & OVER)
+    each = tuple(segment for style, segment in parts if style & OVER)
+    groups = [Group(once)] if once else []
+    return (*groups, Group(each, -1)) if each else tuple(groups)
+
+
+def _spread(segment: Segment, depth: int) -> Iterator[Operand]:
+    """The operands of an operation, which a run may have gathered into a loop."""
+    if not segment.loops:
+        yield segment.left
+        return
+    for row in counters(segment.loops, np.zeros((1, depth), np.int64)):
+        operand = segment.left
+        if operand.indirect:
+            yield operand._replace(
+                base=operand.base + int(row[depth:] @ np.array(operand.strides[depth:])),
+                strides=operand.strides[:depth],
+            )
+        else:
+            offset = int(row[depth:] @ np.array(operand.strides[depth:]))
+            yield operand._replace(base=operand.base + offset, strides=operand.strides[:depth])

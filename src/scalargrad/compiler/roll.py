@@ -1,0 +1,213 @@
+"""From a tape to a Loops program: all stages of the analysis, one after the other.
+
+    flatten     chains of additions become sums of terms
+    derive      the gradient, in the engine's order of accumulation
+    simplify    equal nodes merged, constants computed, dead code dropped
+    find_packs  nodes that do the same to the same kinds of operands
+    recover     the loops of each pack, and the places of its results
+
+Each stage is a function of the results before it, can be printed, and has a verifier; `check`
+turns the verifiers on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+from ..tape import Tape
+from .derive import derive
+from .flat import Flat, verify
+from .flatten import flatten
+from .layout import Layout, verify_layout
+from .loops import (
+    BATCH,
+    SCALARS,
+    Apply,
+    Contract,
+    Group,
+    Instruction,
+    Loops,
+    Operand,
+    Origin,
+    Segment,
+    Space,
+)
+from .loops_check import verify as verify_loops
+from .marks import GRADIENT, Marks, verify_marks
+from .packs import Packs, find_packs, verify_packs
+from .recover import Recovery
+from .simplify import simplify
+
+
+@dataclass
+class Stats:
+    """How a program was rolled: sizes of the stages, seconds each took."""
+
+    nodes: int = 0
+    flat: int = 0
+    derived: int = 0
+    live: int = 0
+    packs: int = 0
+    instructions: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def roll(
+    tape: Tape,
+    marks: Marks,
+    *,
+    lines: Mapping[int, str] | None = None,
+    check: bool = False,
+    stats: Stats | None = None,
+) -> Loops:
+    """The Loops program of a tape: its outputs and the gradients that `marks` asks for.
+
+    `lines` gives the source line of a node of the tape, where known, for `explain`. Raises
+    `VerifyError` for marks that do not fit the tape, and with `check` for any stage that breaks
+    the rules of its form.
+    """
+    stats = Stats() if stats is None else stats
+    clock = _Clock(stats)
+    verify_marks(tape, marks)
+    flat, outputs = flatten(tape, marks)
+    stats.nodes, stats.flat = len(tape), len(flat)
+    clock.lap("flatten", check, lambda: verify(flat))
+    full = derive(flat, outputs, marks) if marks.wanted else flat
+    stats.derived = len(full)
+    clock.lap("derive", check, lambda: verify(full))
+    live, outputs = simplify(full, outputs)
+    stats.live = len(live)
+    clock.lap("simplify", check, lambda: verify(live))
+    packs = find_packs(live)
+    coarse = len(packs) > 64 and len(packs) * 16 > len(live)
+    if coarse:
+        packs = find_packs(live, coarse=True)
+    stats.packs = len(packs)
+    clock.lap("packs", check, lambda: verify_packs(live, packs))
+    layout = Layout(live)
+    loops = _loops(live, outputs, marks, packs, layout, coarse, lines or {})
+    stats.instructions = len(loops.instructions)
+    clock.lap("recover", check, lambda: verify_layout(live, layout))
+    if check:
+        verify_loops(loops)
+    return loops
+
+
+class _Clock:
+    def __init__(self, stats: Stats) -> None:
+        self.stats, self.last = stats, perf_counter()
+
+    def lap(self, name: str, check: bool, verifier: object) -> None:
+        now = perf_counter()
+        self.stats.seconds[name] = now - self.last
+        if check:
+            assert callable(verifier)
+            verifier()
+        self.last = perf_counter()
+
+
+def _loops(
+    flat: Flat,
+    outputs: NDArray[np.int32],
+    marks: Marks,
+    packs: Packs,
+    layout: Layout,
+    coarse: bool,
+    lines: Mapping[int, str],
+) -> Loops:
+    recovery = Recovery(flat, layout)
+    recovery.set_packs(flat.space.astype(np.int32) if coarse else packs.pack)
+    instructions: list[Instruction] = []
+    for k in range(len(packs)):
+        nodes = packs.nodes(k)
+        instructions += recovery.nests(nodes, _origin(flat.rank[nodes], lines))
+    results: dict[Space, int] = {}
+    instructions += _outputs(flat, outputs, marks, layout, results)
+    sizes = {**marks.sizes, **layout.sizes, **results}
+    sizes[Space.CONSTANT] = len(layout.constants)
+    for space in marks.wanted:
+        sizes[GRADIENT[space]] = marks.sizes.get(space, 0)
+        instructions += _untouched(flat, GRADIENT[space], sizes[GRADIENT[space]])
+    if marks.batch in ("mean", "sum"):
+        sizes[Space.SCALAR] = SCALARS
+    return Loops(
+        tuple(instructions),
+        {space: size for space, size in sizes.items() if size},
+        layout.constants,
+        recovery.tables.array(),
+        marks.batch is not None,
+    )
+
+
+def _origin(rank: NDArray[np.int32], lines: Mapping[int, str]) -> Origin:
+    counted = Counter(lines[r] for r in rank.tolist() if r in lines) if lines else Counter[str]()
+    return Origin(
+        (int(rank.min()), int(rank.max())), tuple(line for line, _ in counted.most_common(3))
+    )
+
+
+def _untouched(flat: Flat, space: Space, size: int) -> list[Instruction]:
+    """Zeros for the elements of a gradient whose leaf the tape does not have."""
+    there = np.zeros(size, bool)
+    there[flat.slot[(flat.space == space) & (flat.kind != ops.LEAF)]] = True
+    return [
+        Contract(Operand(space, place), (), (), start=0.0)
+        for place in np.flatnonzero(~there).tolist()
+    ]
+
+
+def _outputs(
+    flat: Flat,
+    outputs: NDArray[np.int32],
+    marks: Marks,
+    layout: Layout,
+    results: dict[Space, int],
+) -> list[Instruction]:
+    """Copies of the outputs to where the caller reads them; the total over the batch."""
+    places = [
+        Operand(Space(int(flat.space[i])), int(layout.address[i])) for i in outputs.tolist()
+    ]
+    made: list[Instruction] = []
+    if marks.batch in ("mean", "sum"):
+        results[Space.OUTPUT] = 1
+        penalty = places[1] if marks.penalty else None
+        made += _total(places[0], penalty, marks.batch == "mean", layout)
+        places = places[1 + marks.penalty :]
+    elif marks.penalty:
+        results[Space.OUTPUT] = 1
+        made.append(_sum(Operand(Space.OUTPUT, 0), places[0], places[1]))
+        places = places[2:]
+    space = Space.OUTPUT if marks.batch is None else Space.EXAMPLE_OUTPUT
+    base = results.get(space, 0)
+    for k, place in enumerate(places):
+        made.append(_sum(Operand(space, base + k), place))
+    if places:
+        results[space] = base + len(places)
+    return made
+
+
+def _sum(result: Operand, *terms: Operand, over: int = 0) -> Contract:
+    return Contract(result, (), (Group(tuple(Segment(term) for term in terms), over),))
+
+
+def _total(
+    loss: Operand, penalty: Operand | None, mean: bool, layout: Layout
+) -> list[Instruction]:
+    """The sum over the examples, first to last, as `functional.total` and `mean` add it up."""
+    steps = 1 + mean + (penalty is not None)
+    first = layout.reserve(Space.TEMPORARY, steps - 1)
+    to = [Operand(Space.TEMPORARY, first + k) for k in range(steps - 1)]
+    to.append(Operand(Space.OUTPUT, 0))
+    made: list[Instruction] = [_sum(to[0], loss, over=1)]
+    if mean:
+        made.append(Apply(to[1], (), ops.DIV, (to[0], Operand(Space.SCALAR, BATCH))))
+    if penalty is not None:
+        made.append(_sum(to[-1], to[-2], penalty))
+    return made

@@ -1,0 +1,255 @@
+"""The third stage: fewer nodes with the same bits.
+
+Equal nodes are merged, operations on constants are done, copies and signs are followed to where
+they come from, and what no result needs is dropped. Only what cannot change a bit of a result is
+done: no sum is reordered, and x + 0.0 stays, because it turns -0.0 into 0.0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+from .. import ops, rules
+from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
+from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
+
+LEAF = cython.declare(cython.int, 0)
+ADD = cython.declare(cython.int, 1)
+TAKE = cython.declare(cython.int, 26)
+DETACH = cython.declare(cython.int, 27)
+FIRST_FOLD = cython.declare(cython.int, 40)
+
+GRADIENTS = (Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT)
+
+
+def simplify(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
+    """The graph of the outputs and gradients alone, simplified, and the outputs in it."""
+    flat = Flat(*(getattr(flat, name).copy() for name in Flat.__dataclass_fields__))
+    same = np.arange(len(flat), dtype=np.int32)
+    _merge(flat, same)
+    return _live(flat, same[outputs])
+
+
+def _live(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
+    """Drop what neither an output nor a gradient needs."""
+    needed = np.isin(flat.space, GRADIENTS) & (flat.kind != LEAF)
+    needed[outputs] = True
+    used = needed.astype(np.uint8)
+    _mark(flat, used)
+    keep = used.view(bool)
+    number = np.cumsum(keep, dtype=np.int32) - 1
+    result = flat.kind != LEAF  # an operation on constants has become a leaf and kept its terms
+    counts = np.diff(flat.first)
+    terms = np.repeat(keep & result, counts)
+    counts[~result] = 0
+    left, right = flat.left[terms], flat.right[terms]
+    first = np.zeros(int(keep.sum()) + 1, np.int32)
+    np.cumsum(counts[keep], out=first[1:])
+    live = Flat(
+        flat.kind[keep],
+        flat.const[keep],
+        flat.space[keep],
+        flat.slot[keep],
+        flat.extra[keep],
+        flat.rank[keep],
+        first,
+        number[left],
+        np.where(right >= 0, number[right], -1).astype(np.int32),
+        flat.style[terms],
+        flat.origin[terms],
+    )
+    return live, number[outputs].astype(np.int32)
+
+
+def _mark(flat: Flat, used: NDArray[np.uint8]) -> None:
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    needed: cython.uchar[::1] = memoryview(used)
+    i: cython.int
+    t: cython.int
+    for i in range(len(needed) - 1, -1, -1):
+        if needed[i] and kind[i] != LEAF:
+            for t in range(first[i], first[i + 1]):
+                needed[left[t]] = 1
+                if right[t] >= 0:
+                    needed[right[t]] = 1
+
+
+def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
+    """Rewrite terms in place; same[i] is the node that stands for node i from now on."""
+    kind: cython.uchar[::1] = memoryview(flat.kind)
+    const: cython.double[::1] = memoryview(flat.const)
+    bits: cython.ulonglong[::1] = memoryview(flat.const.view(np.uint64))
+    space: cython.uchar[::1] = memoryview(flat.space)
+    slot: cython.int[::1] = memoryview(flat.slot)
+    extra: cython.int[::1] = memoryview(flat.extra)
+    first: cython.int[::1] = memoryview(flat.first)
+    left: cython.int[::1] = memoryview(flat.left)
+    right: cython.int[::1] = memoryview(flat.right)
+    style: cython.uchar[::1] = memoryview(flat.style)
+    same: cython.int[::1] = memoryview(same_)
+    size: cython.int = len(kind)
+    slots: cython.int = 1
+    while slots < 2 * size:
+        slots *= 2
+    table: cython.int[::1] = memoryview(np.full(slots, -1, np.int32))
+    hashes: cython.ulonglong[::1] = memoryview(np.zeros(size, np.uint64))
+    # Equal constants are one operand to the search for equal nodes (`like`), but each node keeps
+    # its own: merging them would scatter the addresses of constants that lie in a row.
+    like: cython.int[::1] = memoryview(np.arange(size, dtype=np.int32))
+    opposite: cython.int[::1] = memoryview(np.full(size, -1, np.int32))
+    gradient: cython.uchar[::1] = memoryview(
+        np.array([s in GRADIENTS for s in Space], np.uint8)
+    )
+    i: cython.int
+    j: cython.int
+    t: cython.int
+    k: cython.int
+    place: cython.int
+    code: cython.int
+    h: cython.ulonglong
+    constant: cython.bint
+    CONSTANT: cython.int = int(Space.CONSTANT)
+    NEGATIVE: cython.int = int(MINUS)
+    SKIPS: cython.int = int(SKIP_LEFT | SKIP_RIGHT)
+    EACH: cython.int = int(OVER)
+    MANY: cython.int = int(FOLD_MAXIMUM)
+    AN_INDICATOR: cython.int = int(INDICATOR)
+    for i in range(size):
+        code = kind[i]
+        if code == LEAF:
+            if space[i] != CONSTANT:
+                continue
+        else:
+            constant = code != AN_INDICATOR and code != TAKE
+            for t in range(first[i], first[i + 1]):
+                left[t] = same[left[t]]
+                if right[t] >= 0:
+                    right[t] = same[right[t]]
+                if code == ADD:
+                    # Signs of the factors go to the term, and a factor 1 or -1 goes.
+                    for k in range(2):
+                        j = left[t] if k == 0 else right[t]
+                        if j >= 0 and opposite[j] >= 0:
+                            style[t] ^= NEGATIVE
+                            if k == 0:
+                                left[t] = opposite[j]
+                            else:
+                                right[t] = opposite[j]
+                    if right[t] >= 0:
+                        j = left[t]
+                        if space[j] == CONSTANT and (const[j] == 1.0 or const[j] == -1.0):
+                            left[t] = right[t]
+                            right[t] = -1
+                        else:
+                            j = right[t]
+                            if space[j] == CONSTANT and (const[j] == 1.0 or const[j] == -1.0):
+                                right[t] = -1
+                        if right[t] < 0:
+                            style[t] &= ~SKIPS
+                            if const[j] < 0.0:
+                                style[t] ^= NEGATIVE
+                if space[left[t]] != CONSTANT or (right[t] >= 0 and space[right[t]] != CONSTANT):
+                    constant = False
+                if style[t] & EACH:
+                    constant = False
+            t = first[i]
+            if gradient[space[i]]:
+                continue
+            if constant:
+                const[i] = _evaluate(flat, i)
+                kind[i] = code = LEAF
+                space[i] = CONSTANT
+            elif code == DETACH:
+                same[i] = left[t]
+                continue
+            elif (
+                (code == ADD and bits[i] == 0x8000000000000000)
+                or code == MANY
+                or code == MANY + 1
+            ) and (first[i + 1] == t + 1 and right[t] < 0):
+                if style[t] == 0:
+                    same[i] = left[t]
+                    continue
+                if style[t] == NEGATIVE:
+                    opposite[i] = left[t]
+        h = _mix(code, bits[i])
+        if code == AN_INDICATOR or code == TAKE:
+            h = _mix(_mix(_mix(h, slot[i]), extra[i]), space[i])
+        if code != LEAF:
+            for t in range(first[i], first[i + 1]):
+                h = _mix(h, like[left[t]])
+                h = _mix(h, 0 if right[t] < 0 else like[right[t]] + 1)
+                h = _mix(h, style[t])
+        hashes[i] = h
+        place = cython.cast(cython.int, h & (slots - 1))
+        while True:
+            j = table[place]
+            if j < 0:
+                table[place] = i
+                break
+            if hashes[j] == h and kind[j] == code and bits[j] == bits[i]:
+                if code == LEAF:
+                    like[i] = j
+                    break
+                if first[i + 1] - first[i] == first[j + 1] - first[j] and (
+                    (code != AN_INDICATOR and code != TAKE)
+                    or (slot[i] == slot[j] and extra[i] == extra[j] and space[i] == space[j])
+                ):
+                    for k in range(first[i + 1] - first[i]):
+                        t = first[i] + k
+                        place = first[j] + k
+                        if like[left[t]] != like[left[place]] or style[t] != style[place]:
+                            break
+                        if (right[t] < 0) != (right[place] < 0):
+                            break
+                        if right[t] >= 0 and like[right[t]] != like[right[place]]:
+                            break
+                    else:
+                        same[i] = j
+                        break
+                    place = cython.cast(cython.int, h & (slots - 1))
+                    while table[place] != j:
+                        place = (place + 1) & (slots - 1)
+            place = (place + 1) & (slots - 1)
+
+
+@cython.cfunc
+@cython.inline
+def _mix(h: cython.ulonglong, x: cython.ulonglong) -> cython.ulonglong:
+    """A hash of h followed by x."""
+    h = ((h ^ (x & 0xFFFFFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    return h ^ (h >> 29)
+
+
+def _evaluate(flat: Flat, i: int) -> float:
+    """The number of a node whose operands are constants."""
+    terms = range(int(flat.first[i]), int(flat.first[i + 1]))
+    kind, const = int(flat.kind[i]), float(flat.const[i])
+    numbers = [float(flat.const[flat.left[t]]) for t in terms]
+    if kind == ops.ADD:
+        total = const
+        for t, number in zip(terms, numbers):
+            if flat.right[t] >= 0:
+                other, style = float(flat.const[flat.right[t]]), int(flat.style[t])
+                if (style & SKIP_RIGHT and other == 0.0) or (style & SKIP_LEFT and number == 0.0):
+                    continue
+                number *= other
+            total += -number if flat.style[t] & MINUS else number
+        return total
+    if kind >= FOLD_MAXIMUM:
+        fold = ops.MAXIMUM if kind == FOLD_MAXIMUM else ops.MINIMUM
+        for number in numbers[1:]:
+            numbers[0] = rules.evaluate(fold, numbers[0], number, 0.0)
+        return numbers[0]
+    if kind == ops.WHERE:
+        return rules.evaluate(kind, numbers[1], numbers[2], numbers[0])
+    return rules.evaluate(kind, numbers[0], numbers[1] if len(numbers) > 1 else 0.0, const)
