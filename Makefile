@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-COMPILED := $(wildcard src/scalargrad/*.pxd) $(patsubst %.pxd,%.py,$(wildcard src/scalargrad/*.pxd))
+COMPILED := $(shell grep -rl --include=*.py "^ *import cython$$" src/scalargrad) $(shell find src -name "*.pxd")
 DATA ?= ../shared/data/mnist10k
 
 .PHONY: demo test test-pure lint bench example_toy_regression example_mnist clean
@@ -49,4 +49,4 @@ clean:
 	rm -rf $(VENV) build dist src/*.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name '*.so' -delete -o -name '*.pyd' -delete
-	rm -f $(patsubst %.pxd,%.c,$(wildcard src/scalargrad/*.pxd))
+	rm -f $(patsubst %.py,%.c,$(filter %.py,$(COMPILED)))

@@ -10,7 +10,7 @@ from Cython.Build import build_ext
 from Cython.Distutils.extension import Extension
 from setuptools import setup
 
-COMPILED = ["rules", "order", "engine", "replay"]
+COMPILED = ["rules", "order", "engine", "replay", "compiler.rows"]
 
 required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
 pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")
@@ -21,7 +21,7 @@ flags = ["/O2", "/fp:precise"] if os.name == "nt" else ["-O3", "-ffp-contract=of
 extensions = [
     Extension(
         f"scalargrad.{name}",
-        [f"src/scalargrad/{name}.py"],
+        [f"src/scalargrad/{name.replace('.', '/')}.py"],
         optional=not required,
         extra_compile_args=flags,
         cython_directives={

@@ -7,6 +7,8 @@ from . import data as data
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim
+from .compiler import Index as Index
+from .compiler import compile as compile
 from .engine import Value as Value
 from .engine import compiled as compiled
 from .engine import live_values as live_values
@@ -25,5 +27,6 @@ from .graph import Graph as Graph
 from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 from .rng import manual_seed as manual_seed
+from .train import Trainer as Trainer
 
 __version__ = "0.1.0"

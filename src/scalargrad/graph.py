@@ -6,6 +6,7 @@ each time, capture it once and replay it: the order is found once and no node is
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,10 @@ class Node:
     def label(self) -> str:
         """The label of the Value."""
         return self.value.label
+
+
+# The marks that capturing leaves on Values are read until it is done.
+_capturing = threading.Lock()
 
 
 class _Buffers:
@@ -94,6 +99,12 @@ class Graph:
                 )
         if not roots:
             raise ValueError("outputs: expected at least one Value, got none")
+        with _capturing:
+            self._capture(roots, since)
+        self.lines = {} if lines is None else lines
+        self._buffers: _Buffers | None = None
+
+    def _capture(self, roots: list[Value], since: int) -> None:
         leaves, results, base = reachable(roots, since)
         n = len(leaves) + len(results)
         if n > np.iinfo(np.int32).max:
@@ -112,8 +123,6 @@ class Graph:
             outputs=np.array(outputs_at, np.int32),
         )
         self.nodes = leaves + results
-        self.lines = {} if lines is None else lines
-        self._buffers: _Buffers | None = None
 
     # --- replaying -------------------------------------------------------------------------------
 
