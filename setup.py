@@ -10,7 +10,17 @@ from Cython.Build import build_ext
 from Cython.Distutils.extension import Extension
 from setuptools import setup
 
-COMPILED = ["rules", "order", "engine", "replay", "compiler.rows"]
+COMPILED = [
+    "rules",
+    "order",
+    "engine",
+    "replay",
+    "compiler.rows",
+    "compiler.flatten",
+    "compiler.derive",
+    "compiler.simplify",
+    "compiler.packs",
+]
 
 required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
 pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")
