@@ -28,7 +28,7 @@ sys.path.insert(0, str(TESTS))
 
 hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
 hypothesis.settings.register_profile(
-    "ci", max_examples=300, deadline=None, derandomize=True, print_blob=True
+    "ci", max_examples=200, deadline=None, derandomize=True, print_blob=True
 )
 hypothesis.settings.register_profile("long", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("SCALARGRAD_HYPOTHESIS") or "default")

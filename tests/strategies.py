@@ -21,8 +21,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
+from hypothesis import settings
 
 from scalargrad import Value, ops
+
+# For tests of a single operation, which have less to search through than those of whole programs.
+fewer_examples = settings(max_examples=max(25, settings.default.max_examples // 4))
 
 SPECIAL_FLOATS = (
     *(0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 2.0, 3.0, math.pi),

@@ -30,6 +30,7 @@ from strategies import (
     SPECIAL_FLOATS,
     any_floats,
     bits,
+    fewer_examples,
     moderate_floats,
     on_values,
     same_bits,
@@ -382,6 +383,7 @@ def in_domain(row: ops.Op, operands: Sequence[float]) -> bool:
 
 
 @pytest.mark.parametrize("name", ALL_OPS)
+@fewer_examples
 @given(data=st.data())
 def test_forward_and_partials_against_mpmath(name: str, data: st.DataObject) -> None:
     row = ops.BY_NAME[name]
@@ -399,6 +401,7 @@ def test_forward_and_partials_against_mpmath(name: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("name", SMOOTH_OPS)
+@fewer_examples
 @given(data=st.data())
 def test_the_partials_as_a_graph_give_second_derivatives(name: str, data: st.DataObject) -> None:
     row = ops.BY_NAME[name]
