@@ -55,7 +55,6 @@ FIRST_FOLD = cython.declare(cython.int, 40)  # kinds from here on pass no gradie
 
 def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
     """The graph with the gradients of all wanted leaves, each in its gradient space."""
-    batch = marks.batch in ("mean", "sum")
     roots = [int(outputs[0])]
     if marks.penalty:
         roots.insert(0, int(outputs[1]))  # its part comes first, as `backward` meets it
@@ -64,11 +63,11 @@ def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
     _reach(flat, wanted.astype(np.uint8), np.array(roots, np.int32), reached)
     growing, partial, minus = add_partials(flat, reached > 0)
     one, zero = growing.constant(1.0), growing.constant(0.0)
-    seeds = [len(flat) - 1 if marks.batch == "mean" else one]
+    seeds = [len(flat) - 1 if marks.batch in ("mean", "each") else one]
     if marks.penalty:
         seeds.insert(0, one)
     over = np.zeros(len(roots), np.uint8)
-    over[-1] = OVER if batch else 0
+    over[len(roots) - 1] = OVER if marks.batch is not None else 0
     grown = growing.flat()
     targets, terms, slots = _contributions(flat, reached)
     return _emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import ops
 from .loops import (
     BATCH,
-    INVERSE_BATCH,
+    SEED,
     SKIP_LEFT,
     SKIP_RIGHT,
     Apply,
@@ -82,7 +82,7 @@ def _operand(loops: Loops, operand: Operand) -> str:
     if operand.space == Space.CONSTANT and not any(operand.strides) and not operand.indirect:
         return repr(float(loops.constants[operand.base]))
     if operand.space == Space.SCALAR:
-        return {INVERSE_BATCH: "1/B", BATCH: "B"}.get(operand.base, f"s[{operand.base}]")
+        return {SEED: "seed", BATCH: "B"}.get(operand.base, f"s[{operand.base}]")
     place = f"table[{_place(operand)}]" if operand.indirect else _place(operand)
     return f"{operand.space.short}[{place}]"
 

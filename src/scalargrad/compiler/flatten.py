@@ -24,7 +24,7 @@ except ModuleNotFoundError:
 
 from ..tape import Tape
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
-from .loops import INVERSE_BATCH, MINUS, Space
+from .loops import MINUS, SEED, Space
 from .marks import Marks
 
 LEAF = cython.declare(cython.int, 0)
@@ -46,7 +46,7 @@ DETACH = cython.declare(cython.int, 27)
 def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
     """The flat graph of everything the outputs depend on, and the nodes of the outputs.
 
-    Every leaf is kept. In a program with a batch the last node is the scalar 1/B.
+    Every leaf is kept. In a program with a batch the last node is the scalar SEED.
     """
     n = len(tape)
     fixed = np.full(len(tape.index), -1, np.int32)
@@ -85,7 +85,7 @@ def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
         (kind, const, space, slot, extra, rank, first, left, right, style, origin, node),
     )
     if marks.batch is not None:
-        space[nodes], slot[nodes], rank[nodes] = Space.SCALAR, INVERSE_BATCH, n
+        space[nodes], slot[nodes], rank[nodes] = Space.SCALAR, SEED, n
         first[nodes + 1] = terms
         nodes += 1
     flat = Flat(

@@ -39,8 +39,8 @@ that goes over the batch. In a program without batched spaces there is one examp
     Walk       single scalar operations one after the other, from arrays: code without structure
 
 **Inputs.** PARAMETER, ARGUMENT, EXAMPLE (the batched arguments), INDEX and EXAMPLE_INDEX (integer
-arguments) are the caller's; CONSTANT is `Loops.constants`; SCALAR holds 1/B and B, B the number
-of examples, as float64. **Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and,
+arguments) are the caller's; CONSTANT is `Loops.constants`; SCALAR holds, in a program with a
+batch, the gradient of each example's loss (1/B for the mean of B examples) and B, as float64. **Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and,
 in an update program, PARAMETER are read and written. Everything else is scratch. Every element
 of a result is written exactly once, and every element read is an input or was written before.
 """
@@ -110,8 +110,8 @@ RESULTS = (
 )
 IN_OUT = (Space.PARAMETER, Space.STATE)
 
-SCALARS = 2  # 1/B and B
-INVERSE_BATCH, BATCH = 0, 1
+SCALARS = 2  # the gradient of each example's loss, and the number of examples
+SEED, BATCH = 0, 1
 
 # How a term of a sum is counted.
 MINUS, SKIP_RIGHT, SKIP_LEFT = 1, 2, 4

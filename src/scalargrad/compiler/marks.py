@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,15 @@ from ..errors import VerifyError
 from ..tape import Tape
 from .loops import Space
 
+if TYPE_CHECKING:
+    from .trace import Trace
+
 Batch = Literal["mean", "sum", "each"] | None
 GRADIENT = {
     Space.PARAMETER: Space.PARAMETER_GRADIENT,
     Space.ARGUMENT: Space.ARGUMENT_GRADIENT,
     Space.EXAMPLE: Space.EXAMPLE_GRADIENT,
 }
-
-
-def _empty(kind: type) -> NDArray[np.generic]:
-    return np.empty(0, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,15 @@ class Marks:
                                 EXAMPLE_INDEX have; elements the tape does not read are allowed
     batch                       None: one example. "each": outputs for each example. "sum" and
                                 "mean": output 0 is summed over the examples from the first to
-                                the last, and divided by their number
+                                the last, and divided by their number; the outputs after it are
+                                for each example
     penalty                     add output 1, which must not depend on the batch, to the total
                                 of output 0 after the sum over the batch
-    wanted                      the spaces whose gradients are wanted, of output 0 (with the
-                                penalty); none: only the outputs are computed
+    wanted                      the spaces whose gradients are wanted: of output 0, with "each"
+                                of its sum over the examples times the scalar SEED; none: only
+                                the outputs are computed
+    accumulate                  add to the gradients that are there, as `backward` does; otherwise
+                                they are set
     """
 
     space: NDArray[np.uint8]
@@ -54,6 +57,7 @@ class Marks:
     batch: Batch = None
     penalty: bool = False
     wanted: tuple[Space, ...] = ()
+    accumulate: bool = False
 
 
 def marks_of(
@@ -87,6 +91,47 @@ def marks_of(
     )
 
 
+def marks_of_trace(
+    trace: Trace,
+    batch: Batch = None,
+    wanted: tuple[Space, ...] = (),
+    accumulate: bool = False,
+) -> Marks:
+    """The roles in a trace, for a program that reads rows of flattened arguments as they are.
+
+    With m flattened arguments, ARGUMENT, EXAMPLE, INDEX and EXAMPLE_INDEX all have m elements,
+    and argument k is element k of the one it is read from: EXAMPLE or EXAMPLE_INDEX if it
+    differs between the examples of a batch.
+    """
+    m, leaves = len(trace.arguments), trace.tape.leaves
+    space, place = np.full(leaves, Space.CONSTANT, np.uint8), np.zeros(leaves, np.int32)
+    parameters = np.arange(len(trace.parameters), dtype=np.int32)
+    space[trace.parameters], place[trace.parameters] = Space.PARAMETER, parameters
+    varies = ~trace.shared if batch is not None else np.zeros(m, bool)
+    used = np.flatnonzero(trace.arguments >= 0)
+    space[trace.arguments[used]] = np.where(varies[used], Space.EXAMPLE, Space.ARGUMENT)
+    place[trace.arguments[used]] = used
+    index_space = np.full(len(trace.indices), Space.CONSTANT, np.uint8)
+    slots = np.flatnonzero(trace.indices >= 0)
+    index_space[slots] = np.where(
+        varies[trace.indices[slots]], Space.EXAMPLE_INDEX, Space.INDEX
+    )
+    sizes = {Space.PARAMETER: len(parameters), Space.ARGUMENT: m, Space.INDEX: m}
+    if batch is not None:
+        sizes |= {Space.EXAMPLE: m, Space.EXAMPLE_INDEX: m}
+    return Marks(
+        space=space,
+        place=place,
+        number=trace.data[:leaves],
+        sizes=sizes,
+        index_space=index_space,
+        index_place=np.maximum(trace.indices, 0).astype(np.int32),
+        batch=batch,
+        wanted=wanted,
+        accumulate=accumulate,
+    )
+
+
 def verify_marks(tape: Tape, marks: Marks) -> None:
     """Raises `VerifyError` where the marks do not fit the tape."""
     leaves, slots = tape.leaves, len(tape.index)
@@ -110,7 +155,5 @@ def verify_marks(tape: Tape, marks: Marks) -> None:
     batched = marks.sizes.get(Space.EXAMPLE, 0) + marks.sizes.get(Space.EXAMPLE_INDEX, 0)
     if batched and marks.batch is None:
         raise VerifyError("marks: batched arguments, but batch is None")
-    if marks.wanted and marks.batch == "each":
-        raise VerifyError('marks: gradients need a single loss: batch "each" has one per example')
     if len(tape.outputs) <= int(marks.penalty):
         raise VerifyError(f"marks: {len(tape.outputs)} outputs, penalty={marks.penalty}")

@@ -1,8 +1,8 @@
 """The fourth stage: packs, the sets of nodes that do the same thing to the same kinds of things.
 
 The level of a node is the longest way to it from a leaf. A pack is all nodes of one level with
-the same kind, constant and space, whose terms read the same packs in the same sequence, however
-many terms in a row read each pack: ragged rows, as of causal attention, stay together. So the
+the same kind, constant and space, whose operands lie in the same packs in the same sequence; in a
+sum, however many terms in a row read each pack: ragged rows, as of causal attention, stay together. So the
 nodes of a pack do not depend on each other, and where they came from a loop in the user's program
 their operands lie in patterns that can be found again. Their order is that of their ranks.
 """
@@ -19,13 +19,20 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.scalargrad.compiler.hashing import mix
+else:
+    from .hashing import mix
+
 from ..errors import VerifyError
 from .flat import INDICATOR, Flat
 from .loops import Space
-from .simplify import _mix
 
 LEAF = cython.declare(cython.int, 0)
+ADD = cython.declare(cython.int, 1)
 TAKE = cython.declare(cython.int, 26)
+MAX_OF_MANY = cython.declare(cython.int, 40)
+MIN_OF_MANY = cython.declare(cython.int, 41)
 
 LEAVES = len(Space)  # packs below this number are the leaves of a space
 
@@ -90,6 +97,13 @@ def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
         level[i] = highest + 1
 
 
+@cython.cfunc
+@cython.inline
+def _any_number(kind: cython.int) -> cython.bint:
+    """Whether operands of this kind may come in rows: those of other operations have a place."""
+    return kind == ADD or kind == TAKE or kind == MAX_OF_MANY or kind == MIN_OF_MANY
+
+
 def _group(
     flat: Flat,
     level_: NDArray[np.int32],
@@ -131,20 +145,22 @@ def _group(
     place: cython.int
     found: cython.int
     h: cython.ulonglong
+    many: cython.bint
     base: cython.int = int(LEAVES)
     AN_INDICATOR: cython.int = int(INDICATOR)
     for z in range(size):
         i = order[z]
-        h = _mix(_mix(_mix(kind[i], bits[i]), level[i]), space[i])
+        h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])
         if kind[i] == TAKE:
-            h = _mix(_mix(h, first[i + 1] - first[i]), extra[i])
+            h = mix(mix(h, first[i + 1] - first[i]), extra[i])
         last_a = last_b = last_c = -2
+        many = _any_number(kind[i])
         for t in range(first[i], first[i + 1]):
             a = sort[left[t]]
             b = -1 if right[t] < 0 else sort[right[t]]
             c = style[t]
-            if a != last_a or b != last_b or c != last_c:
-                h = _mix(_mix(_mix(h, a), b + 1), c)
+            if not many or a != last_a or b != last_b or c != last_c:
+                h = mix(mix(mix(h, a), b + 1), c)
                 last_a, last_b, last_c = a, b, c
         place = cython.cast(cython.int, h & (slots - 1))
         while True:
@@ -187,12 +203,17 @@ def _alike(
     a: cython.int
     b: cython.int
     c: cython.int
+    many: cython.bint = _any_number(kind[i])
     while s < first[i + 1] and t < first[j + 1]:
         a = sort[left[s]]
         b = -1 if right[s] < 0 else sort[right[s]]
         c = style[s]
         if a != sort[left[t]] or b != (-1 if right[t] < 0 else sort[right[t]]) or c != style[t]:
             return False
+        if not many:
+            s += 1
+            t += 1
+            continue
         # On to the next run in both.
         while (
             s < first[i + 1]
@@ -228,5 +249,5 @@ def verify_packs(flat: Flat, packs: Packs) -> None:
                 f"packs: node {i} of pack {packs.pack[i]} reads node {j} of pack {packs.pack[j]}"
             )
     for field in (flat.kind, flat.space, flat.const.view(np.int64)):
-        if (field[packs.members] != field[packs.members[packs.first[:-1]]][k]).any():
+        if (field[packs.members] != field[packs.members[packs.first[: len(packs)]]][k]).any():
             raise VerifyError("packs: a pack of different operations")

@@ -88,8 +88,8 @@ class Tables:
 class Recovery:
     """Turns packs into nests, one after the other, placing their results."""
 
-    def __init__(self, flat: Flat, layout: Layout) -> None:
-        self.flat, self.layout = flat, layout
+    def __init__(self, flat: Flat, layout: Layout, accumulate: bool = False) -> None:
+        self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.tables = Tables()
 
     def nests(self, nodes: NDArray[np.int32], origin: Origin) -> list[Nest]:
@@ -100,6 +100,9 @@ class Recovery:
         else:
             runs = self._runs(nodes)
             extra = self._indices(nodes, candidates=False) if kind == ops.TAKE else []
+        if kind == ops.TAKE and runs[0].pattern is not None:
+            tables = self._with_tables(nodes, kind, runs, extra)
+            return [replace(made, origin=origin) for made in tables]
         made = self._with_loops(nodes, kind, runs, extra)
         if kind in _FOLDS and len(made) > 4:
             split = self._split(runs)
@@ -108,7 +111,10 @@ class Recovery:
                 if len(other) * (2 + len(split)) < len(made) * (2 + len(runs)):
                     runs, made = split, other
         if len(made) > max(FEW_NESTS, len(nodes) // NODES_PER_NEST):
-            return [replace(n, origin=origin) for n in self._with_tables(nodes, kind, runs, extra)]
+            return [
+                replace(step, origin=origin)
+                for step in self._with_tables(nodes, kind, runs, extra)
+            ]
         return [
             replace(self._nest(nodes, kind, runs, extra, found), origin=origin) for found in made
         ]
@@ -133,11 +139,13 @@ class Recovery:
         terms = np.arange(total) + np.repeat(start - heads, counts)
         left, right = flat.left[terms], flat.right[terms]
         style = flat.style[terms].astype(np.int64)
-        sort = self._sort[left] * 0x10000 + np.where(right >= 0, self._sort[right] + 1, 0)
-        sort = sort * 0x10000 + style
+        packs = self._sort if flat.kind[nodes[0]] != ops.TAKE else flat.space.astype(np.int64)
+        sort = (packs[left] << 32 | np.where(right >= 0, packs[right] + 1, 0)) << 8 | style
         change = np.empty(total, bool)
         change[0], change[1:] = True, sort[1:] != sort[:-1]
         change[heads[counts > 0]] = True
+        if flat.kind[nodes[0]] not in (*_FOLDS, ops.TAKE):
+            change[:] = True  # each operand of an operation has its own place
         starts = np.flatnonzero(change)
         lengths = np.diff(np.append(starts, total))
         a, b = address[left], np.where(right >= 0, address[right], 0)
@@ -365,7 +373,8 @@ class Recovery:
         const = float(self.flat.const[node])
         if kind in _FOLDS:
             start = _STARTS.get(kind, const)
-            return Contract(result, lanes, _groups(parts), start, op=_FOLDS[kind])
+            resume = self.accumulate and result.space > Space.BATCHED
+            return Contract(result, lanes, _groups(parts), start, resume, _FOLDS[kind])
         if kind == INDICATOR:
             index = Space.EXAMPLE_INDEX if result.space.batched else Space.INDEX
             chosen, candidate = (Operand(index, *x, indirect) for x in indices)
@@ -379,8 +388,8 @@ class Recovery:
                 source = source._replace(strides=(*source.strides, 0))
             return Take(result, lanes, chosen, source, counted)
         constant = const if ops.BY_CODE[kind].constant else 0.0
-        operands = [operand for _, segment in parts for operand in _spread(segment, len(lanes))]
-        return Apply(result, lanes, kind, tuple(operands), constant)
+        operands = tuple(segment.left for _, segment in parts)
+        return Apply(result, lanes, kind, operands, constant)
 
     # --- tables ----------------------------------------------------------------------------------
 
@@ -457,20 +466,3 @@ def _groups(parts: list[tuple[int, Segment]]) -> tuple[Group, ...]:
     each = tuple(segment for style, segment in parts if style & OVER)
     groups = [Group(once)] if once else []
     return (*groups, Group(each, -1)) if each else tuple(groups)
-
-
-def _spread(segment: Segment, depth: int) -> Iterator[Operand]:
-    """The operands of an operation, which a run may have gathered into a loop."""
-    if not segment.loops:
-        yield segment.left
-        return
-    for row in counters(segment.loops, np.zeros((1, depth), np.int64)):
-        operand = segment.left
-        if operand.indirect:
-            yield operand._replace(
-                base=operand.base + int(row[depth:] @ np.array(operand.strides[depth:])),
-                strides=operand.strides[:depth],
-            )
-        else:
-            offset = int(row[depth:] @ np.array(operand.strides[depth:]))
-            yield operand._replace(base=operand.base + offset, strides=operand.strides[:depth])

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..tape import Tape
+from .candidates import copy_candidates
 from .derive import derive
 from .flat import Flat, verify
 from .flatten import flatten
@@ -33,6 +34,7 @@ from .loops import (
     Contract,
     Group,
     Instruction,
+    Loop,
     Loops,
     Operand,
     Origin,
@@ -82,7 +84,7 @@ def roll(
     full = derive(flat, outputs, marks) if marks.wanted else flat
     stats.derived = len(full)
     clock.lap("derive", check, lambda: verify(full))
-    live, outputs = simplify(full, outputs)
+    live, outputs = copy_candidates(*simplify(full, outputs))
     stats.live = len(live)
     clock.lap("simplify", check, lambda: verify(live))
     packs = find_packs(live)
@@ -122,7 +124,7 @@ def _loops(
     coarse: bool,
     lines: Mapping[int, str],
 ) -> Loops:
-    recovery = Recovery(flat, layout)
+    recovery = Recovery(flat, layout, marks.accumulate)
     recovery.set_packs(flat.space.astype(np.int32) if coarse else packs.pack)
     instructions: list[Instruction] = []
     for k in range(len(packs)):
@@ -134,8 +136,8 @@ def _loops(
     sizes[Space.CONSTANT] = len(layout.constants)
     for space in marks.wanted:
         sizes[GRADIENT[space]] = marks.sizes.get(space, 0)
-        instructions += _untouched(flat, GRADIENT[space], sizes[GRADIENT[space]])
-    if marks.batch in ("mean", "sum"):
+        instructions += _untouched(flat, GRADIENT[space], sizes[GRADIENT[space]], marks.accumulate)
+    if marks.batch is not None:
         sizes[Space.SCALAR] = SCALARS
     return Loops(
         tuple(instructions),
@@ -153,13 +155,14 @@ def _origin(rank: NDArray[np.int32], lines: Mapping[int, str]) -> Origin:
     )
 
 
-def _untouched(flat: Flat, space: Space, size: int) -> list[Instruction]:
+def _untouched(flat: Flat, space: Space, size: int, accumulate: bool) -> list[Instruction]:
     """Zeros for the elements of a gradient whose leaf the tape does not have."""
     there = np.zeros(size, bool)
     there[flat.slot[(flat.space == space) & (flat.kind != ops.LEAF)]] = True
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], there, [True]))))
     return [
-        Contract(Operand(space, place), (), (), start=0.0)
-        for place in np.flatnonzero(~there).tolist()
+        Contract(Operand(space, a, (1,)), (Loop(b - a),), (), start=0.0, resume=accumulate)
+        for a, b in edges.reshape(-1, 2).tolist()
     ]
 
 

@@ -15,6 +15,11 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.scalargrad.compiler.hashing import mix
+else:
+    from .hashing import mix
+
 from .. import ops, rules
 from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
@@ -181,14 +186,14 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                     continue
                 if style[t] == NEGATIVE:
                     opposite[i] = left[t]
-        h = _mix(code, bits[i])
+        h = mix(code, bits[i])
         if code == AN_INDICATOR or code == TAKE:
-            h = _mix(_mix(_mix(h, slot[i]), extra[i]), space[i])
+            h = mix(mix(mix(h, slot[i]), extra[i]), space[i])
         if code != LEAF:
             for t in range(first[i], first[i + 1]):
-                h = _mix(h, like[left[t]])
-                h = _mix(h, 0 if right[t] < 0 else like[right[t]] + 1)
-                h = _mix(h, style[t])
+                h = mix(h, like[left[t]])
+                h = mix(h, 0 if right[t] < 0 else like[right[t]] + 1)
+                h = mix(h, style[t])
         hashes[i] = h
         place = cython.cast(cython.int, h & (slots - 1))
         while True:
@@ -220,14 +225,6 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                     while table[place] != j:
                         place = (place + 1) & (slots - 1)
             place = (place + 1) & (slots - 1)
-
-
-@cython.cfunc
-@cython.inline
-def _mix(h: cython.ulonglong, x: cython.ulonglong) -> cython.ulonglong:
-    """A hash of h followed by x."""
-    h = ((h ^ (x & 0xFFFFFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    return h ^ (h >> 29)
 
 
 def _evaluate(flat: Flat, i: int) -> float:

@@ -1,0 +1,22 @@
+"""The corpus, in sizes that are quick to run."""
+
+from __future__ import annotations
+
+from . import algebra, convolution, gpt, mlp, physics, recurrent, sparse
+from .case import Case
+
+CORPUS: tuple[Case, ...] = (
+    mlp.hinge(),
+    mlp.cross_entropy(20, 8, 5),
+    mlp.hinge_whole_batch(6),
+    gpt.document(4, vocabulary=7, width=8, heads=2),
+    recurrent.rnn(),
+    recurrent.lstm(),
+    convolution.convolution(6, 2),
+    physics.pendulum(4),
+    physics.bodies(5),
+    algebra.cholesky(),
+    algebra.rosenbrock(),
+    algebra.horner(),
+    sparse.network(80),
+)

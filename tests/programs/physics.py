@@ -1,0 +1,55 @@
+"""Equations of motion, integrated and differentiated."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from scalargrad import Value
+
+from .case import Case, Made
+
+
+def pendulum(steps: int = 10, h: float = 0.05) -> Case:
+    """A damped pendulum by the classical Runge-Kutta method: parameters g/l and damping."""
+
+    def make(rng: random.Random) -> Made:
+        stiffness, damping = Value(2.0), Value(0.3)
+
+        def slope(angle: Value, speed: Value) -> tuple[Value, Value]:
+            return speed, -stiffness * angle.sin() - damping * speed
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            angle, speed = x[0], x[1]
+            for _step in range(steps):
+                a1, s1 = slope(angle, speed)
+                a2, s2 = slope(angle + h / 2 * a1, speed + h / 2 * s1)
+                a3, s3 = slope(angle + h / 2 * a2, speed + h / 2 * s2)
+                a4, s4 = slope(angle + h * a3, speed + h * s3)
+                angle = angle + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+                speed = speed + h / 6 * (s1 + 2 * s2 + 2 * s3 + s4)
+            return (angle - x[2]) ** 2 + (speed - x[3]) ** 2
+
+        return [stiffness, damping], loss
+
+    return Case(f"pendulum, {steps} steps", make, 4)
+
+
+def bodies(count: int = 8) -> Case:
+    """The potential energy of bodies that attract each other, pair by pair; masses are learned."""
+
+    def make(rng: random.Random) -> Made:
+        masses = [Value(rng.uniform(0.5, 2.0)) for _ in range(count)]
+
+        def energy(x: list[Value], _: list[Any]) -> Value:
+            total = Value(0.0)
+            for i in range(count):
+                for j in range(i):
+                    d = [x[3 * i + k] - x[3 * j + k] for k in range(3)]
+                    distance = (d[0] * d[0] + d[1] * d[1] + d[2] * d[2] + 0.01) ** 0.5
+                    total = total - masses[i] * masses[j] / distance
+            return total
+
+        return masses, energy
+
+    return Case(f"{count} bodies", make, 3 * count)
