@@ -192,7 +192,7 @@ def test_a_deep_graph_is_freed_without_recursion(
     link: Callable[[Value], Value], alive: Callable[[], int]
 ) -> None:
     x = y = Value(1.0)
-    for _ in range(DEEP // 10):
+    for _ in range(DEEP // 4):
         y = link(y)
     y.backward()
     del y
@@ -207,6 +207,17 @@ def test_a_chain_of_a_million_is_built_differentiated_and_freed(alive: Callable[
         y = y + 1.0
     y.backward()
     assert (x.grad, alive()) == (1.0, 2 * DEEP + 1)
+    del y
+    assert alive() == 1
+
+
+@pytest.mark.slow
+def test_a_chain_of_ten_million(alive: Callable[[], int]) -> None:
+    x = y = Value(1.0)
+    for _ in range(10 * DEEP):
+        y = y + 1.0
+    y.backward()
+    assert (x.grad, alive()) == (1.0, 20 * DEEP + 1)
     del y
     assert alive() == 1
 
