@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given
 
 import scalargrad
+from processes import run_python
 from scalargrad import Value, live_values
 from strategies import Program, on_values, wild_programs
 
@@ -359,9 +359,6 @@ print(sg.live_values() - live, resident() - memory)
 def test_ten_thousand_training_steps_keep_memory_flat() -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("resident memory is read from /proc/self/statm")
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINING], capture_output=True, text=True, check=True
-    )
-    values, memory = map(int, done.stdout.split())
+    values, memory = map(int, run_python("-c", TRAINING).split())
     assert values == 0
     assert memory < 300_000  # under 30 bytes a step: not one Value of its 40
