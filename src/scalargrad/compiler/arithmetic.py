@@ -1,0 +1,266 @@
+"""The op table as LLVM IR: what every op computes, on one number or a vector of them.
+
+The forms are those of `rules.forward`, instruction for instruction, so that the bits are. The
+functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
+LLVM knows these names, so nothing replaces, folds or vectorises the calls. In fast mode `exp`,
+`log`, `tanh` and what is made of them are computed by `vectormath` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import ops
+from . import vectormath
+from .ir import Function, Module, repeated, suffix, vector
+
+# The functions that exact mode takes from the mathematics library, and how many operands they have.
+LIBRARY = {
+    **dict.fromkeys(("exp", "log", "log1p", "tanh", "sin", "cos", "erfc"), 1),
+    "pow": 2,
+}
+PREFIX = "scalargrad."
+
+
+class Arithmetic:
+    """IEEE arithmetic on vectors of `width` numbers, written into a function."""
+
+    def __init__(self, function: Function, width: int) -> None:
+        self.function = function
+        self.module: Module = function.module
+        self.width = width
+        self.real = self.module.real
+        self.kind = vector(self.real, width)
+        self.mask = vector("i1", width)
+
+    def constant(self, number: float) -> str:
+        """A number in every lane."""
+        return self.module.constant(number, self.width)
+
+    def add(self, a: str, b: str) -> str:
+        """a + b."""
+        return self.function.emit(f"fadd {self.kind} {a}, {b}")
+
+    def subtract(self, a: str, b: str) -> str:
+        """a - b."""
+        return self.function.emit(f"fsub {self.kind} {a}, {b}")
+
+    def multiply(self, a: str, b: str) -> str:
+        """a * b."""
+        return self.function.emit(f"fmul {self.kind} {a}, {b}")
+
+    def divide(self, a: str, b: str) -> str:
+        """a / b."""
+        return self.function.emit(f"fdiv {self.kind} {a}, {b}")
+
+    def negative(self, a: str) -> str:
+        """-a."""
+        return self.function.emit(f"fneg {self.kind} {a}")
+
+    def compare(self, relation: str, a: str, b: str) -> str:
+        """A mask; the relation is LLVM's: olt, oge, une, uno, ..."""
+        return self.function.emit(f"fcmp {relation} {self.kind} {a}, {b}")
+
+    def select(self, mask: str, a: str, b: str) -> str:
+        """a where the mask is set, else b."""
+        if a == b:
+            return a
+        return self.function.emit(f"select {self.mask} {mask}, {self.kind} {a}, {self.kind} {b}")
+
+    def intrinsic(self, name: str, *operands: str) -> str:
+        """An intrinsic of LLVM on whole vectors."""
+        full = f"llvm.{name}.{suffix(self.real, self.width)}"
+        return self.function.call(self.kind, full, [self.kind] * len(operands), operands)
+
+    def fused(self, a: str, b: str, c: str) -> str:
+        """a * b + c, rounded once where the CPU can; only fast mode may ask for it."""
+        return self.intrinsic("fmuladd", a, b, c)
+
+    def splat(self, number: str) -> str:
+        """One number in every lane."""
+        if self.width == 1:
+            return number
+        emit, kind = self.function.emit, self.kind
+        one = emit(f"insertelement {kind} poison, {self.real} {number}, i32 0")
+        zeros = repeated("i32", "0", self.width)
+        return emit(f"shufflevector {kind} {one}, {kind} poison, <{self.width} x i32> {zeros}")
+
+    def library(self, name: str, *operands: str) -> str:
+        """A function of the mathematics library in every lane, computed in double precision."""
+        call = f"{PREFIX}{name}"
+        if self.width == 1 and self.real == "double":
+            return self.function.call("double", call, ["double"] * len(operands), operands)
+        helper = f"each.{name}.{self.width}"
+        if helper not in self.module.helpers:
+            self.module.helpers.add(helper)
+            _define_each(self.module, helper, call, len(operands), self.width)
+        shown = ", ".join(f"{self.kind} {operand}" for operand in operands)
+        return self.function.emit(f"call {self.kind} @{helper}({shown})")
+
+
+def _define_each(module: Module, helper: str, call: str, arity: int, width: int) -> None:
+    """A function that calls another one lane by lane."""
+    kind, real = vector(module.real, width), module.real
+    parameters = ", ".join(f"{kind} %x{k}" for k in range(arity))
+    function = Function(module, helper, parameters)
+    result = "poison"
+    for lane in range(width):
+        operands = [f"%x{k}" for k in range(arity)]
+        if width > 1:
+            operands = [function.emit(f"extractelement {kind} {x}, i32 {lane}") for x in operands]
+        if real == "float":
+            operands = [function.emit(f"fpext float {x} to double") for x in operands]
+        number = function.call("double", call, ["double"] * arity, operands)
+        if real == "float":
+            number = function.emit(f"fptrunc double {number} to float")
+        if width > 1:
+            number = function.emit(f"insertelement {kind} {result}, {real} {number}, i32 {lane}")
+        result = number
+    module.finish(function, kind, result)
+
+
+# --- the ops -------------------------------------------------------------------------------------
+
+Form = Callable[..., str]  # (arithmetic, *operands, constant) -> result
+
+
+def _one_over(m: Arithmetic, a: str) -> str:
+    return m.divide(m.constant(1.0), a)
+
+
+def _exact_power(m: Arithmetic, a: str, n: float) -> str | None:
+    """The powers that `rules.constant_power` computes as products and quotients."""
+    if n == 2.0:
+        return m.multiply(a, a)
+    if n == -1.0:
+        return _one_over(m, a)
+    return a if n == 1.0 else None
+
+
+def _pow(m: Arithmetic, a: str, n: float) -> str:
+    result = _exact_power(m, a, n)
+    if result is None and m.module.fast:
+        result = vectormath.power(m, a, n)
+    return m.library("pow", a, m.constant(n)) if result is None else result
+
+
+def _power(m: Arithmetic, a: str, b: str, _: float) -> str:
+    return m.library("pow", a, b)
+
+
+def _relu(m: Arithmetic, a: str, _: float) -> str:
+    zero = m.constant(0.0)
+    return m.select(m.compare("olt", a, zero), zero, a)
+
+
+def _leaky_relu(m: Arithmetic, a: str, slope: float) -> str:
+    scaled = m.multiply(m.constant(slope), a)
+    return m.select(m.compare("ogt", a, m.constant(0.0)), a, scaled)
+
+
+def _exp(m: Arithmetic, a: str, _: float = 0.0) -> str:
+    return vectormath.exp(m, a) if m.module.fast else m.library("exp", a)
+
+
+def _log(m: Arithmetic, a: str, _: float = 0.0) -> str:
+    return vectormath.log(m, a) if m.module.fast else m.library("log", a)
+
+
+def _log1p(m: Arithmetic, a: str) -> str:
+    return vectormath.log1p(m, a) if m.module.fast else m.library("log1p", a)
+
+
+def _tanh(m: Arithmetic, a: str, _: float) -> str:
+    return vectormath.tanh(m, a) if m.module.fast else m.library("tanh", a)
+
+
+def _sigmoid(m: Arithmetic, a: str, _: float) -> str:
+    positive = m.compare("oge", a, m.constant(0.0))
+    one = m.constant(1.0)
+    e = _exp(m, m.select(positive, m.negative(a), a))
+    return m.divide(m.select(positive, one, e), m.add(one, e))
+
+
+def _softplus(m: Arithmetic, a: str, _: float) -> str:
+    zero = m.constant(0.0)
+    positive = m.compare("ogt", a, zero)
+    e = _exp(m, m.select(positive, m.negative(a), a))
+    return m.add(m.select(positive, a, zero), _log1p(m, e))
+
+
+def _gelu(m: Arithmetic, a: str, _: float) -> str:
+    tail = m.library("erfc", m.multiply(m.negative(a), m.constant(ops.SQRT_HALF)))
+    return m.multiply(a, m.multiply(m.constant(0.5), tail))
+
+
+def _extremum(relation: str) -> Form:
+    def form(m: Arithmetic, a: str, b: str, _: float = 0.0) -> str:
+        not_a_number = m.compare("uno", a, a)
+        chosen = m.compare(relation, a, b)
+        either = m.function.emit(f"or {m.mask} {chosen}, {not_a_number}")
+        return m.select(either, a, b)
+
+    return form
+
+
+def _comparison(relation: str) -> Form:
+    def form(m: Arithmetic, a: str, b: str, _: float) -> str:
+        return m.select(m.compare(relation, a, b), m.constant(1.0), m.constant(0.0))
+
+    return form
+
+
+def _where(m: Arithmetic, c: str, a: str, b: str, _: float) -> str:
+    return m.select(m.compare("une", c, m.constant(0.0)), a, b)
+
+
+def _library(name: str) -> Form:
+    def form(m: Arithmetic, a: str, _: float) -> str:
+        return m.library(name, a)
+
+    return form
+
+
+FORMS: dict[int, Form] = {
+    ops.ADD: lambda m, a, b, _: m.add(a, b),
+    ops.SUB: lambda m, a, b, _: m.subtract(a, b),
+    ops.MUL: lambda m, a, b, _: m.multiply(a, b),
+    ops.DIV: lambda m, a, b, _: m.divide(a, b),
+    ops.NEG: lambda m, a, _: m.negative(a),
+    ops.POW: _pow,
+    ops.POWER: _power,
+    ops.ABS: lambda m, a, _: m.intrinsic("fabs", a),
+    ops.RELU: _relu,
+    ops.LEAKY_RELU: _leaky_relu,
+    ops.EXP: _exp,
+    ops.LOG: _log,
+    ops.SQRT: lambda m, a, _: m.intrinsic("sqrt", a),
+    ops.TANH: _tanh,
+    ops.SIGMOID: _sigmoid,
+    ops.SIN: _library("sin"),
+    ops.COS: _library("cos"),
+    ops.SOFTPLUS: _softplus,
+    ops.GELU: _gelu,
+    ops.ERFC: _library("erfc"),
+    ops.MAXIMUM: _extremum("oge"),
+    ops.MINIMUM: _extremum("ole"),
+    ops.LESS: _comparison("olt"),
+    ops.LESS_EQUAL: _comparison("ole"),
+    ops.WHERE: _where,
+    ops.DETACH: lambda m, a, _: a,
+}
+
+# Ops whose code is long or calls a function: not worth writing out several times in a row.
+HEAVY = frozenset(
+    (
+        *(ops.POWER, ops.EXP, ops.LOG, ops.TANH, ops.SIGMOID, ops.SIN, ops.COS),
+        *(ops.SOFTPLUS, ops.GELU, ops.ERFC, ops.POW),
+    )
+)
+
+
+def heavy(op: int, const: float) -> bool:
+    """Whether an op is long or calls a function."""
+    return op in HEAVY and not (op == ops.POW and const in (2.0, -1.0, 1.0))
+
+

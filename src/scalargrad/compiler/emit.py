@@ -1,0 +1,640 @@
+"""Loops to LLVM IR: every instruction becomes a function, and `run` calls them in order.
+
+The code is for one batch size and one machine. Numbers live in one array per space, whose
+addresses `run` finds in its only argument, the environment: a pointer for each `Space`, one to
+the index table, and one to scratch memory for operands copied to a better layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from .arithmetic import FORMS, Arithmetic, heavy
+from .ir import Counter, Function, Module, vector
+from .loops import (
+    IN_OUT,
+    MINUS,
+    RESULTS,
+    SKIP_LEFT,
+    SKIP_RIGHT,
+    Apply,
+    Contract,
+    Group,
+    Indicator,
+    Instruction,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+    Take,
+    Walk,
+)
+from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
+from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, can_copy, collapse, plan
+
+SLOTS = SCRATCH + 1
+UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a space lies in memory: elements between neighbours, and between examples."""
+
+    element: int
+    example: int
+    padded: bool = False
+
+    def length(self, size: int, batch: int) -> int:
+        """Numbers in the whole space."""
+        if self.padded:
+            return size * self.element
+        return (size - 1) * self.element + (batch - 1) * self.example + 1 if size else 0
+
+
+def layouts(loops: Loops, batch: int, lanes: int) -> dict[Space, Layout]:
+    """Batched temporaries have examples side by side, if these fill a vector; else elements."""
+    result = {space: Layout(1, 0) for space in Space if not space.batched}
+    for space in Space:
+        if space.batched:
+            result[space] = Layout(1, loops.size(space))
+    if batch >= lanes > 1:
+        result[Space.BATCHED] = Layout(-(-batch // lanes) * lanes, 1, True)
+    return result
+
+
+@dataclass
+class Emitter:
+    """The state of one program's emission."""
+
+    loops: Loops
+    module: Module
+    batch: int
+    scratch: int = 0
+    copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layouts = layouts(self.loops, self.batch, self.module.width)
+        steps = 1 if self.module.fast and self.module.fused else 2
+        self.machine = Machine(self.module.width, self.module.registers, steps)
+        self.padded = -(-self.batch // self.module.width) * self.module.width
+
+    # --- binding ---------------------------------------------------------------------------------
+
+    def bind(self, operand: Operand, batched: bool, lanes: int, over: int = 0) -> Ref:
+        """An operand in memory. Its axes: the examples if the result is batched, the lanes, the
+        examples if its group goes over them, and the loops of its segment."""
+        known = self._number(operand)
+        first = (0,) if batched else ()
+        middle = (0,) if over else ()
+        strides = operand.strides
+        if known is not None:
+            return Ref(operand.space, 0, (*first, *strides, *middle), number=known)
+        layout = self.layouts[operand.space]
+        example = layout.example if operand.space.batched else 0
+        first = (example,) if batched else ()
+        middle = (over * example,) if over else ()
+        start = (self.batch - 1) * example if over < 0 else 0
+        if operand.indirect:
+            zero = (0,) * len(strides)
+            return Ref(
+                operand.space,
+                operand.base,
+                ((0,) * len(first) + strides[:lanes] + (0,) * len(middle) + strides[lanes:]),
+                beyond=(*first, *zero[:lanes], *middle, *zero[lanes:]),
+                scale=layout.element,
+                shift=start,
+                padded=layout.padded,
+            )
+        scaled = tuple(stride * layout.element for stride in strides)
+        return Ref(
+            operand.space,
+            operand.base * layout.element + start,
+            (*first, *scaled[:lanes], *middle, *scaled[lanes:]),
+            padded=layout.padded,
+        )
+
+    def _number(self, operand: Operand) -> float | None:
+        if operand.indirect or any(operand.strides):
+            return None
+        if operand.space == Space.CONSTANT:
+            return float(self.loops.constants[operand.base])
+        if operand.space == Space.SCALAR:
+            return (1.0 / self.batch, float(self.batch))[operand.base]
+        return None
+
+    def axes(self, lanes: Sequence[Loop], batched: bool) -> tuple[Axis, ...]:
+        """The axes of a nest."""
+        if not batched:
+            return tuple(Axis(loop.extent, loop.slopes) for loop in lanes)
+        own = tuple(Axis(loop.extent, (0, *loop.slopes) if loop.slopes else ()) for loop in lanes)
+        return (Axis(self.batch), *own)
+
+    def terms(self, segment: Segment, batched: bool, lanes: int, over: int) -> tuple[Axis, ...]:
+        """The axes of a segment's terms."""
+        result: list[Axis] = [Axis(self.batch)] if over else []
+        for loop in segment.loops:
+            slopes = loop.slopes
+            if slopes:
+                slopes = (
+                    *((0,) if batched else ()),
+                    *slopes[:lanes],
+                    *((0,) if over and len(slopes) > lanes else ()),
+                    *slopes[lanes:],
+                )
+            result.append(Axis(loop.extent, slopes))
+        return tuple(result)
+
+    # --- copies ----------------------------------------------------------------------------------
+
+    def copies(
+        self, function: Function, axes: Sequence[Axis], uses: Sequence[Use], chosen: Plan
+    ) -> list[Ref]:
+        """The refs of the uses, those to be copied replaced by their copies."""
+        assert chosen.vector is not None or not chosen.copies
+        return [
+            self._copy(function, use, (*axes, *use.terms), chosen.vector or 0)
+            if number in chosen.copies
+            else use.ref
+            for number, use in enumerate(uses)
+        ]
+
+    def _copy(self, function: Function, use: Use, axes: Sequence[Axis], along: int) -> Ref:
+        ref, lanes = use.ref, self.module.width
+        moving = [k for k in range(len(axes)) if ref.strides[k]]
+        # Counted upwards, whichever way this nest goes: so all nests share one copy.
+        base = ref.base + sum(
+            min(ref.strides[k], 0) * (axes[k].extent - 1) for k in moving
+        )
+        order = [along, *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k]))]
+        extents = tuple(axes[k].extent for k in order)
+        strides = tuple(abs(ref.strides[k]) for k in order)
+        key = (ref.slot, base, extents, strides)
+        if key not in self.copied:
+            steps, size = [1], -(-extents[0] // lanes) * lanes
+            for extent in extents[1:]:
+                steps.append(size)
+                size *= extent
+            self.copied[key] = (self.scratch, tuple(steps))
+            source = Ref(ref.slot, base, strides)
+            target = Ref(SCRATCH, self.scratch, tuple(steps))
+            copy_block(function, Block(source, target, extents, 0))
+            self.scratch += size
+        start, steps_ = self.copied[key]
+        full = [0] * len(ref.strides)
+        for k, step in zip(order, steps_):
+            sign = 1 if ref.strides[k] > 0 else -1
+            full[k] = sign * step
+            start += step * (axes[k].extent - 1) if sign < 0 else 0
+        return Ref(SCRATCH, start, tuple(full), padded=True)
+
+    def forget(self, step: Instruction) -> None:
+        """Copies of what an instruction overwrites are no longer true."""
+        spaces = (
+            {Space(int(s)) for s in np.unique(step.space)}
+            if isinstance(step, Walk)
+            else {step.result.space}
+        )
+        for space in spaces.intersection((*IN_OUT, *RESULTS)):
+            self.copied = {k: v for k, v in self.copied.items() if k[0] != space}
+
+    # --- the program -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Write the module."""
+        names = []
+        for number, step in enumerate(self.loops.instructions):
+            function = Function(self.module, f"nest{number}")
+            _WRITE[type(step)](self, function, step)
+            self.module.finish(function)
+            names.append(function.name)
+            self.forget(step)
+        main = Function(self.module, "run", linkage="")
+        for name in names:
+            main.do(f"call void @{name}(ptr %env)")
+        self.module.finish(main)
+
+    def nest(
+        self,
+        function: Function,
+        axes: Sequence[Axis],
+        result: Ref,
+        uses: Sequence[Use],
+        limit: int | None = None,
+    ) -> tuple[Nest, Ref, list[Ref]]:
+        """A nest with its plan, and the refs to use in it: the result and the operands."""
+        refs = [result, *(use.ref for use in uses)]
+        batched = bool(axes) and axes[0].extent == self.batch and result.padded
+        if batched and all(ref.padded or not ref.moves(0) for ref in refs):
+            axes = (Axis(self.padded), *axes[1:])
+        straight = not any(any(axis.slopes) for use in uses for axis in use.terms)
+        if straight and len(axes) > 1:
+            axes, refs_, _ = collapse(axes, refs)
+            result, refs = refs_[0], list(refs_)
+            uses = [Use(ref, use.terms) for ref, use in zip(refs[1:], uses)]
+        chosen = plan(axes, result, uses, self.machine)
+        if limit is not None:
+            chosen = chosen._replace(width=min(chosen.width, limit))
+        copied = self.copies(function, axes, uses, chosen)
+        return Nest(function, axes, [result, *copied], chosen), result, copied
+
+
+# --- sums ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment in memory: the numbers of its operands among the nest's refs, and its loops."""
+
+    left: int
+    right: int | None
+    terms: tuple[Axis, ...]
+    minus: bool
+    skip: int
+
+
+def _contract(emitter: Emitter, function: Function, step: Contract) -> None:
+    batched = step.result.space.batched
+    lanes = len(step.lanes)
+    axes = emitter.axes(step.lanes, batched)
+    result = emitter.bind(step.result, batched, lanes)
+    uses: list[Use] = []
+    groups: list[tuple[Group, list[_Part]]] = []
+    for group in step.groups:
+        parts = []
+        for segment in group.segments:
+            terms = emitter.terms(segment, batched, lanes, group.over)
+            places = []
+            for operand in (segment.left, segment.right):
+                if operand is not None:
+                    places.append(len(uses))
+                    uses.append(Use(emitter.bind(operand, batched, lanes, group.over), terms))
+            right = places[1] if len(places) > 1 else None
+            parts.append(_Part(places[0], right, terms, segment.minus, segment.skip))
+        groups.append((group, parts))
+    nest, result, refs = emitter.nest(function, axes, result, uses)
+    depth = len(nest.axes)
+
+    def body(tile: Tile) -> None:
+        sums = _Sums(tile, step, refs, depth)
+        values = sums.start(result)
+        for group, parts in groups:
+            values = sums.group(group, parts, values)
+        for spot, value in zip(tile.spots, values):
+            tile.write(result, tile.cursors[0], spot, value)
+
+    nest.run(body)
+
+
+class _Sums:
+    """The sums of one tile while their code is written."""
+
+    def __init__(self, tile: Tile, step: Contract, refs: Sequence[Ref], depth: int) -> None:
+        self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
+        self.nest, self.function = tile.nest, tile.function
+        self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
+
+    def start(self, result: Ref) -> list[str]:
+        """What the sums start from."""
+        tile = self.tile
+        if self.step.resume:
+            seen: dict[tuple[int, Spot], str] = {}
+            return [tile.read(result, tile.cursors[0], spot, seen) for spot in tile.spots]
+        return [tile.arithmetic(spot).constant(self.step.start) for spot in tile.spots]
+
+    def group(self, group: Group, parts: Sequence[_Part], values: list[str]) -> list[str]:
+        """Add the terms of a group."""
+        cursors = list(self.tile.cursors)
+        if not group.over:
+            for part in parts:
+                values = self._loops(part, 0, list(self.tile.counters), cursors, values)
+            return values
+        if len(parts) == 1:
+            return self._loops(parts[0], 0, list(self.tile.counters), cursors, values)
+
+        def inside(counter: Counter, carried: list[str]) -> list[str]:
+            moved = list(cursors)
+            for part in parts:
+                self._advance(part, 0, counter, moved)
+            for part in parts:
+                counters = [*self.tile.counters, counter]
+                carried = self._loops(part, 1, counters, moved, carried)
+            return carried
+
+        return self.function.loop(parts[0].terms[0].extent, 1, self.kinds, values, inside)
+
+    def _advance(self, part: _Part, level: int, counter: Counter, cursors: list[Cursor]) -> None:
+        for place in (part.left, part.right):
+            if place is not None:
+                ref, axis = self.refs[place], self.depth + level
+                cursors[place + 1] = self.nest.move(ref, cursors[place + 1], axis, counter)
+
+    def _loops(
+        self,
+        part: _Part,
+        level: int,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        values: list[str],
+    ) -> list[str]:
+        if level == len(part.terms):
+            return self._add(part, cursors, values)
+        extent = self.nest.extent(part.terms[level], counters)
+
+        def inside(counter: Counter, carried: list[str]) -> list[str]:
+            moved = list(cursors)
+            self._advance(part, level, counter, moved)
+            return self._loops(part, level + 1, [*counters, counter], moved, carried)
+
+        if isinstance(extent, int) and extent * self._inner(part, level) <= UNROLLED:
+            for k in range(extent):
+                values = inside(k, values)
+            return values
+        if isinstance(extent, int) and level + 1 == len(part.terms):
+            return self._unrolled(extent, inside, values)
+        return self.function.loop(extent, 1, self.kinds, values, inside)
+
+    def _unrolled(
+        self,
+        extent: int,
+        inside: Callable[[Counter, list[str]], list[str]],
+        values: list[str],
+    ) -> list[str]:
+        """The innermost loop, a few terms at a time where a tile alone is too little work."""
+        times = next((n for n in (8, 4, 2) if n * len(self.kinds) <= UNROLLED), 1)
+        times = min(times, extent)
+        whole = extent // times * times
+
+        def several(counter: Counter, carried: list[str]) -> list[str]:
+            for k in range(times):
+                carried = inside(self.function.add(counter, k), carried)
+            return carried
+
+        values = self.function.loop(whole, times, self.kinds, values, several)
+        for k in range(whole, extent):
+            values = inside(k, values)
+        return values
+
+    def _inner(self, part: _Part, level: int) -> int:
+        """How many additions one pass of a loop would write out; many if it cannot be said."""
+        total = len(self.kinds)
+        for axis in part.terms[level + 1 :]:
+            total *= UNROLLED if any(axis.slopes) else axis.extent
+        return total
+
+    def _add(self, part: _Part, cursors: list[Cursor], values: list[str]) -> list[str]:
+        """One term for every lane of the tile."""
+        seen: dict[tuple[int, Spot], str] = {}
+        return [
+            self._term(part, cursors, spot, value, seen)
+            for spot, value in zip(self.tile.spots, values)
+        ]
+
+    def _term(
+        self,
+        part: _Part,
+        cursors: list[Cursor],
+        spot: Spot,
+        value: str,
+        seen: dict[tuple[int, Spot], str],
+    ) -> str:
+        tile, m = self.tile, self.tile.arithmetic(spot)
+        left = tile.read(self.refs[part.left], cursors[part.left + 1], spot, seen)
+        right = None
+        if part.right is not None:
+            right = tile.read(self.refs[part.right], cursors[part.right + 1], spot, seen)
+        after = fold(m, self.step.op, value, left, right, part.minus)
+        if right is None or not part.skip:
+            return after
+        for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
+            if part.skip & flag:
+                after = m.select(m.compare("oeq", factor, m.constant(0.0)), value, after)
+        return after
+
+
+def fold(m: Arithmetic, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
+    """value + left * right, or the larger, or the smaller of the two."""
+    if op == ops.ADD and right is not None and m.module.fast:
+        return m.fused(m.negative(left) if minus else left, right, value)
+    term = left if right is None else m.multiply(left, right)
+    if op == ops.ADD:
+        return m.subtract(value, term) if minus else m.add(value, term)
+    return FORMS[op](m, value, m.negative(term) if minus else term, 0.0)
+
+
+# --- other nests ---------------------------------------------------------------------------------
+
+
+def _apply(emitter: Emitter, function: Function, step: Apply) -> None:
+    batched = step.result.space.batched
+    axes = emitter.axes(step.lanes, batched)
+    result = emitter.bind(step.result, batched, len(step.lanes))
+    uses = [Use(emitter.bind(x, batched, len(step.lanes))) for x in step.operands]
+    limit = 1 if heavy(step.op, step.const) else None
+    nest, result, refs = emitter.nest(function, axes, result, uses, limit)
+
+    def body(tile: Tile) -> None:
+        seen: dict[tuple[int, Spot], str] = {}
+        for spot in tile.spots:
+            numbers = [
+                tile.read(ref, cursor, spot, seen)
+                for ref, cursor in zip(refs, tile.cursors[1:])
+            ]
+            value = FORMS[step.op](tile.arithmetic(spot), *numbers, step.const)
+            tile.write(result, tile.cursors[0], spot, value)
+
+    nest.run(body)
+
+
+def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
+    batched = step.result.space.batched
+    lanes = len(step.lanes)
+    axes = emitter.axes(step.lanes, batched)
+    result = emitter.bind(step.result, batched, lanes)
+    index = emitter.bind(step.index, batched, lanes)
+    candidate = _counting(step.candidate, batched)
+    uses = [Use(index)] if candidate is None else [Use(index), Use(candidate)]
+    chosen = plan(axes, result, uses, emitter.machine)._replace(copies=frozenset(), width=1)
+    nest = Nest(function, axes, [result, *(use.ref for use in uses)], chosen)
+
+    def body(tile: Tile) -> None:
+        for spot in tile.spots:
+            m = tile.arithmetic(spot)
+            kind = vector("i64", m.width)
+            number = tile._read(index, tile.cursors[1], spot, "i64")
+            if candidate is None:
+                wanted = _counted(tile, step.candidate, batched, spot)
+            else:
+                wanted = _entries(tile, candidate, tile.cursors[2], spot)
+            equal = function.emit(f"icmp eq {kind} {number}, {wanted}")
+            value = m.select(equal, m.constant(1.0), m.constant(0.0))
+            tile.write(result, tile.cursors[0], spot, value)
+
+    nest.run(body)
+
+
+def _counting(candidate: Operand, batched: bool) -> Ref | None:
+    """Candidates that stand in the table, as a ref on the table itself."""
+    if not candidate.indirect:
+        return None
+    strides = (0, *candidate.strides) if batched else candidate.strides
+    return Ref(Space.TEMPORARY, candidate.base, strides, beyond=(0,) * len(strides))
+
+
+def _entries(tile: Tile, ref: Ref, cursor: Cursor, spot: Spot) -> str:
+    """The entries of the table themselves."""
+    function, piece = tile.function, tile.parts[spot[1]]
+    entries = []
+    for lane in range(piece.valid if ref.step(tile.nest.plan.vector) is None else 1):
+        table = tile.shifted(ref, cursor, spot, lane).table
+        assert table is not None
+        pointer = function.at("i32", table.pointer, table.offset)
+        entry = function.emit(f"load i32, ptr {pointer}, align 4")
+        entries.append(function.emit(f"sext i32 {entry} to i64"))
+    if len(entries) == 1:
+        return tile.splat("i64", entries[0], piece.width)
+    result, kind = "zeroinitializer", vector("i64", piece.width)
+    for lane, entry in enumerate(entries):
+        result = function.emit(f"insertelement {kind} {result}, i64 {entry}, i32 {lane}")
+    return result
+
+
+def _counted(tile: Tile, candidate: Operand, batched: bool, spot: Spot) -> str:
+    """Candidates numbered by the counters."""
+    function, piece = tile.function, tile.parts[spot[1]]
+    strides = (0, *candidate.strides) if batched else candidate.strides
+    first: Counter = candidate.base
+    for counter, stride in zip(tile.counters, strides):
+        first = function.add(first, function.multiply(counter, stride))
+    step = 0 if tile.nest.plan.vector is None else strides[tile.nest.plan.vector]
+    first = function.add(first, piece.first * step)
+    if isinstance(first, int):
+        if piece.width == 1:
+            return str(first)
+        lanes = ", ".join(f"i64 {first + k * step}" for k in range(piece.width))
+        return f"<{lanes}>"
+    start = tile.splat("i64", first, piece.width)
+    if piece.width == 1 or not step:
+        return start
+    lanes = ", ".join(f"i64 {k * step}" for k in range(piece.width))
+    return function.emit(f"add {vector('i64', piece.width)} {start}, <{lanes}>")
+
+
+def _take(emitter: Emitter, function: Function, step: Take) -> None:
+    batched = step.result.space.batched
+    lanes = len(step.lanes)
+    axes = emitter.axes(step.lanes, batched)
+    result = emitter.bind(step.result, batched, lanes)
+    index = emitter.bind(step.index, batched, lanes)
+    source = emitter.bind(step.source, batched, lanes)
+    uses = [Use(index), Use(source)]
+    chosen = plan(axes, result, uses, emitter.machine)._replace(copies=frozenset(), width=1)
+    nest = Nest(function, axes, [result, index, source], chosen)
+    last = len(axes)
+
+    def chosen_place(tile: Tile, spot: Spot, lane: int) -> Cursor:
+        place = tile.shifted(index, tile.cursors[1], spot, lane)
+        number = nest.load("i64", index, place)
+        return nest.move(source, tile.cursors[2], last, number)
+
+    def body(tile: Tile) -> None:
+        for spot in tile.spots:
+            piece = tile.parts[spot[1]]
+            if piece.width == 1 or index.step(chosen.vector) == 0:
+                value = tile._read(source, chosen_place(tile, spot, 0), spot)
+            else:
+                kind, value = vector(nest.real, piece.width), "poison"
+                for lane in range(piece.valid):
+                    at = tile.shifted(source, chosen_place(tile, spot, lane), spot, lane)
+                    one = nest.load(nest.real, source, at)
+                    value = function.emit(
+                        f"insertelement {kind} {value}, {nest.real} {one}, i32 {lane}"
+                    )
+            tile.write(result, tile.cursors[0], spot, value)
+
+    nest.run(body)
+
+
+# --- code without structure ----------------------------------------------------------------------
+
+
+def _walk(emitter: Emitter, function: Function, step: Walk) -> None:
+    """Every operation written out, for all examples at once."""
+    count = len(step.code)
+    if not count:
+        return
+    batched = Space(int(step.space[0])).batched
+    axes: tuple[Axis, ...] = (Axis(emitter.batch),) if batched else ()
+    known: dict[tuple[int, int], Ref] = {}
+
+    def ref(space: int, place: int) -> Ref:
+        key = (int(space), int(place))
+        if key not in known:
+            known[key] = emitter.bind(Operand(Space(key[0]), key[1]), batched, 0)
+        return known[key]
+
+    results = [ref(step.space[i], step.at[i]) for i in range(count)]
+    lefts = [ref(s, a) for s, a in zip(step.left_space, step.left)]
+    rights = [ref(s, a) if a >= 0 else None for s, a in zip(step.right_space, step.right)]
+    refs = list(known.values())
+    where = {id(r): k for k, r in enumerate(refs)}
+    wide = batched and emitter.batch > 1 and emitter.module.width > 1
+    chosen = Plan(0) if wide else Plan()
+    if wide and all(r.padded or not r.moves(0) for r in refs):
+        axes = (Axis(emitter.padded),)
+    nest = Nest(function, axes, refs, chosen)
+
+    def body(tile: Tile) -> None:
+        for spot in tile.spots:
+            m, seen = tile.arithmetic(spot), {}  # type: tuple[Arithmetic, dict[int, str]]
+
+            def number(r: Ref, spot: Spot = spot, seen: dict[int, str] = seen) -> str:
+                if id(r) not in seen:
+                    seen[id(r)] = tile._read(r, tile.cursors[where[id(r)]], spot)
+                return seen[id(r)]
+
+            for i in range(count):
+                span = range(int(step.first[i]), int(step.first[i + 1]))
+                value = _operation(m, step, i, span, lefts, rights, number)
+                seen[id(results[i])] = value
+                tile.write(results[i], tile.cursors[where[id(results[i])]], spot, value)
+
+    nest.run(body)
+
+
+def _operation(
+    m: Arithmetic,
+    step: Walk,
+    i: int,
+    span: range,
+    lefts: Sequence[Ref],
+    rights: Sequence[Ref | None],
+    number: Callable[[Ref], str],
+) -> str:
+    code, const = int(step.code[i]), float(step.const[i])
+    if code != ops.ADD:
+        return FORMS[code](m, *(number(lefts[t]) for t in span), const)
+    total = m.constant(const)
+    for t in span:
+        factor, style = rights[t], int(step.style[t])
+        left, right = number(lefts[t]), None if factor is None else number(factor)
+        after = fold(m, ops.ADD, total, left, right, bool(style & MINUS))
+        for flag, zero in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
+            if style & flag and zero is not None and right is not None:
+                after = m.select(m.compare("oeq", zero, m.constant(0.0)), total, after)
+        total = after
+    return total
+
+
+_WRITE: dict[type[Instruction], Any] = {
+    Contract: _contract,
+    Apply: _apply,
+    Indicator: _indicator,
+    Take: _take,
+    Walk: _walk,
+}

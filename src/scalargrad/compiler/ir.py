@@ -1,0 +1,214 @@
+"""LLVM IR as text: functions under construction, in SSA form from the start.
+
+Nothing here knows what is computed, and nothing needs LLVM. Numbers are named by their SSA names
+(or are written constants); counters of loops are SSA names of type i64, or Python integers where
+they are known while the code is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Counter: TypeAlias = int | str
+Body: TypeAlias = Callable[[Counter, list[str]], list[str]]
+
+INTEGERS = {"i64": 8, "i32": 4, "i8": 1}
+
+
+def vector(kind: str, width: int) -> str:
+    """The type of `width` numbers of a kind; of one number, the kind itself."""
+    return kind if width == 1 else f"<{width} x {kind}>"
+
+
+def repeated(kind: str, number: str, width: int) -> str:
+    """A written constant in every lane."""
+    if width == 1:
+        return number
+    return "<" + ", ".join([f"{kind} {number}"] * width) + ">"
+
+
+def suffix(kind: str, width: int) -> str:
+    """How intrinsics spell the type: f64, v8f64, v4i32."""
+    name = {"double": "f64", "float": "f32"}.get(kind, kind)
+    return name if width == 1 else f"v{width}{name}"
+
+
+@dataclass
+class Module:
+    """A module under construction: functions, and what they declare.
+
+    real      "double" or "float": the numbers it computes with
+    width     how many of them a vector register holds
+    registers vector registers of the CPU
+    fused     whether it has a fused multiply-add
+    fast      whether sums may be reassociated and fused, and functions approximated
+    """
+
+    real: str = "double"
+    width: int = 8
+    registers: int = 32
+    fused: bool = True
+    fast: bool = False
+    definitions: list[str] = field(default_factory=list)
+    declarations: set[str] = field(default_factory=set)
+    helpers: set[str] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a number."""
+        return 8 if self.real == "double" else 4
+
+    def written(self, number: float) -> str:
+        """A float as LLVM wants it: the sixteen hexadecimal digits of a double."""
+        if self.real == "float":
+            number = _to_single(number)
+        return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
+
+    def constant(self, number: float, width: int) -> str:
+        """A float in every lane."""
+        return repeated(self.real, self.written(number), width)
+
+    def finish(self, function: Function, returns: str = "void", result: str = "") -> None:
+        """Close a function and keep it."""
+        head = f"define {function.linkage} {returns} @{function.name}({function.parameters})"
+        lines = [f"{head} {{", "entry:", *function.entry, *function.lines]
+        self.definitions.append("\n".join([*lines, f"  ret {returns} {result}".rstrip(), "}"]))
+
+    def text(self) -> str:
+        """The whole module."""
+        return "\n".join([*sorted(self.declarations), *self.definitions, ""])
+
+
+def _to_single(number: float) -> float:
+    try:
+        rounded: float = struct.unpack("<f", struct.pack("<f", number))[0]
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+    return rounded
+
+
+class Function:
+    """A function under construction: `emit` instructions, nest `loop`s."""
+
+    def __init__(
+        self, module: Module, name: str, parameters: str = "ptr %env", linkage: str = "internal"
+    ) -> None:
+        self.module = module
+        self.name = name
+        self.parameters = parameters
+        self.linkage = linkage
+        self.entry: list[str] = []
+        self.lines: list[str] = ["  br label %start", "start:"]
+        self.block = "start"
+        self._count = 0
+        self._pointers: dict[int, str] = {}
+
+    def fresh(self) -> str:
+        """A new SSA name."""
+        self._count += 1
+        return f"%v{self._count}"
+
+    def emit(self, instruction: str) -> str:
+        """An instruction with a result; the result's name."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        """An instruction without a result."""
+        self.lines.append(f"  {instruction}")
+
+    def label(self) -> str:
+        """A new name for a block."""
+        self._count += 1
+        return f"b{self._count}"
+
+    def begin(self, label: str) -> None:
+        """Start the block of that name."""
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def declare(self, returns: str, name: str, *arguments: str) -> None:
+        """Declare a function that is called."""
+        self.module.declarations.add(f"declare {returns} @{name}({', '.join(arguments)})")
+
+    def call(self, returns: str, name: str, kinds: Sequence[str], values: Sequence[str]) -> str:
+        """Call a function that computes a number."""
+        self.declare(returns, name, *kinds)
+        shown = ", ".join(f"{kind} {value}" for kind, value in zip(kinds, values))
+        return self.emit(f"call {returns} @{name}({shown})")
+
+    def pointer(self, slot: int) -> str:
+        """The pointer in a slot of the environment, loaded on entry."""
+        if slot not in self._pointers:
+            name = self._pointers[slot] = f"%p{slot}"
+            self.entry.append(f"  %a{slot} = getelementptr ptr, ptr %env, i64 {slot}")
+            self.entry.append(f"  {name} = load ptr, ptr %a{slot}, align 8")
+        return self._pointers[slot]
+
+    # --- whole numbers ---------------------------------------------------------------------------
+
+    def add(self, a: Counter, b: Counter) -> Counter:
+        """a + b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        if a == 0 or b == 0:
+            return b if a == 0 else a
+        return self.emit(f"add nsw i64 {a}, {b}")
+
+    def multiply(self, a: Counter, b: int) -> Counter:
+        """a * b."""
+        if isinstance(a, int):
+            return a * b
+        return a if b == 1 else 0 if b == 0 else self.emit(f"mul nsw i64 {a}, {b}")
+
+    def at(self, kind: str, pointer: str, place: Counter) -> str:
+        """A pointer to element number `place`."""
+        if place == 0:
+            return pointer
+        return self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
+
+    # --- control flow ----------------------------------------------------------------------------
+
+    def loop(
+        self, stop: Counter, step: int, kinds: Sequence[str], carried: Sequence[str], body: Body
+    ) -> list[str]:
+        """for i in range(0, stop, step): carried = body(i, carried); the last `carried`.
+
+        `kinds` are the types of what is carried from one pass to the next.
+        """
+        if isinstance(stop, int):
+            if stop <= 0:
+                return list(carried)
+            if stop <= step:
+                return body(0, list(carried))
+        head, after, before = self.label(), self.label(), self.block
+        if isinstance(stop, int):
+            self.do(f"br label %{head}")
+        else:
+            some = self.emit(f"icmp sgt i64 {stop}, 0")
+            self.do(f"br i1 {some}, label %{head}, label %{after}")
+        self.begin(head)
+        counter, inside = self.fresh(), [self.fresh() for _ in carried]
+        place = len(self.lines)
+        self.lines.append("")
+        results = body(counter, inside)
+        following = self.emit(f"add nuw nsw i64 {counter}, {step}")
+        more = self.emit(f"icmp slt i64 {following}, {stop}")
+        latch = self.block
+        self.do(f"br i1 {more}, label %{head}, label %{after}")
+        phis = [f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]"]
+        for kind, name, first, last in zip(kinds, inside, carried, results):
+            phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {last}, %{latch} ]")
+        self.lines[place] = "\n".join(phis)
+        self.begin(after)
+        if isinstance(stop, int):
+            return results
+        return [
+            self.emit(f"phi {kind} [ {first}, %{before} ], [ {last}, %{latch} ]")
+            for kind, first, last in zip(kinds, carried, results)
+        ]

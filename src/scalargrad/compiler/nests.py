@@ -1,0 +1,446 @@
+"""Loop nests as LLVM IR: the loops of a plan, and how numbers are read and written in a tile.
+
+A tile is `plan.height` rows of `plan.width` vectors. Its loops are written once for whole tiles
+and once more for what is left over at the end of an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .arithmetic import Arithmetic
+from .ir import Counter, Function, suffix, vector
+from .tiles import TABLE, Axis, Piece, Plan, Ref, pieces
+
+Spot = tuple[int, int]  # row and piece of a tile
+
+
+class Place(NamedTuple):
+    """An address on its way: a pointer, and elements to add to it."""
+
+    pointer: str
+    offset: int
+
+
+class Cursor(NamedTuple):
+    """Where a ref is for the counters so far: in its array, or in the table and beyond."""
+
+    data: Place
+    table: Place | None
+
+
+class Tile:
+    """The code of one tile: reads and writes its numbers."""
+
+    def __init__(
+        self,
+        nest: Nest,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        rows: int,
+        parts: Sequence[Piece],
+    ) -> None:
+        self.nest = nest
+        self.function = nest.function
+        self.counters = counters
+        self.cursors = cursors
+        self.rows = rows
+        self.parts = parts
+        self.spots: list[Spot] = [(row, k) for row in range(rows) for k in range(len(parts))]
+
+    def arithmetic(self, spot: Spot) -> Arithmetic:
+        """Arithmetic of the width of a spot."""
+        return self.nest.arithmetic(self.parts[spot[1]].width)
+
+    def shifted(self, ref: Ref, cursor: Cursor, spot: Spot, lane: int = 0) -> Cursor:
+        """The place of a ref in one row, and one lane of a piece."""
+        plan = self.nest.plan
+        if plan.rows is not None:
+            cursor = self.nest.move(ref, cursor, plan.rows, spot[0])
+        if plan.vector is not None:
+            first = self.parts[spot[1]].first + lane
+            cursor = self.nest.move(ref, cursor, plan.vector, first)
+        return cursor
+
+    def key(self, ref: Ref, spot: Spot) -> Spot:
+        """Spots of one key read the same number."""
+        plan = self.nest.plan
+        row = spot[0] if plan.rows is not None and ref.moves(plan.rows) else 0
+        part = spot[1]
+        if plan.vector is not None and not ref.moves(plan.vector):
+            part = -self.parts[part].width
+        return row, part
+
+    def read(
+        self, ref: Ref, cursor: Cursor, spot: Spot, seen: dict[tuple[int, Spot], str]
+    ) -> str:
+        """The numbers of a ref at a spot; what was `seen` in this pass is not read again."""
+        key = id(ref), self.key(ref, spot)
+        if key not in seen:
+            seen[key] = self._read(ref, cursor, spot)
+        return seen[key]
+
+    def _read(self, ref: Ref, cursor: Cursor, spot: Spot, kind: str = "") -> str:
+        nest, piece = self.nest, self.parts[spot[1]]
+        kind = kind or nest.real
+        if ref.number is not None:
+            return nest.module.constant(ref.number, piece.width)
+        step = ref.step(nest.plan.vector)
+        place = self.shifted(ref, cursor, spot)
+        if piece.width == 1 or step == 0:
+            number = nest.load(kind, ref, place)
+            return self.splat(kind, number, piece.width)
+        if step == 1:
+            return nest.load_vector(kind, ref, place, piece)
+        result, full = "poison", vector(kind, piece.width)
+        for lane in range(piece.valid):
+            number = nest.load(kind, ref, self.shifted(ref, cursor, spot, lane))
+            result = self.function.emit(
+                f"insertelement {full} {result}, {kind} {number}, i32 {lane}"
+            )
+        return result
+
+    def splat(self, kind: str, number: str, width: int) -> str:
+        """One number, of any kind, in every lane."""
+        if width == 1:
+            return number
+        full, emit = vector(kind, width), self.function.emit
+        one = emit(f"insertelement {full} poison, {kind} {number}, i32 0")
+        zeros = "<" + ", ".join(["i32 0"] * width) + ">"
+        return emit(f"shufflevector {full} {one}, {full} poison, <{width} x i32> {zeros}")
+
+    def write(self, ref: Ref, cursor: Cursor, spot: Spot, number: str) -> None:
+        """Store a result."""
+        nest, piece = self.nest, self.parts[spot[1]]
+        step = ref.step(nest.plan.vector)
+        place = self.shifted(ref, cursor, spot)
+        full = vector(nest.real, piece.width)
+        if piece.width == 1:
+            pointer = nest.address(nest.real, ref, place)
+            self.function.do(f"store {full} {number}, ptr {pointer}, align {nest.module.size}")
+        elif step == 1:
+            nest.store_vector(ref, place, piece, number)
+        else:
+            for lane in range(piece.valid):
+                one = self.function.emit(f"extractelement {full} {number}, i32 {lane}")
+                pointer = nest.address(nest.real, ref, self.shifted(ref, cursor, spot, lane))
+                self.function.do(
+                    f"store {nest.real} {one}, ptr {pointer}, align {nest.module.size}"
+                )
+
+
+class Nest:
+    """The loops over the lanes of one instruction, written into a function."""
+
+    def __init__(
+        self, function: Function, axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan
+    ) -> None:
+        self.function = function
+        self.module = function.module
+        self.real = self.module.real
+        self.axes = tuple(axes)
+        self.refs = tuple(refs)
+        self.plan = plan
+        self._arithmetic: dict[int, Arithmetic] = {}
+
+    def arithmetic(self, width: int) -> Arithmetic:
+        """Arithmetic on vectors of a width."""
+        if width not in self._arithmetic:
+            self._arithmetic[width] = Arithmetic(self.function, width)
+        return self._arithmetic[width]
+
+    # --- addresses -------------------------------------------------------------------------------
+
+    def start(self, ref: Ref) -> Cursor:
+        """Where a ref is when all counters are 0."""
+        if ref.number is not None:
+            return Cursor(Place("", 0), None)
+        array = self.function.pointer(ref.slot)
+        if ref.beyond is None:
+            return Cursor(Place(array, ref.base), None)
+        table = Place(self.function.pointer(TABLE), ref.base)
+        return Cursor(Place(array, ref.shift), table)
+
+    def kind(self, ref: Ref) -> str:
+        """The type of an element of the ref's array."""
+        from .loops import INTEGERS
+
+        return "i64" if ref.slot in INTEGERS else self.real
+
+    def _moved(self, place: Place, kind: str, counter: Counter, stride: int) -> Place:
+        if stride == 0 or counter == 0:
+            return place
+        if isinstance(counter, int):
+            return place._replace(offset=place.offset + counter * stride)
+        distance = self.function.multiply(counter, stride)
+        return place._replace(pointer=self.function.at(kind, place.pointer, distance))
+
+    def move(self, ref: Ref, cursor: Cursor, axis: int, counter: Counter) -> Cursor:
+        """The cursor for a counter of an axis."""
+        if ref.number is not None:
+            return cursor
+        if ref.beyond is None:
+            return Cursor(
+                self._moved(cursor.data, self.kind(ref), counter, ref.strides[axis]), None
+            )
+        assert cursor.table is not None
+        return Cursor(
+            self._moved(cursor.data, self.kind(ref), counter, ref.beyond[axis]),
+            self._moved(cursor.table, "i32", counter, ref.strides[axis]),
+        )
+
+    def address(self, kind: str, ref: Ref, cursor: Cursor) -> str:
+        """The pointer to a ref's number."""
+        pointer, offset = cursor.data
+        if cursor.table is not None:
+            place = self.function.at("i32", cursor.table.pointer, cursor.table.offset)
+            entry = self.function.emit(f"load i32, ptr {place}, align 4")
+            wide = self.function.emit(f"sext i32 {entry} to i64")
+            distance = self.function.multiply(wide, ref.scale)
+            pointer = self.function.at(kind, pointer, distance)
+        return self.function.at(kind, pointer, offset)
+
+    def load(self, kind: str, ref: Ref, cursor: Cursor) -> str:
+        """One number."""
+        if ref.number is not None:
+            return self.module.constant(ref.number, 1)
+        align = {"i64": 8, "double": 8, "float": 4}[kind]
+        pointer = self.address(kind, ref, cursor)
+        return self.function.emit(f"load {kind}, ptr {pointer}, align {align}")
+
+    def load_vector(self, kind: str, ref: Ref, cursor: Cursor, piece: Piece) -> str:
+        """Neighbouring numbers."""
+        size = {"i64": 8, "double": 8, "float": 4}[kind]
+        pointer, full = self.address(kind, ref, cursor), vector(kind, piece.width)
+        if piece.valid == piece.width or ref.padded:
+            return self.function.emit(f"load {full}, ptr {pointer}, align {size}")
+        name = f"llvm.masked.load.{suffix(kind, piece.width)}.p0"
+        mask = f"<{piece.width} x i1>"
+        return self.function.call(
+            full,
+            name,
+            ["ptr", "i32", mask, full],
+            [pointer, str(size), self._mask(piece), "zeroinitializer"],
+        )
+
+    def store_vector(self, ref: Ref, cursor: Cursor, piece: Piece, number: str) -> None:
+        """Write neighbouring numbers."""
+        pointer, full = self.address(self.real, ref, cursor), vector(self.real, piece.width)
+        size = self.module.size
+        if piece.valid == piece.width or ref.padded:
+            self.function.do(f"store {full} {number}, ptr {pointer}, align {size}")
+            return
+        name = f"llvm.masked.store.{suffix(self.real, piece.width)}.p0"
+        mask = f"<{piece.width} x i1>"
+        self.function.declare("void", name, full, "ptr", "i32", mask)
+        self.function.do(
+            f"call void @{name}({full} {number}, ptr {pointer}, i32 {size}, "
+            f"{mask} {self._mask(piece)})"
+        )
+
+    @staticmethod
+    def _mask(piece: Piece) -> str:
+        return "<" + ", ".join(f"i1 {int(k < piece.valid)}" for k in range(piece.width)) + ">"
+
+    # --- loops -----------------------------------------------------------------------------------
+
+    def extent(self, axis: Axis, counters: Sequence[Counter]) -> Counter:
+        """How far an axis goes for the counters before it."""
+        total: Counter = axis.extent
+        for counter, slope in zip(counters, axis.slopes):
+            if slope:
+                total = self.function.add(total, self.function.multiply(counter, slope))
+        return total
+
+    def run(self, body: Callable[[Tile], None]) -> None:
+        """Write the loops; `body` writes the code of a tile."""
+        counters: list[Counter] = [0] * len(self.axes)
+        cursors = [self.start(ref) for ref in self.refs]
+        inner = (self.plan.vector, self.plan.rows)
+        outer = [k for k in range(len(self.axes)) if k not in inner]
+        self._outer(outer, counters, cursors, body)
+
+    def _outer(
+        self,
+        left: Sequence[int],
+        counters: list[Counter],
+        cursors: list[Cursor],
+        body: Callable[[Tile], None],
+    ) -> None:
+        if not left:
+            self._columns(counters, cursors, body)
+            return
+        axis = left[0]
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            self._outer(left[1:], known, moved, body)
+            return []
+
+        self.function.loop(self.extent(self.axes[axis], counters), 1, [], [], inside)
+
+    def _step(
+        self, axis: int, counter: Counter, counters: list[Counter], cursors: list[Cursor]
+    ) -> tuple[list[Cursor], list[Counter]]:
+        moved = [self.move(ref, c, axis, counter) for ref, c in zip(self.refs, cursors)]
+        known = list(counters)
+        known[axis] = self.function.add(known[axis], counter)
+        return moved, known
+
+    def _columns(
+        self, counters: list[Counter], cursors: list[Cursor], body: Callable[[Tile], None]
+    ) -> None:
+        axis, width = self.plan.vector, self.plan.width
+        if axis is None:
+            self._rows(counters, cursors, [Piece(0, 1, 1)], body)
+            return
+        lanes = self.module.width
+        moving = [ref for ref in self.refs if ref.moves(axis)]
+        padded = all(ref.padded and ref.step(axis) == 1 for ref in moving)
+        cut = pieces(self.axes[axis].extent, lanes, padded)
+        whole = sum(piece.valid == lanes for piece in cut) // width * width
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            self._rows(known, moved, cut[:width], body)
+            return []
+
+        self.function.loop(whole * lanes, width * lanes, [], [], inside)
+        if cut[whole:]:
+            self._rows(counters, cursors, cut[whole:], body)
+
+    def _rows(
+        self,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        parts: Sequence[Piece],
+        body: Callable[[Tile], None],
+    ) -> None:
+        axis, height = self.plan.rows, self.plan.height
+        if axis is None:
+            body(Tile(self, counters, cursors, 1, parts))
+            return
+        extent = self.axes[axis].extent
+        whole = extent // height * height
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            body(Tile(self, known, moved, height, parts))
+            return []
+
+        self.function.loop(whole, height, [], [], inside)
+        if extent > whole:
+            moved, known = self._step(axis, whole, counters, cursors)
+            body(Tile(self, known, moved, extent - whole, parts))
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """A block of numbers to be copied: extents with the strides it has and is to have."""
+
+    source: Ref
+    target: Ref
+    extents: tuple[int, ...]
+    vector: int
+
+
+def copy_block(function: Function, block: Block) -> None:
+    """Copy a block so that its axis `vector` becomes contiguous.
+
+    Where another axis is contiguous in the source, squares of vectors are read along it and
+    transposed in registers.
+    """
+    source, target, extents, along = block
+    nest = Nest(function, [Axis(extent) for extent in extents], [source, target], Plan())
+    lanes = function.module.width
+    across = next(
+        (k for k, e in enumerate(extents) if k != along and source.strides[k] == 1 and e >= lanes),
+        None,
+    )
+    start = [nest.start(source), nest.start(target)]
+    squares = across is not None and extents[along] >= lanes > 1
+    done = {k: extents[k] // lanes * lanes for k in (along, across) if k is not None}
+    rest = [k for k in range(len(extents)) if k not in (along, across)]
+    rest.sort(key=lambda k: -abs(source.strides[k]))
+
+    def walk(left: Sequence[int], ranges: dict[int, tuple[int, int]], cursors: list[Cursor]) -> None:
+        if not left:
+            one = nest.load(nest.real, source, cursors[0])
+            pointer = nest.address(nest.real, target, cursors[1])
+            function.do(f"store {nest.real} {one}, ptr {pointer}, align {function.module.size}")
+            return
+        low, high = ranges.get(left[0], (0, extents[left[0]]))
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            here = function.add(counter, low)
+            moved = [nest.move(r, c, left[0], here) for r, c in zip(nest.refs, cursors)]
+            walk(left[1:], ranges, moved)
+            return []
+
+        function.loop(high - low, 1, [], [], inside)
+
+    if not squares or across is None:
+        walk([*rest, *(k for k in (across, along) if k is not None)], {}, start)
+        return
+
+    def outer(left: Sequence[int], cursors: list[Cursor]) -> None:
+        axis, step = (left[0], 1) if len(left) > 2 else (left[0], lanes)
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            moved = [nest.move(r, c, axis, counter) for r, c in zip(nest.refs, cursors)]
+            if len(left) == 1:
+                _square(nest, moved, along, across)
+            else:
+                outer(left[1:], moved)
+            return []
+
+        function.loop(done.get(axis, extents[axis]), step, [], [], inside)
+
+    outer([*rest, along, across], start)
+    if done[along] < extents[along]:
+        walk([*rest, along, across], {along: (done[along], extents[along])}, start)
+    if done[across] < extents[across]:
+        edges = {across: (done[across], extents[across]), along: (0, done[along])}
+        walk([*rest, along, across], edges, start)
+
+
+def _square(nest: Nest, cursors: list[Cursor], along: int, across: int) -> None:
+    """Transpose one square of vectors from the source to the target."""
+    lanes, size = nest.module.width, nest.module.size
+    full = vector(nest.real, lanes)
+    source, target = nest.refs
+    whole = Piece(0, lanes, lanes)
+    rows = [
+        nest.load_vector(nest.real, source, nest.move(source, cursors[0], along, k), whole)
+        for k in range(lanes)
+    ]
+    for k, column in enumerate(transposed(nest.function, nest.real, rows)):
+        pointer = nest.address(nest.real, target, nest.move(target, cursors[1], across, k))
+        nest.function.do(f"store {full} {column}, ptr {pointer}, align {size}")
+
+
+def transposed(function: Function, kind: str, rows: Sequence[str]) -> list[str]:
+    """The columns of a square of vectors: log2(n) rounds of exchanging blocks between rows."""
+    count = len(rows)
+    full = vector(kind, count)
+    current = list(rows)
+    block = 1
+    while block < count:
+        low = [k if not k & block else k - block + count for k in range(count)]
+        high = [k + block if not k & block else k + count for k in range(count)]
+        following = list(current)
+        for k in range(count):
+            if k & block:
+                continue
+            for place, picks in ((k, low), (k + block, high)):
+                mask = ", ".join(f"i32 {pick}" for pick in picks)
+                following[place] = function.emit(
+                    f"shufflevector {full} {current[k]}, {full} {current[k + block]}, "
+                    f"<{count} x i32> <{mask}>"
+                )
+        current = following
+        block *= 2
+    return current

@@ -1,0 +1,304 @@
+"""How a loop nest is to be run: which axis becomes vectors, which is unrolled, what is copied.
+
+A nest has axes, one for each lane loop and, where its result is batched, one for the examples.
+Its numbers are `Ref`s: places in memory with a stride for every axis. `plan` chooses
+
+    vector   the axis whose neighbouring lanes share a vector register, if any
+    rows     a second axis of which several lanes are computed at once, so that a number that does
+             not depend on it is loaded once for all of them
+    height   how many rows, and `width` how many vectors, make one tile of accumulators
+    copies   the operands to be copied beforehand so that neighbouring lanes are neighbours in memory
+
+by counting, roughly, the cycles of each choice. Any plan gives the same bits: lanes do not depend
+on one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+TABLE, SCRATCH = 15, 16  # slots of the environment after those of the spaces
+
+
+class Axis(NamedTuple):
+    """A counter from 0 to `extent + sum(slope * counter of the axes before)`."""
+
+    extent: int
+    slopes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A number for every combination of counters.
+
+    It lies at `base + sum(stride * counter)` of the array in a slot of the environment. With
+    `beyond`, that is a place in the index table; the number then lies at
+    `entry * scale + shift + sum(beyond * counter)`. `padded`: what follows the last example up to
+    a whole vector may be read and written. `number`: the number itself, where it is known.
+    """
+
+    slot: int
+    base: int
+    strides: tuple[int, ...]
+    beyond: tuple[int, ...] | None = None
+    scale: int = 1
+    shift: int = 0
+    padded: bool = False
+    number: float | None = None
+
+    def step(self, axis: int | None) -> int | None:
+        """How far neighbours along an axis are apart; None if only the table knows."""
+        if axis is None or self.number is not None:
+            return 0
+        if self.beyond is None:
+            return self.strides[axis]
+        return self.beyond[axis] if self.strides[axis] == 0 else None
+
+    def moves(self, axis: int) -> bool:
+        """Whether the number depends on the counter of an axis."""
+        return self.step(axis) != 0
+
+
+class Use(NamedTuple):
+    """An operand of a nest, and the axes of the terms it is read for, after those of the lanes."""
+
+    ref: Ref
+    terms: tuple[Axis, ...] = ()
+
+
+class Plan(NamedTuple):
+    """See the module."""
+
+    vector: int | None = None
+    rows: int | None = None
+    width: int = 1
+    height: int = 1
+    copies: frozenset[int] = frozenset()
+
+
+class Piece(NamedTuple):
+    """A vector of lanes: the first, the width of the register, how many lanes of it are real."""
+
+    first: int
+    width: int
+    valid: int
+
+
+class Machine(NamedTuple):
+    """What plans depend on: numbers in a vector register, registers, and 2 without fused sums."""
+
+    lanes: int
+    registers: int
+    steps: int
+
+
+def pieces(extent: int, lanes: int, padded: bool) -> list[Piece]:
+    """An axis cut into vectors; the last one is narrower, or partly idle."""
+    whole, rest = divmod(extent, lanes)
+    cut = [Piece(k * lanes, lanes, lanes) for k in range(whole)]
+    if rest:
+        width = lanes if padded else 1 << (rest - 1).bit_length()
+        cut.append(Piece(whole * lanes, width, width if padded else rest))
+    return cut
+
+
+def free(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
+    """The axes whose extent is fixed and that no other extent depends on."""
+    bound = {
+        k
+        for axis in (*axes, *(axis for use in uses for axis in use.terms))
+        for k, slope in enumerate(axis.slopes)
+        if slope
+    }
+    return [k for k, axis in enumerate(axes) if not any(axis.slopes) and k not in bound]
+
+
+def typical(axes: Sequence[Axis]) -> list[float]:
+    """The mean extent of every axis."""
+    extents: list[float] = []
+    for axis in axes:
+        extent = float(axis.extent)
+        for slope, outer in zip(axis.slopes, extents):
+            extent += slope * max(outer - 1.0, 0.0) / 2.0
+        extents.append(max(extent, 0.0))
+    return extents
+
+
+def can_copy(ref: Ref, axes: Sequence[Axis]) -> bool:
+    """Whether an operand's numbers form a plain block."""
+    if ref.number is not None or ref.beyond is not None:
+        return False
+    return not any(any(axis.slopes) for axis, stride in zip(axes, ref.strides) if stride)
+
+
+# --- costs, in cycles ----------------------------------------------------------------------------
+
+_LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
+_LATENCY = 4.0  # of an addition: so many must be under way at once
+_CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
+
+
+def _copies_and_cost(
+    axes: Sequence[Axis], result: Ref, uses: Sequence[Use], vector: int, machine: Machine
+) -> tuple[float, frozenset[int]]:
+    extents = typical(axes)
+    lanes = min(machine.lanes, axes[vector].extent)
+    vectors = -(-axes[vector].extent // machine.lanes)
+    steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
+    cost = steps * (1.0 if result.step(vector) == 1 else _SCATTER * lanes)
+    copies = set()
+    for number, use in enumerate(uses):
+        terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
+        step = use.ref.step(vector)
+        cost += terms
+        if step in (0, 1):
+            cost += 0.0 if use.ref.number is not None else _LOAD * terms
+            continue
+        gather = _GATHER * lanes * terms
+        if can_copy(use.ref, (*axes, *use.terms)):
+            whole = zip((*axes, *use.terms), use.ref.strides)
+            copied = _COPY * prod(axis.extent for axis, stride in whole if stride) + _LOAD * terms
+            if copied < gather:
+                copies.add(number)
+                gather = copied
+        cost += gather
+    return cost, frozenset(copies)
+
+
+def _scalar_cost(axes: Sequence[Axis], uses: Sequence[Use]) -> float:
+    lanes = prod(typical(axes))
+    terms = [prod(typical((*axes, *use.terms))[len(axes) :]) for use in uses]
+    return _SCALAR * lanes * max(sum(terms), 1.0)
+
+
+def _best_rows(
+    axes: Sequence[Axis], uses: Sequence[Use], candidates: Sequence[int], vector: int | None
+) -> int | None:
+    """The axis along which most operands stand still, weighted with how often they are read."""
+    best, found = 0.0, None
+    for axis in candidates:
+        if axis == vector or axes[axis].extent < 2:
+            continue
+        score = min(axes[axis].extent, 8) / 8.0
+        for use in uses:
+            if use.terms and not use.ref.moves(axis):
+                score += 4.0
+        if score > best:
+            best, found = score, axis
+    return found
+
+
+def _tile(
+    axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, count: int, machine: Machine
+) -> Plan:
+    """The number of rows and of vectors of a tile; `count` vectors make the vector axis."""
+    limit = machine.registers - 8 if machine.registers > 16 else machine.registers - 4
+    rows = 1 if plan.rows is None else axes[plan.rows].extent
+    across = [u for u in uses if plan.vector is not None and u.ref.moves(plan.vector)]
+    down = [u for u in uses if plan.rows is not None and u.ref.moves(plan.rows)]
+    both = len([u for u in across if u in down])
+    extents = typical(axes)
+    outer = prod(e for k, e in enumerate(extents) if k not in (plan.vector, plan.rows))
+    terms = max(
+        sum(prod(typical((*axes, *u.terms))[len(axes) :]) for u in uses) / max(len(uses), 1), 1.0
+    )
+
+    def passes(height: int, width: int) -> float:
+        loads = both * height * width
+        loads += (len(across) - both) * width + (len(down) - both) * height
+        arithmetic = machine.steps * height * width / 2.0
+        return max(arithmetic, float(loads), _LATENCY) + 0.5
+
+    def total(height: int, width: int) -> float:
+        cycles = code = 0.0
+        for number, part in zip((rows // height, int(rows % height > 0)), (height, rows % height)):
+            for again, piece in zip((count // width, int(count % width > 0)), (width, count % width)):
+                if number and again:
+                    cycles += number * again * (passes(part, piece) * terms + 6.0)
+                    code += part * piece
+        return cycles * outer + _CODE * code * min(terms, 4.0)
+
+    shapes = [
+        (h, w)
+        for h in range(1, min(rows, 12) + 1)
+        for w in range(1, min(count, 13) + 1)
+        if h * w <= limit
+    ]
+    height, width = min(shapes, key=lambda shape: total(*shape))
+    return plan._replace(height=height, width=width)
+
+
+def plan(axes: Sequence[Axis], result: Ref, uses: Sequence[Use], machine: Machine) -> Plan:
+    """The cheapest way to run a nest."""
+    candidates = free(axes, uses)
+    best, chosen = _scalar_cost(axes, uses), Plan()
+    for axis in candidates:
+        if axes[axis].extent < 2:
+            continue
+        cost, copies = _copies_and_cost(axes, result, uses, axis, machine)
+        if cost < best:
+            best, chosen = cost, Plan(axis, copies=copies)
+    vectors = 1
+    if chosen.vector is not None:
+        vectors = -(-axes[chosen.vector].extent // machine.lanes)
+    if any(use.terms for use in uses):
+        chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
+        return _tile(axes, uses, chosen, vectors, machine)
+    return chosen._replace(width=min(vectors, 4))
+
+
+def collapse(
+    axes: Sequence[Axis], refs: Sequence[Ref]
+) -> tuple[tuple[Axis, ...], tuple[Ref, ...], dict[int, int]]:
+    """Pairs of axes that every number passes as if they were one, made one.
+
+    Gives the remaining axes, the refs on them, and which old axis each new one is.
+    """
+    if any(any(axis.slopes) for axis in axes):
+        return tuple(axes), tuple(refs), {k: k for k in range(len(axes))}
+    left = list(range(len(axes)))
+    extents = [axis.extent for axis in axes]
+    merged = True
+    while merged:
+        merged = False
+        for outer in left:
+            for inner in left:
+                if outer != inner and all(
+                    ref.number is not None
+                    or _stride(ref, outer) == _times(_stride(ref, inner), extents[inner])
+                    for ref in refs
+                ):
+                    extents[inner] *= extents[outer]
+                    left.remove(outer)
+                    merged = True
+                    break
+            if merged:
+                break
+    kept = {new: old for new, old in enumerate(left)}
+    count = len(axes)
+
+    def narrowed(strides: tuple[int, ...]) -> tuple[int, ...]:
+        return (*(strides[k] for k in left), *strides[count:])
+
+    from dataclasses import replace
+
+    moved = tuple(
+        replace(
+            ref,
+            strides=narrowed(ref.strides),
+            beyond=None if ref.beyond is None else narrowed(ref.beyond),
+        )
+        for ref in refs
+    )
+    return tuple(Axis(extents[k]) for k in left), moved, kept
+
+
+def _stride(ref: Ref, axis: int) -> tuple[int, int]:
+    return ref.strides[axis], 0 if ref.beyond is None else ref.beyond[axis]
+
+
+def _times(strides: tuple[int, int], extent: int) -> tuple[int, int]:
+    return strides[0] * extent, strides[1] * extent

@@ -1,0 +1,197 @@
+"""exp, log, tanh on whole vectors, as LLVM IR, for fast mode.
+
+Arguments are reduced so that a short power series does, and the series is summed with fused
+multiply-adds: within 4 units in the last place of the true result in both precisions, over the
+whole range, with the right infinities and nans. Integers and numbers are converted by adding
+1.5 * 2^52 (2^23 for float32), whose bits hold a small integer as it is: no CPU lacks that.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from .ir import repeated, vector
+
+if TYPE_CHECKING:
+    from .arithmetic import Arithmetic
+
+
+class Format(NamedTuple):
+    """What differs between float64 and float32.
+
+    `terms` of the exponential series and `odd_terms` of the logarithm's are what reaches the last
+    bit; ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact.
+    """
+
+    integer: str
+    fraction: int
+    bias: int
+    ln2: float
+    terms: int
+    odd_terms: int
+    highest: float
+    lowest: float
+    saturated: float
+
+    @property
+    def rest(self) -> float:
+        """What `ln2` lacks of ln(2): its next 53 bits."""
+        # ln(2) to 106 bits: the float nearest to it, and the float nearest to what that lacks.
+        return (math.log(2.0) - self.ln2) + 2.3190468138462996e-17
+
+    @property
+    def magic(self) -> float:
+        """1.5 * 2^fraction."""
+        return 1.5 * 2.0**self.fraction
+
+    def bits(self, number: float) -> int:
+        """The bits of a float of this format as a signed integer."""
+        codes = "<d", "<q"
+        if self.integer == "i32":
+            codes = "<f", "<i"
+        bits: int = struct.unpack(codes[1], struct.pack(codes[0], number))[0]
+        return bits
+
+
+FORMATS = {
+    "double": Format(
+        "i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 12, 11, 710.0, -746.0, 22.0
+    ),
+    "float": Format("i32", 23, 127, float.fromhex("0x1.62ep-1"), 7, 5, 89.0, -104.0, 10.0),
+}
+
+
+class _Bits:
+    """Integer arithmetic beside an `Arithmetic` of the same width."""
+
+    def __init__(self, m: Arithmetic) -> None:
+        self.m = m
+        self.format = FORMATS[m.real]
+        self.kind = vector(self.format.integer, m.width)
+
+    def constant(self, number: int) -> str:
+        return repeated(self.format.integer, str(number), self.m.width)
+
+    def operate(self, name: str, a: str, b: str | int) -> str:
+        b = self.constant(b) if isinstance(b, int) else b
+        return self.m.function.emit(f"{name} {self.kind} {a}, {b}")
+
+    def of(self, number: str) -> str:
+        return self.m.function.emit(f"bitcast {self.m.kind} {number} to {self.kind}")
+
+    def number(self, bits: str) -> str:
+        return self.m.function.emit(f"bitcast {self.kind} {bits} to {self.m.kind}")
+
+    def power_of_two(self, n: str) -> str:
+        return self.number(
+            self.operate("shl", self.operate("add", n, self.format.bias), self.format.fraction)
+        )
+
+
+def _polynomial(m: Arithmetic, x: str, coefficients: Sequence[float]) -> str:
+    """sum(c * x^k), lowest first: even and odd powers apart, so that two chains run at once."""
+    square = m.multiply(x, x)
+
+    def horner(chosen: Sequence[float]) -> str:
+        total = m.constant(chosen[-1])
+        for c in chosen[-2::-1]:
+            total = m.fused(total, square, m.constant(c))
+        return total
+
+    if len(coefficients) < 2:
+        return m.constant(coefficients[0])
+    return m.fused(horner(coefficients[1::2]), x, horner(coefficients[0::2]))
+
+
+def _reduced(m: Arithmetic, x: str) -> tuple[str, str]:
+    """e^r - 1 and the integer n of x = n ln(2) + r, |r| <= ln(2)/2."""
+    bits = _Bits(m)
+    form = bits.format
+    magic = m.constant(form.magic)
+    shifted = m.fused(x, m.constant(1.0 / math.log(2.0)), magic)
+    multiple = m.subtract(shifted, magic)
+    r = m.fused(multiple, m.constant(-form.ln2), x)
+    r = m.fused(multiple, m.constant(-form.rest), r)
+    tail = _polynomial(m, r, [1.0 / math.factorial(k) for k in range(2, form.terms + 1)])
+    n = bits.operate("sub", bits.of(shifted), form.bits(form.magic))
+    return m.fused(m.multiply(r, r), tail, r), n
+
+
+def exp(m: Arithmetic, x: str) -> str:
+    """e^x; inf, 0 and subnormal numbers where they belong."""
+    bits = _Bits(m)
+    highest, lowest = m.constant(bits.format.highest), m.constant(bits.format.lowest)
+    x = m.select(m.compare("ogt", x, highest), highest, x)
+    x = m.select(m.compare("olt", x, lowest), lowest, x)
+    less_one, n = _reduced(m, x)
+    # 2^n in two factors: n may be beyond the exponents of one number, up or down.
+    half = bits.operate("ashr", n, 1)
+    other = bits.operate("sub", n, half)
+    scaled = m.multiply(m.add(m.constant(1.0), less_one), bits.power_of_two(half))
+    return m.multiply(scaled, bits.power_of_two(other))
+
+
+def tanh(m: Arithmetic, x: str) -> str:
+    """tanh |x| = (e^2|x| - 1) / (e^2|x| + 1), the numerator without cancellation."""
+    bits = _Bits(m)
+    saturated = m.constant(bits.format.saturated)
+    size = m.intrinsic("fabs", x)
+    size = m.select(m.compare("ogt", size, saturated), saturated, size)
+    less_one, n = _reduced(m, m.add(size, size))
+    scale = bits.power_of_two(n)
+    above = m.fused(scale, less_one, m.subtract(scale, m.constant(1.0)))
+    return m.intrinsic("copysign", m.divide(above, m.add(above, m.constant(2.0))), x)
+
+
+def log(m: Arithmetic, x: str) -> str:
+    """log x = e ln(2) + 2 artanh((f - 1) / (f + 1)) for x = f 2^e, f from sqrt(1/2) to sqrt(2)."""
+    bits = _Bits(m)
+    form = bits.format
+    zero, one = m.constant(0.0), m.constant(1.0)
+    smallest = m.constant(2.0 ** (1 - form.bias))
+    small = m.compare("olt", x, smallest)
+    lift = 2 * (form.fraction // 2 + 2)
+    normal = m.select(small, m.multiply(x, m.constant(2.0**lift)), x)
+    raw = bits.of(normal)
+    e = bits.operate("ashr", bits.operate("sub", raw, form.bits(math.sqrt(0.5))), form.fraction)
+    f = bits.number(bits.operate("sub", raw, bits.operate("shl", e, form.fraction)))
+    exponent = m.subtract(
+        bits.number(bits.operate("add", e, form.bits(form.magic))), m.constant(form.magic)
+    )
+    exponent = m.subtract(exponent, m.select(small, m.constant(float(lift)), zero))
+    above = m.subtract(f, one)
+    s = m.divide(above, m.add(f, one))
+    z = m.multiply(s, s)
+    series = _polynomial(m, z, [2.0 / (2 * k + 3) for k in range(form.odd_terms)])
+    # 2s = (f - 1) - s (f - 1): so the leading term is exact where x is near 1.
+    correction = m.multiply(s, m.fused(z, series, m.negative(above)))
+    rest = m.fused(exponent, m.constant(form.rest), correction)
+    result = m.fused(exponent, m.constant(form.ln2), m.add(above, rest))
+    infinity = m.constant(math.inf)
+    result = m.select(m.compare("oeq", x, infinity), infinity, result)
+    outside = m.select(m.compare("oeq", x, zero), m.constant(-math.inf), m.constant(math.nan))
+    return m.select(m.compare("ogt", x, zero), result, outside)
+
+
+def log1p(m: Arithmetic, x: str) -> str:
+    """log(1 + x) for x from 0 to 1: the logarithm of the rounded sum, and what rounding lost."""
+    one = m.constant(1.0)
+    total = m.add(one, x)
+    lost = m.subtract(x, m.subtract(total, one))
+    return m.add(log(m, total), m.divide(lost, total))
+
+
+def power(m: Arithmetic, a: str, n: float) -> str | None:
+    """a^n for small whole and half exponents, by products and a square root; None for others."""
+    if abs(n) > 4.0 or n != round(2.0 * n) / 2.0:
+        return None
+    whole = int(abs(n))
+    result = m.intrinsic("sqrt", a) if abs(n) != whole else None
+    for _ in range(whole):
+        result = a if result is None else m.multiply(result, a)
+    if result is None:
+        return m.constant(1.0)
+    return m.divide(m.constant(1.0), result) if n < 0.0 else result
