@@ -51,6 +51,8 @@ WHERE = cython.declare(cython.int, 25)
 TAKE = cython.declare(cython.int, 26)
 DETACH = cython.declare(cython.int, 27)
 FIRST_FOLD = cython.declare(cython.int, 40)  # kinds from here on pass no gradient on
+NO_BOUND = cython.declare(cython.double, -np.inf)
+SAFE = cython.declare(cython.double, 1e-60)  # its inverse, even to the fourth power, is finite
 
 
 def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
@@ -127,31 +129,116 @@ def _reach(
 
 
 def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
-    """1 where an operation that can leave the finite numbers is involved: exp, log, division ..."""
+    """1 where a number may not be finite though the leaves are, barring overflow of sums and
+    products: where an exp, log, root or division is involved that is not known to stay in range.
+
+    A lower bound of every node is enough to know it: a sum of squares plus a positive constant is
+    positive, so are the e^(x - max x) of a softmax, at most 1, and their sum, at least 1.
+    """
     found = np.zeros(len(flat), np.uint8)
     kind: cython.uchar[::1] = memoryview(flat.kind)
+    space: cython.uchar[::1] = memoryview(flat.space)
     const: cython.double[::1] = memoryview(flat.const)
     first: cython.int[::1] = memoryview(flat.first)
     left: cython.int[::1] = memoryview(flat.left)
     right: cython.int[::1] = memoryview(flat.right)
+    style: cython.uchar[::1] = memoryview(flat.style)
     out: cython.uchar[::1] = memoryview(found)
+    lower: cython.double[::1] = memoryview(np.full(len(flat), NO_BOUND))
+    # shifted[i] = m: node i is x - m, m the maximum of x and other nodes; -1 otherwise.
+    shifted: cython.int[::1] = memoryview(np.full(len(flat), -1, np.int32))
     i: cython.int
+    j: cython.int
+    k: cython.int
     t: cython.int
     code: cython.int
+    bound: cython.double
+    total: cython.double
+    CONSTANT: cython.int = int(Space.CONSTANT)
+    NEGATIVE: cython.int = int(MINUS)
     for i in range(len(kind)):
         code = kind[i]
-        if code == LEAF or code == LESS or code == LESS_EQUAL or code == INDICATOR:
+        if code == LEAF:
+            if space[i] == CONSTANT:
+                lower[i] = const[i]
             continue
-        if code == EXP or code == LOG or code == SQRT or code == DIV or code == POWER:
-            out[i] = 1
-            continue
-        if code == POW and (const[i] < 0.0 or const[i] != float(int(min(const[i], 1e9)))):
-            out[i] = 1
+        if code == LESS or code == LESS_EQUAL or code == INDICATOR:
+            lower[i] = 0.0
             continue
         for t in range(first[i], first[i + 1]):
             out[i] |= out[left[t]]
             if right[t] >= 0:
                 out[i] |= out[right[t]]
+        t = first[i]
+        bound = lower[left[t]] if first[i + 1] > t else const[i]
+        if code == ADD:
+            total = const[i]
+            for t in range(first[i], first[i + 1]):
+                if style[t] & NEGATIVE:
+                    total = NO_BOUND
+                    break
+                bound = lower[left[t]]
+                if right[t] == left[t]:
+                    bound = 0.0
+                elif right[t] >= 0:
+                    bound = 0.0 if bound >= 0.0 and lower[right[t]] >= 0.0 else NO_BOUND
+                total += bound
+            lower[i] = total
+            t = first[i]
+            if first[i + 1] == t + 2 and style[t] == 0 and style[t + 1] == NEGATIVE:
+                # x - m for a maximum m of x and others
+                j = left[t + 1]
+                while kind[j] == DETACH:
+                    j = left[first[j]]
+                if j == left[t]:
+                    shifted[i] = i  # x - x: the maximum of one
+                elif kind[j] == FIRST_FOLD and right[t] < 0 and right[t + 1] < 0:
+                    for k in range(first[j], first[j + 1]):
+                        if left[k] == left[t]:
+                            shifted[i] = j
+                            break
+            elif first[i + 1] > t and kind[left[t]] == EXP and shifted[left[first[left[t]]]] >= 0:
+                # the sum over all candidates of m: one of them is e^0
+                j = shifted[left[first[left[t]]]]
+                if kind[j] == FIRST_FOLD and first[j + 1] - first[j] == first[i + 1] - t:
+                    for k in range(first[i + 1] - t):
+                        if right[t + k] >= 0 or style[t + k] or kind[left[t + k]] != EXP:
+                            break
+                        if shifted[left[first[left[t + k]]]] != j:
+                            break
+                        if left[first[left[first[left[t + k]]]]] != left[first[j] + k]:
+                            break
+                    else:
+                        lower[i] = 1.0
+        elif code == EXP:
+            lower[i] = 1.0 if shifted[left[t]] == left[t] else 0.0
+            if shifted[left[t]] < 0:
+                out[i] = 1
+        elif code == LOG:
+            if bound < SAFE:
+                out[i] = 1
+        elif code == SQRT:
+            if bound < SAFE:
+                out[i] = 1
+            else:
+                lower[i] = SAFE
+        elif code == POW:
+            if const[i] < 0.0 or const[i] != float(int(min(const[i], 1e9))):
+                if bound < SAFE or not -4.0 <= const[i] <= 4.0:
+                    out[i] = 1
+                else:
+                    lower[i] = 0.0
+            elif const[i] == 2.0:
+                lower[i] = 0.0
+        elif code == DIV:
+            if lower[left[t + 1]] < SAFE:
+                out[i] = 1
+            elif bound >= 0.0:
+                lower[i] = 0.0
+        elif code == POWER:
+            out[i] = 1
+        elif code == DETACH or code == RELU:
+            lower[i] = max(bound, 0.0) if code == RELU else bound
     return found
 
 
@@ -388,10 +475,8 @@ def _emit(
                     if factor < 0:
                         continue
                     flags ^= negative[user, k]
-                    singular = (
-                        code == DIV or code == LOG or code == SQRT or code == POWER or code == POW
-                    )
-                    if singular or infinite[factor] or steep[phase, user] or zeroable == 2:
+                    singular = infinite[factor] and code != EXP
+                    if infinite[factor] or steep[phase, user] or zeroable == 2:
                         flags |= NO_GRADIENT | NO_PARTIAL
                     level = zeroable
                     if code == MAXIMUM or code == MINIMUM or code == ABS or code == LEAKY_RELU:

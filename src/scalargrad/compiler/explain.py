@@ -151,7 +151,8 @@ def operation(step: Instruction, batch: int | None = None) -> str:
 def _contraction(step: Contract, batch: int | None, lanes: str) -> str:
     found = list(segments(step))
     if step.op != ops.ADD:
-        return f"{_FOLD[step.op]} over {sum(count(s.loops) for _, s in found)}, {lanes} times"
+        candidates = sum(count(step.lanes + s.loops) for _, s in found)
+        return f"{_FOLD[step.op]} of {candidates} numbers in {lanes} rows"
     if not found:
         return f"fill of {lanes}"
     group, main = max(found, key=lambda pair: count(step.lanes + pair[1].loops))

@@ -43,6 +43,12 @@ _STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
 # one for so many nodes.
 FEW_NESTS, NODES_PER_NEST = 12, 24
 
+# A plan of this cost is taken as it is.
+ENOUGH = 12
+
+# Above so many ways in which the terms of its nodes go on, a pack keeps its order.
+MANY_KINDS = 16
+
 
 @dataclass
 class Run:
@@ -64,6 +70,21 @@ class Run:
     patterns: list[list[Found]] = field(default_factory=list)
     all_a: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     all_b: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to cut a pack: the nodes in an order, their runs of terms, the loops found."""
+
+    nodes: NDArray[np.int32]
+    runs: list[Run]
+    extra: list[NDArray[np.int64]]
+    found: list[Found] | None
+
+    @property
+    def cost(self) -> int:
+        """About how much code it is."""
+        return len(self.found or ()) * (2 + len(self.runs))
 
 
 class Tables:
@@ -95,29 +116,38 @@ class Recovery:
     def nests(self, nodes: NDArray[np.int32], origin: Origin) -> list[Nest]:
         """The instructions that compute a pack, whose operands have their places."""
         kind = int(self.flat.kind[nodes[0]])
-        if kind == INDICATOR:
-            runs, extra = [], self._indices(nodes, candidates=True)
+        plan = self._best_plan(nodes, kind)
+        if plan.found is None or len(plan.found) > max(FEW_NESTS, len(nodes) // NODES_PER_NEST):
+            made = self._with_tables(plan.nodes, kind, plan.runs, plan.extra)
         else:
-            runs = self._runs(nodes)
-            extra = self._indices(nodes, candidates=False) if kind == ops.TAKE else []
-        if kind == ops.TAKE and runs[0].pattern is not None:
-            tables = self._with_tables(nodes, kind, runs, extra)
-            return [replace(made, origin=origin) for made in tables]
-        made = self._with_loops(nodes, kind, runs, extra)
-        if kind in _FOLDS and len(made) > 4:
-            split = self._split(runs)
-            if split is not None:
-                other = self._with_loops(nodes, kind, split, extra)
-                if len(other) * (2 + len(split)) < len(made) * (2 + len(runs)):
-                    runs, made = split, other
-        if len(made) > max(FEW_NESTS, len(nodes) // NODES_PER_NEST):
-            return [
-                replace(step, origin=origin)
-                for step in self._with_tables(nodes, kind, runs, extra)
+            made = [
+                self._nest(plan.nodes, kind, plan.runs, plan.extra, found) for found in plan.found
             ]
-        return [
-            replace(self._nest(nodes, kind, runs, extra, found), origin=origin) for found in made
-        ]
+        return [replace(step, origin=origin) for step in made]
+
+    def _best_plan(self, nodes: NDArray[np.int32], kind: int) -> Plan:
+        """The way to cut a pack into loops that needs the fewest."""
+        if kind == INDICATOR:
+            extra = self._indices(nodes, candidates=True)
+            return Plan(nodes, [], extra, self._loops(nodes, [], extra))
+        runs = self._runs(nodes)
+        if kind == ops.TAKE:
+            extra = self._indices(nodes, candidates=False)
+            even = all(run.pattern is None for run in runs)
+            return Plan(nodes, runs, extra, self._loops(nodes, runs, extra) if even else None)
+        plans = [Plan(nodes, runs, [], self._loops(nodes, runs, []))]
+        order = _by_kind(runs) if plans[0].cost > ENOUGH else None
+        if order is not None:
+            sorted_runs = self._runs(nodes[order])
+            found = self._loops(nodes[order], sorted_runs, [])
+            plans.append(Plan(nodes[order], sorted_runs, [], found))
+        best = min(plans, key=_cost)
+        if kind in _FOLDS and best.cost > ENOUGH:
+            split = self._split(best.runs)
+            if split is not None:
+                found = self._loops(best.nodes, split, [])
+                best = min(best, Plan(best.nodes, split, [], found), key=_cost)
+        return best
 
     # --- rows ------------------------------------------------------------------------------------
 
@@ -260,27 +290,14 @@ class Recovery:
 
     # --- nests -----------------------------------------------------------------------------------
 
-    def _with_loops(
-        self,
-        nodes: NDArray[np.int32],
-        kind: int,
-        runs: list[Run],
-        extra: list[NDArray[np.int64]],
+    def _loops(
+        self, nodes: NDArray[np.int32], runs: list[Run], extra: list[NDArray[np.int64]]
     ) -> list[Found]:
         columns = [column for run in runs for column in (run.a, run.b, run.count)] + extra
         space = Space(int(self.flat.space[nodes[0]]))
         if space > Space.BATCHED or not columns:
             columns.append(self.flat.slot[nodes].astype(np.int64))
-        kinds = [run.pattern[:, None] for run in runs if run.pattern is not None]
-        kinds += [run.step for run in runs if run.step is not None]
-        if kinds and len(nodes) > 1:
-            rows = np.hstack(kinds)
-            if (rows == rows[:1]).all():
-                label = np.zeros(len(nodes), np.int64)
-            else:
-                label = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-        else:
-            label = np.zeros(len(nodes), np.int64)
+        label = _kinds(runs) if runs else np.zeros(len(nodes), np.int64)
         return nest(np.column_stack(columns), label)
 
     def _nest(
@@ -346,10 +363,13 @@ class Recovery:
         if space > Space.BATCHED:
             return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
         rows = counters(found.loops)
+        extents = [loop.extent for loop in found.loops]
         if any(loop.slopes for loop in found.loops):
-            extents = (rows.max(axis=0) + 1).tolist()
-        else:
-            extents = [loop.extent for loop in found.loops]
+            # One more than the longest row has: were it full, it would run on into the next, and
+            # whoever reads it would see one long row among short ones.
+            longest = rows.max(axis=0).tolist()
+            ragged = [bool(loop.slopes) for loop in found.loops]
+            extents = [1 + most + uneven for most, uneven in zip(longest, ragged)]
         strides = [1] * len(extents)
         for k in range(len(extents) - 2, -1, -1):
             strides[k] = strides[k + 1] * extents[k + 1]
@@ -452,6 +472,33 @@ class Recovery:
         if np.array_equal(even, places):
             return Operand(space, int(places[0, 0]), (step, *([pace] if inner else [])))
         return Operand(space, self.tables.add(places), (columns, *inner), indirect=True)
+
+
+def _cost(plan: Plan) -> int:
+    return plan.cost
+
+
+def _kinds(runs: list[Run]) -> NDArray[np.int64]:
+    """A number for each node of a pack, equal where the terms go on in the same way."""
+    columns = [run.pattern[:, None] for run in runs if run.pattern is not None]
+    columns += [run.step for run in runs if run.step is not None]
+    rows = np.hstack(columns) if columns else np.zeros((len(runs[0].a), 1), np.int64)
+    if (rows == rows[:1]).all():
+        return np.zeros(len(rows), np.int64)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _by_kind(runs: list[Run]) -> NDArray[np.int64] | None:
+    """An order that brings nodes of the same kind together, if they are mixed and kinds are few.
+
+    The gradients of queries and of keys, say, are one pack but two triangles.
+    """
+    kinds = _kinds(runs) if runs else np.zeros(1, np.int64)
+    changes = int((kinds[1:] != kinds[:-1]).sum())
+    highest = int(kinds.max())
+    if highest == 0 or highest >= MANY_KINDS or changes == highest:
+        return None
+    return np.argsort(kinds, kind="stable")
 
 
 def _segment(
