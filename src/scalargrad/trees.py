@@ -186,3 +186,14 @@ def replace(x: Any, change: Callable[[Value], Any]) -> Any:
         array[:] = flat
         return array.reshape(x.shape)
     return x
+
+
+def paths(x: Any, name: str) -> list[str]:
+    """Where each number of x stands, in the order of `flatten`: "name[0]", "name['w'][1, 2]"."""
+    if isinstance(x, list | tuple):
+        return [path for k, y in enumerate(x) for path in paths(y, f"{name}[{k}]")]
+    if isinstance(x, dict):
+        return [path for key in _ordered(list(x)) for path in paths(x[key], f"{name}[{key!r}]")]
+    if isinstance(x, np.ndarray) and x.ndim:
+        return [f"{name}[{', '.join(map(str, at))}]" for at in np.ndindex(*x.shape)]
+    return [name]

@@ -58,8 +58,8 @@ _MANY_PRODUCTS = 4  # uses from which making an operand finite is cheaper than g
 
 def _has_pole(code: int, const: float) -> bool:
     """Whether finite operands can give the operation an infinite partial, or an infinite result."""
-    if code == ops.POW:  # the whole powers from 0 on have none
-        return not (const >= 0.0 and const.is_integer())
+    if code == ops.POW:  # whole powers have none; for huge ones n * a^(n-1) can overflow alone
+        return not (0.0 <= const <= 100.0 and const.is_integer())
     return code in _POLES
 
 
