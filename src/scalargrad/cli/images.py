@@ -36,7 +36,7 @@ def read_image(path: str | os.PathLike[str], side: int, fill: float) -> Pixels:
         grey = 1.0 - grey
     if grey.shape == (side, side):
         return grey
-    ink = grey > (grey.min() + grey.max()) / 2
+    ink = grey > grey.min() + (grey.max() - grey.min()) / 3
     if grey.max() - grey.min() < 0.1:
         raise DataError(f"{path}: shows nothing: expected one dark digit on light paper")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))

@@ -49,8 +49,9 @@ def _tell_images(task: Task, model: MLP, paths: Iterable[str]) -> None:
     if not task.side:
         raise CommandError(f"--image: this network takes {task.inputs} numbers: pass those")
     for path in paths:
+        x = task.image(path)
         print(path)
-        _tell(task, model, task.image(path))
+        _tell(task, model, x)
 
 
 def _tell_all(task: Task, settings: Settings, model: MLP) -> None:

@@ -63,13 +63,19 @@ class Settings:
     @classmethod
     def from_data(cls, data: Any, source: object) -> Settings:
         """What `to_data` returned; `CheckpointError`, naming its `source`, for anything else."""
-        kinds = {field.name: type(getattr(_SAMPLE, field.name)) for field in fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != set(kinds):
-            raise CheckpointError(f"{source}: not the settings of a run: train again")
-        values = {**data, "hidden": tuple(data["hidden"]), "lr": float(data["lr"])}
-        if any(not isinstance(values[name], kind) for name, kind in kinds.items()):
-            raise CheckpointError(f"{source}: not the settings of a run: train again")
-        return cls(**values)
+        try:
+            values = {**data, "hidden": tuple(data["hidden"]), "lr": float(data["lr"])}
+            settings = cls(**values)
+        except (TypeError, ValueError, KeyError) as error:
+            raise _not_settings(source) from error
+        for field in fields(cls):
+            if type(values[field.name]) is not type(getattr(_SAMPLE, field.name)):
+                raise _not_settings(source)
+        return settings
+
+
+def _not_settings(source: object) -> CheckpointError:
+    return CheckpointError(f"{source}: not the settings of a run: train again")
 
 
 _SAMPLE = Settings("", (), 0, 0, "", 0.0)

@@ -8,6 +8,7 @@ from .run import Plan, Run
 class Bar:
     """A bar on standard error over all mini-batches of a run.
 
+    A metric is shown as the mean of the epoch so far, and after a slash as last validated.
     `progress` is True to show it, False not to, None to show it where standard error is a
     terminal.
     """
@@ -34,13 +35,16 @@ class Bar:
         """Show the state after one more mini-batch."""
         if self._bar.disable:
             return
-        numbers = [f"{name} {_short(name, mean)}" for name, mean in run.means().items()]
-        for name, each in run.history.validation_metrics.items():
-            numbers.append(f"validation {name} {_short(name, each[-1])}")
+        held_out = run.history.validation_metrics
+        shown = [
+            f"{name} {_short(name, mean)}"
+            + (f"/{_short(name, held_out[name][-1])}" if held_out.get(name) else "")
+            for name, mean in run.means().items()
+        ]
         self._bar.set_description_str(f"epoch {len(run.history) + 1}/{self._epochs}", refresh=False)
-        self._bar.set_postfix_str(", ".join(numbers), refresh=False)
+        self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.update()
 
 
 def _short(name: str, number: float) -> str:
-    return f"{100 * number:.1f}%" if "accuracy" in name else f"{number:.4g}"
+    return f"{100 * number:.1f}%" if "accuracy" in name else f"{number:#.3g}"

@@ -11,6 +11,9 @@ from ..modes import no_grad
 from .arguments import shown
 from .examples import Batch, Example, plain_numbers
 
+# What is said again with its place in the data; kinds derived from these may not take a message.
+PLAIN_ERRORS = (ShapeError, IndexError, TypeError, ValueError)
+
 Loss: TypeAlias = Callable[[Any, Any], Value]
 Penalty: TypeAlias = Callable[[Any], Value]
 
@@ -60,21 +63,20 @@ class EagerStep:
         penalty = self._penalty()
         if penalty is not None:
             penalty.backward()
-        each: list[tuple[float, Any]] = []
-        for example in reversed(batch):
-            loss, prediction = self.one(example)
-            (loss / len(batch)).backward()
-            each.append((loss.data, plain_numbers(prediction)))
+        each = [self._backward(example, len(batch)) for example in reversed(batch)]
         return _outcome(each[::-1], penalty)
 
     def forward(self, batch: Batch) -> Outcome:
         """The loss and the predictions, without gradients."""
-        each: list[tuple[float, Any]] = []
         with no_grad():
-            for example in batch:
-                loss, prediction = self.one(example)
-                each.append((loss.data, plain_numbers(prediction)))
+            each = [_numbers(*self.one(example)) for example in batch]
             return _outcome(each, self._penalty())
+
+    def _backward(self, example: Example, count: int) -> tuple[float, Any]:
+        """Add one example's share of the gradients; when this returns its graph is gone."""
+        loss, prediction = self.one(example)
+        (loss / count).backward()
+        return _numbers(loss, prediction)
 
     def one(self, example: Example) -> tuple[Value, Any]:
         """The loss of one example, and the prediction."""
@@ -82,21 +84,23 @@ class EagerStep:
         return self.compare(prediction, example.y, example.row), prediction
 
     def predict(self, example: Example) -> Any:
-        """What the model answers to one example; a `ShapeError` says which example it was."""
+        """What the model answers to one example; an error says which example it was."""
         try:
             return self.model(example.x)
-        except ShapeError as error:
+        except PLAIN_ERRORS as error:
+            if type(error) not in PLAIN_ERRORS:
+                raise
             hint = ""
             if not isinstance(example.x, list):
                 hint = "; x has one dimension, so each number in it is taken for an example"
-            raise ShapeError(f"x[{example.row}]: {error}{hint}") from error
+            raise type(error)(f"x[{example.row}]: {error}{hint}") from error
 
     def compare(self, prediction: Any, target: Any, row: int) -> Value:
-        """The loss of a prediction; an error about the target says where in y it is."""
+        """The loss of a prediction; an error says which target it was about."""
         try:
             loss = self.loss(prediction, target)
-        except (ShapeError, IndexError, TypeError, ValueError) as error:
-            if type(error) not in (ShapeError, IndexError, TypeError, ValueError):
+        except PLAIN_ERRORS as error:
+            if type(error) not in PLAIN_ERRORS:
                 raise
             raise type(error)(f"y[{row}] is {target!r}: {error}") from error
         return _value(loss, "loss", "loss(prediction, target) for one example")
@@ -114,6 +118,10 @@ def _value(x: Any, name: str, call: str) -> Value:
         f"{name}: expected {call} to return a Value, got {shown(x)}: "
         "compute it from Values, without .data or float()"
     )
+
+
+def _numbers(loss: Value, prediction: Any) -> tuple[float, Any]:
+    return loss.data, plain_numbers(prediction)
 
 
 def _outcome(each: Sequence[tuple[float, Any]], penalty: Value | None) -> Outcome:

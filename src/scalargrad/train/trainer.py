@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import modes
 from ..checkpoint import PathLike
 from ..engine import Value
 from ..errors import AnomalyError, ShapeError
-from ..modes import no_grad
 from ..nn import Module
 from ..optim import Optimizer
 from .arguments import positive_count, shown
@@ -80,7 +80,7 @@ class Trainer:
         Raises `ShapeError` for an example the model cannot take, naming it, and where answers
         differ in length from each other.
         """
-        with no_grad():
+        with modes.no_grad():
             each = [plain_numbers(self._eager.predict(example)) for example in _all(Examples(x))]
         try:
             return np.array(each, dtype=np.float64)
@@ -149,9 +149,12 @@ class Trainer:
             TypeError, ValueError, IndexError: an argument or a label that makes no sense.
             AnomalyError: the loss, a gradient or a parameter became inf or nan. The parameters
                 are those after the last good mini-batch.
+            RuntimeError: called inside `no_grad()`.
             CheckpointError: the checkpoint is damaged, or of a run with another model, other
                 data or another setting; the message says which.
         """
+        if not modes.current.grad:
+            raise RuntimeError("fit: nothing can be learned inside no_grad(): call it outside")
         plan = Plan(
             examples=Examples(x, y),
             validation=None if validation is None else _validation(validation),
@@ -185,7 +188,7 @@ class Trainer:
 
     def _try_labels(self, plan: Plan) -> None:
         """Meet a label that the loss refuses now, and not in the middle of an epoch."""
-        with no_grad():
+        with modes.no_grad():
             for examples in filter(None, (plan.examples, plan.validation)):
                 _, prediction = self._eager.one(examples[0])
                 for label, row in examples.labels():

@@ -1,0 +1,61 @@
+"""The example programs do what they say, run as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def output(name: str, *options: object, timeout: float = 120) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_lecture() -> None:
+    out = output("lecture.py")
+    assert "41 parameters" in out
+    errors = dict(re.findall(r"epoch +(\d+): mean squared error (\S+)", out))
+    assert float(errors["1"]) > 0.1
+    assert float(errors["200"]) < 1e-3
+    answers = re.findall(r"-> (\S+), should be (\S+)", out)
+    assert [float(right) for _, right in answers] == [1, -1, -1, 1]
+    assert all(abs(float(said) - float(right)) < 0.1 for said, right in answers)
+
+
+def test_toy_regression() -> None:
+    out = output("toy_regression.py")
+    errors = re.findall(r"epoch +\d+: mean squared error (\S+), on points held out (\S+)", out)
+    assert float(errors[0][1]) > 0.05
+    assert float(errors[-1][0]) < 1e-3
+    assert float(errors[-1][1]) < 1e-3
+    assert len(re.findall(r"= (\S+), the network says (\S+)", out)) == 5
+
+
+def accuracy(out: str) -> float:
+    (percent,) = re.findall(r"accuracy on 1,000 images held out: ([\d.]+)%", out)
+    return float(percent)
+
+
+def test_mnist_reads_nine_of_ten_real_images(mnist_directory: Path) -> None:
+    options = ("--examples", 4000, "--hidden", 16, "--lr", 0.015)
+    assert accuracy(output("mnist.py", "--data", mnist_directory, *options)) >= 90
+
+
+@pytest.mark.slow
+def test_mnist_at_full_size(mnist_directory: Path) -> None:
+    out = output("mnist.py", "--data", mnist_directory, timeout=1200)
+    assert "9,000 images to learn from, 25,450 parameters" in out
+    assert accuracy(out) >= 92
