@@ -23,10 +23,17 @@ from .functional import take as take
 from .functional import total as total
 from .functional import variance as variance
 from .functional import where as where
+from .gradcheck import check_grads as check_grads
 from .graph import Graph as Graph
 from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 from .rng import manual_seed as manual_seed
 from .train import Trainer as Trainer
+from .transforms import grad as grad
+from .transforms import hessian as hessian
+from .transforms import jacobian as jacobian
+from .transforms import jvp as jvp
+from .transforms import value_and_grad as value_and_grad
+from .transforms import vjp as vjp
 
 __version__ = "0.1.0"

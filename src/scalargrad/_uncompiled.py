@@ -25,7 +25,7 @@ freelist = exceptval = _decorator
 double = float
 int = uint = uchar = ushort = longlong = ulonglong = Py_ssize_t = builtins.int
 bint = bool
-void = None
+void = NULL = None
 
 
 def declare(kind: Any, value: Any = None) -> Any:

@@ -33,12 +33,9 @@ except ModuleNotFoundError:
 from . import diagnose, ops
 from .coerce import is_real, real, shown
 from .errors import StaleGraphError
-from .modes import current, listen, user_line
+from .modes import current, listen, node_line
 from .modes import detect_anomaly as detect_anomaly
-from .modes import modes as modes
 from .modes import no_grad as no_grad
-
-_modes = current
 
 if cython.compiled:
     from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
@@ -212,7 +209,7 @@ class Value:
             return bool(current.tracer.truth(self))
         return self._data != 0.0
 
-    def __round__(self, ndigits: int | None = None) -> float:
+    def __round__(self, ndigits: Any = None) -> float:
         return round(float(self), ndigits)
 
     def __format__(self, spec: str) -> str:
@@ -440,7 +437,9 @@ class Value:
             wanted = "at least 1" if row.arity is None else row.arity
             raise TypeError(f"{name}: expected {wanted} operands, got {len(operands)}")
         constant: cython.double = _real(const, row.constant or "const")
-        if row.code == rules.TAKE and constant not in range(len(operands)):
+        if row.code == rules.TAKE and not (
+            0 <= constant < len(operands) and constant == math.floor(constant)
+        ):
             raise IndexError(f"index: expected 0 to {len(operands) - 1}, got {shown(const)}")
         values = tuple(_operand(x) for x in operands)
         if row.arity == 1:
@@ -495,8 +494,14 @@ if not cython.compiled:
         v: Any = object.__new__(cls)
         v.a = v.b = v.rest = None
         v._data = v._grad = v.const = 0.0
-        v.number = v.mark = v.version = v.code = v.flags = 0
+        v.mark = v.version = v.code = v.flags = 0
+        _number.__set__(v, 0)
         return v
+
+    def _set_number(v: Value, number: int) -> None:
+        if v.number != 0:
+            raise AttributeError("attribute 'number' of 'Value' objects is not writable")
+        _number.__set__(v, number)
 
     def _no_subclass(cls: type) -> None:
         raise TypeError("type 'scalargrad.engine.Value' is not an acceptable base type")
@@ -513,7 +518,10 @@ if not cython.compiled:
     _lock = threading.RLock()
     Value.backward = _one_at_a_time(Value.backward)  # type: ignore[method-assign]
 
-    # What Cython gives a compiled class: fields that start from zero, no subclasses.
+    # What Cython gives a compiled class: fields that start from zero, one of them read-only, and
+    # no subclasses.
+    _number: Any = vars(Value)["number"]
+    setattr(Value, "number", property(_number.__get__, _set_number))  # noqa: B010
     Value.__new__ = staticmethod(_zeroed)  # type: ignore[assignment,method-assign]
     Value.__init_subclass__ = classmethod(_no_subclass)  # type: ignore[assignment,arg-type]
 
@@ -904,13 +912,15 @@ listen(_count_watchers)
 
 
 def _watch_made(v: Value) -> None:
-    if current.lines is not None:
-        current.lines[v.number] = user_line()
-    if current.anomaly:
+    here: dict = current.__dict__  # one look-up of this thread's modes, where it set any
+    lines = here.get("lines")
+    if lines is not None:
+        lines[v.number] = node_line()
+    if here.get("anomaly", False):
         diagnose.check_value(v, v._data)
-    if current.tracer is not None:
-        current.tracer.made(v)
-    elif not current.grad:
+    if not here.get("grad", True):
+        if here.get("tracer") is not None:
+            here["tracer"].refuse_no_grad()
         v.a = v.b = v.rest = None  # type: ignore[assignment]
         v.code = rules.LEAF
 

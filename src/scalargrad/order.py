@@ -94,7 +94,7 @@ def _radix_sort(
         source[2 * i + 1] = cython.cast(
             cython.ulonglong, cython.cast(cython.p_void, PyList_GET_ITEM(nodes, i))
         )
-    while largest >> shift > 0:
+    while shift < 64 and largest >> shift > 0:
         for i in range(RADIX):
             starts[i] = 0
         for i in range(n):

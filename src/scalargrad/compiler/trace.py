@@ -24,11 +24,12 @@ from .. import ops
 from ..engine import Value
 from ..errors import TraceError
 from ..graph import Graph
-from ..modes import current, modes, user_line
+from ..modes import modes, user_line
 from ..tape import Tape
 from .condition import RELATIONS, Condition
 from .index import Index
-from .structure import ArgumentError, Floats, Signature, Source, collect
+from .results import collect
+from .structure import ArgumentError, Floats, Signature, Source
 
 # The engine's marks are shared by all graphs: two threads must not capture at the same time.
 _capturing = threading.RLock()
@@ -76,6 +77,7 @@ class Trace:
     constants   int32[]: the leaves whose numbers never change
     indices     int32[slots]: for each entry of `tape.index` the flattened argument that holds
                 the index; -1 where the index is fixed and in `tape.index`
+    lengths     int32[slots]: how many candidates that index selects among
     selections  the ranges within which arguments must select
     guards      the truth that was asked of comparisons. The output node of a guard is 1.0 where
                 it holds and 0.0 where not: unless that equals `outcome` the answer is void
@@ -92,6 +94,7 @@ class Trace:
     shared: NDArray[np.bool_]
     constants: NDArray[np.int32]
     indices: NDArray[np.int32]
+    lengths: NDArray[np.int32]
     selections: tuple[Selection, ...]
     guards: tuple[Guard, ...]
     outputs: Signature
@@ -152,14 +155,12 @@ class Tracer:
 
     # What the engine calls.
 
-    def made(self, v: Value) -> None:
-        """Called for each result: refuses one made under `no_grad`."""
-        if not current.grad:
-            raise self.refused(
-                f"no_grad() at {user_line()}, inside a function that is being compiled: "
-                "a compiled program has one graph. Call .detach() on the results that shall pass "
-                "no gradient on"
-            )
+    def refuse_no_grad(self) -> None:
+        """Called for a result made under `no_grad`."""
+        raise self.refused(
+            f"no_grad() at {user_line()}, inside a function that is being compiled: a compiled "
+            "program has one graph. Call .detach() on the results that shall pass no gradient on"
+        )
 
     def read(self, v: Value, what: str) -> None:
         """Called when a number is read: refuses one that may differ on another call."""
@@ -267,11 +268,6 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     Raises `TraceError` where the function does what a program cannot repeat, `TypeError` for a
     result that is no number, and whatever the function raises.
     """
-    with _capturing:
-        return _trace(function, inputs)
-
-
-def _trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     tracer = Tracer(Value(0.0).number)
     stand_ins = [_stand_in(tracer, inputs, k) for k in range(len(inputs.numbers))]
     arguments, keywords = inputs.build(Source(stand_ins))
@@ -292,7 +288,8 @@ def _trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
         raise tracer.refusal from error
     finally:
         tracer.finished = True
-    graph = Graph(roots, lines)
+    with _capturing:
+        graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
     return _assembled(graph, tracer, inputs, outputs, len(results))
 
@@ -331,7 +328,7 @@ def _assembled(
             constant.append(i)
         else:
             arguments[k] = i
-    tape, indices = _indexed(tape, nodes, tracer)
+    tape, indices, lengths = _indexed(tape, nodes, tracer)
     if results + len(tracer.guards) == 0:
         tape = replace(tape, outputs=tape.outputs[:0])
     traced = Trace(
@@ -342,6 +339,7 @@ def _assembled(
         shared=np.array(inputs.shared, np.bool_),
         constants=np.array(constant, np.int32),
         indices=indices,
+        lengths=lengths,
         selections=tuple(tracer.selections),
         guards=tuple(guard for guard, _ in tracer.guards),
         outputs=outputs,
@@ -356,25 +354,21 @@ def _assembled(
     return Traced(traced, nodes[:parameters], graph)
 
 
-def _indexed(tape: Tape, nodes: Sequence[Value], tracer: Tracer) -> tuple[Tape, NDArray[np.int32]]:
-    """The tape with one slot of `index` for each argument that selects, and whose slot it is."""
+def _indexed(
+    tape: Tape, nodes: Sequence[Value], tracer: Tracer
+) -> tuple[Tape, NDArray[np.int32], NDArray[np.int32]]:
+    """The tape with a slot of `index` for each argument and number of candidates.
+
+    Also gives, for each slot, the argument (-1 if it is fixed) and the number of candidates.
+    """
     many = tape.many.copy()
-    index: list[int] = []
-    indices: list[int] = []
-    slot_of: dict[int, int] = {}
+    slots: dict[tuple[int, int, int], int] = {}  # (argument, candidates, fixed index) -> slot
     for i in np.flatnonzero(tape.op == ops.TAKE).tolist():
         at = int(tape.lhs[i])
         selector = tracer.indices.get(nodes[i].number)
         argument = -1 if selector is None else selector.position
-        if argument in slot_of:
-            many[at] = slot_of[argument]
-            continue
-        if argument >= 0:
-            slot_of[argument] = len(index)
-        index.append(int(tape.index[tape.many[at]]))
-        many[at] = len(index) - 1
-        indices.append(argument)
-    return (
-        replace(tape, many=many, index=np.array(index, np.int64)),
-        np.array(indices, np.int32),
-    )
+        fixed = int(tape.index[tape.many[at]]) if selector is None else 0
+        many[at] = slots.setdefault((argument, int(tape.rhs[i]), fixed), len(slots))
+    keys = np.array(list(slots), np.int64).reshape(-1, 3)
+    tape = replace(tape, many=many, index=keys[:, 2].copy())
+    return tape, keys[:, 0].astype(np.int32), keys[:, 1].astype(np.int32)
