@@ -98,3 +98,29 @@ def _operand(rng: random.Random, results: Sequence[Any], place: int) -> Any:
     if kind < 0.6:
         return rng.choice(results)
     return rng.choice(results[-4:])
+
+
+def dag(nodes: int = 1000, inputs: int = 50, window: int | None = None) -> Case:
+    """Random sums, products and functions of any earlier two results (or the last `window`)."""
+
+    def make(rng: random.Random) -> Made:
+        def run(x: list[Value], _: list[Any]) -> Value:
+            rng = random.Random(1)
+            results, unused = list(x), set(range(inputs))
+            for k in range(inputs, nodes):
+                lowest = 0 if window is None else max(0, k - window)
+                a, b = rng.randrange(lowest, k), rng.randrange(lowest, k)
+                kind = rng.random()
+                if kind < 0.4:
+                    results.append(results[a] + results[b])
+                elif kind < 0.8:
+                    results.append(results[a] * results[b])
+                else:
+                    results.append((results[a] - results[b]).tanh())
+                unused -= {a, b}
+                unused.add(k)
+            return sum(results[k].tanh() for k in sorted(unused))
+
+        return [], run
+
+    return Case(f"random graph of {nodes} nodes", make, inputs)

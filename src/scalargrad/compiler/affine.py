@@ -16,7 +16,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .cuts import greedy, labels
 from .loops import Loop
+
+MANY = 2**31
 
 Rows: TypeAlias = NDArray[np.int64]
 _Cut: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_]], Rows]
@@ -32,20 +35,32 @@ class Found(NamedTuple):
     steps: tuple[Rows, ...]
 
 
-def nest(rows: Rows, kinds: NDArray[np.int64] | None = None) -> list[Found]:
-    """Loops that enumerate the rows in order; only rows of one kind share a loop."""
+def nest(
+    rows: Rows, kinds: NDArray[np.int64] | None = None, limit: int = MANY
+) -> list[Found] | None:
+    """Loops that enumerate the rows in order; only rows of one kind share a loop.
+
+    None if it would take more than `limit` nests.
+    """
+    if len(rows) == 1:
+        return [Found(rows[0], 0, (), ())]
     kinds = np.zeros(len(rows), np.int64) if kinds is None else kinds
-    greedy = _nest(rows, kinds, _greedy)
-    if len(rows) < 3 or (len(greedy) == 1 and len(greedy[0].loops) < 3):
-        return greedy
-    return min(greedy, _nest(rows, kinds, _modal), key=_cost)
+    found = _nest(rows, kinds, greedy, limit)
+    if len(rows) < 3 or (found is not None and len(found) == 1 and len(found[0].loops) < 3):
+        return found
+    other = _nest(rows, kinds, _modal, limit)
+    if found is None or other is None:
+        return other if found is None else found
+    return min(found, other, key=_cost)
 
 
 def _cost(found: list[Found]) -> int:
     return sum(2 + len(nest.loops) for nest in found)
 
 
-def _nest(rows: Rows, kinds: NDArray[np.int64], cut: _Cut) -> list[Found]:
+def _nest(
+    rows: Rows, kinds: NDArray[np.int64], cut: _Cut, limit: int
+) -> list[Found] | None:
     width = rows.shape[1]
     heads = np.arange(len(rows))
     steps: list[Rows] = []  # innermost first; each has a row per head
@@ -58,6 +73,8 @@ def _nest(rows: Rows, kinds: NDArray[np.int64], cut: _Cut) -> list[Found]:
         rows = np.column_stack((rows[starts], lengths))
         steps = [s[starts] for s in steps] + [step]
         heads = heads[starts]
+    if len(rows) > limit:
+        return None
     return [_found(rows[k], int(heads[k]), width, [s[k] for s in steps]) for k in range(len(rows))]
 
 
@@ -69,8 +86,7 @@ def _runs(
     Any two lengths differ by a constant: only three inner loops or more show a triangle.
     """
     difference = np.diff(rows, axis=0)
-    same = kinds[1:] == kinds[:-1]
-    starts = cut(_labels(difference), same)
+    starts = cut(labels(difference), kinds)
     lengths = np.diff(np.append(starts, len(rows)))
     pairs = starts[lengths == 2]
     uneven = pairs[(difference[pairs, width:] != 0).any(axis=1)]
@@ -83,34 +99,20 @@ def _runs(
     return starts, lengths, step
 
 
-def _labels(rows: Rows) -> NDArray[np.int64]:
-    """A number for each row, equal where the rows are equal."""
-    if rows.shape[1] == 1:
-        return rows[:, 0]
-    changes = (rows != rows[:1]).any(axis=0)
-    if not changes.any():
-        return np.zeros(len(rows), np.int64)
-    varying = np.ascontiguousarray(rows[:, changes])
-    if varying.shape[1] == 1:
-        return varying[:, 0]
-    void = varying.view([("", varying.dtype)] * varying.shape[1]).ravel()
-    return np.unique(void, return_inverse=True)[1].reshape(-1)
-
-
 def _kinds(kinds: NDArray[np.int64], step: Rows, lengths: Rows) -> NDArray[np.int64]:
     """Runs may share an outer loop if their kinds and steps agree; a run of one has any step.
 
     It is given the most frequent step of its kind.
     """
-    labels = _labels(np.column_stack((kinds, step)))
+    number = labels(np.column_stack((kinds, step)))
     single = lengths == 1
     if single.any() and not single.all():
         for kind in np.unique(kinds[single]).tolist():
-            others = labels[~single & (kinds == kind)]
+            others = number[~single & (kinds == kind)]
             if len(others):
                 values, counts = np.unique(others, return_counts=True)
-                labels[single & (kinds == kind)] = values[counts.argmax()]
-    return labels
+                number[single & (kinds == kind)] = values[counts.argmax()]
+    return number
 
 
 def _borrow(step: Rows, lengths: Rows, kinds: NDArray[np.int64]) -> Rows:
@@ -148,32 +150,11 @@ def _without(loop: Loop, k: int, kept: list[int]) -> Loop:
 # --- where to cut ----------------------------------------------------------------------------------
 
 
-def _greedy(labels: NDArray[np.int64], same: NDArray[np.bool_]) -> Rows:
-    """Each run takes the difference of its first two rows and goes on as long as that holds."""
-    change = np.flatnonzero((labels[1:] != labels[:-1]) | ~same[1:] | ~same[:-1]) + 1
-    blocks = np.concatenate(([0], change)).tolist()  # differences that agree
-    ends = [*blocks[1:], len(labels)]
-    starts = [0]
-    row = 0  # the run that begins here takes the difference number `row`
-    for block, end in zip(blocks, ends):
-        if row > block:  # the first difference of this block leads from the last run to the next
-            if end <= row:
-                continue
-        elif not same[block]:
-            row = block + 1
-            starts.append(row)
-            continue
-        row = end + 1
-        starts.append(row)
-    if starts[-1] > len(labels):
-        starts.pop()
-    return np.array(starts, np.int64)
-
-
-def _modal(labels: NDArray[np.int64], same: NDArray[np.bool_]) -> Rows:
-    """Only the most frequent difference continues a run."""
-    values, counts = np.unique(labels[same], return_counts=True)
-    if not len(values):
-        return np.arange(len(labels) + 1)
-    joined = same & (labels == values[counts.argmax()])
+def _modal(step: NDArray[np.int64], kinds: NDArray[np.int64]) -> Rows:
+    """As `greedy`, but only the most frequent difference continues a run."""
+    same = kinds[1:] == kinds[:-1]
+    counts = np.bincount(step[same])
+    if not len(counts):
+        return np.arange(len(kinds))
+    joined = same & (step == counts.argmax())
     return np.concatenate(([0], np.flatnonzero(~joined) + 1))

@@ -323,19 +323,13 @@ def _emit(
     zero: cython.int,
 ) -> Flat:
     size: cython.int = len(flat)
-    count = len(contributions[1])
+    count = int(contributions[0][size])
     phases: cython.int = len(roots_)
-    more_nodes = phases * (size + 2 * count) + size
-    more_terms = phases * (4 * count + 2) + size
-    wide = Flat(
-        *(
-            np.concatenate((getattr(grown, name), np.zeros(extra, getattr(grown, name).dtype)))
-            for name, extra in zip(
-                Flat.__dataclass_fields__, [more_nodes] * 7 + [more_terms] * 4, strict=True
-            )
-        )
-    )
-    wide.right[len(grown.left) :] = -1
+    users = flat.kind[np.repeat(np.arange(size), np.diff(flat.first))[contributions[1][:count]]]
+    branches = int(np.isin(users, (WHERE, RELU, TAKE)).sum()) if count else 0
+    more_nodes = phases * (size + branches) + size
+    more_terms = phases * (count + 3 * branches + 1) + size
+    wide = _room(grown, more_nodes, more_terms)
     kind: cython.uchar[::1] = memoryview(wide.kind)
     const: cython.double[::1] = memoryview(wide.const)
     space: cython.uchar[::1] = memoryview(wide.space)
@@ -525,11 +519,22 @@ def _emit(
             space[n], slot[n] = gradient_space[space[p]], slot[p]
             n += 1
             first[n] = t
-    wide.origin[len(grown.left) :] = 0
     return Flat(
         *(getattr(wide, name)[: n + (name == "first")] for name in _NODE_ARRAYS),
         *(getattr(wide, name)[:t] for name in _TERM_ARRAYS),
     )
+
+
+def _room(flat: Flat, nodes: int, terms: int) -> Flat:
+    """The graph with room for so many more nodes and terms."""
+    arrays = []
+    for name in (*_NODE_ARRAYS, *_TERM_ARRAYS):
+        old = getattr(flat, name)
+        new = np.zeros(len(old) + (nodes if name in _NODE_ARRAYS else terms), old.dtype)
+        new[: len(old)] = old
+        arrays.append(new)
+    arrays[8][len(flat.left) :] = -1  # right
+    return Flat(*arrays)
 
 
 _NODE_ARRAYS = ("kind", "const", "space", "slot", "extra", "rank", "first")

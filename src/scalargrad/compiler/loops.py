@@ -213,7 +213,7 @@ class Take:
 class Walk:
     """Scalar operations in order, element by element; arrays of the length stated.
 
-    code        uint8[n]   an op code; ADD for a sum of terms
+    code        uint8[n]   an op code; ADD is a sum of terms, MAXIMUM and MINIMUM fold theirs
     space, at   uint8[n], int32[n]   the result
     const       float64[n] exponent or slope; for a sum, its start
     first       int32[n+1] the terms (for a sum) or operands of node i: first[i] to first[i+1]

@@ -187,7 +187,7 @@ class Verifier:
             code = int(step.code[i])
             terms = slice(int(step.first[i]), int(step.first[i + 1]))
             row = ops.BY_CODE.get(code)
-            if row is None or (code != ops.ADD and row.arity != terms.stop - terms.start):
+            if row is None or (code not in _FOLDS and row.arity != terms.stop - terms.start):
                 self._fail(f"node {i}: op {code} with {terms.stop - terms.start} operands")
             read = list(zip(step.left_space[terms].tolist(), step.left[terms].tolist()))
             rights = list(zip(step.right_space[terms].tolist(), step.right[terms].tolist()))

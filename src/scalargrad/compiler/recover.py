@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .affine import Found, Rows, nest
+from .affine import MANY, Found, Rows, nest
+from .cuts import labels
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
 from .layout import Layout
 from .loops import (
@@ -70,6 +71,7 @@ class Run:
     patterns: list[list[Found]] = field(default_factory=list)
     all_a: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     all_b: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    irregular: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Plan:
     @property
     def cost(self) -> int:
         """About how much code it is."""
-        return len(self.found or ()) * (2 + len(self.runs))
+        return MANY if self.found is None else len(self.found) * (2 + len(self.runs))
 
 
 class Tables:
@@ -113,17 +115,28 @@ class Recovery:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.tables = Tables()
 
-    def nests(self, nodes: NDArray[np.int32], origin: Origin) -> list[Nest]:
-        """The instructions that compute a pack, whose operands have their places."""
+    def nests(
+        self, nodes: NDArray[np.int32], origin: Origin, worth: int = 0
+    ) -> tuple[list[Nest], NDArray[np.int32]]:
+        """The instructions that compute a pack, whose operands have their places.
+
+        Where a nest would do less work than `worth`, its nodes are given back instead.
+        """
         kind = int(self.flat.kind[nodes[0]])
         plan = self._best_plan(nodes, kind)
-        if plan.found is None or len(plan.found) > max(FEW_NESTS, len(nodes) // NODES_PER_NEST):
-            made = self._with_tables(plan.nodes, kind, plan.runs, plan.extra)
+        if plan.found is None:
+            made, rest = self._with_tables(plan, kind, worth)
+        elif len(nodes) + self._terms(plan.runs) < worth * len(plan.found):
+            return [], nodes
         else:
             made = [
                 self._nest(plan.nodes, kind, plan.runs, plan.extra, found) for found in plan.found
             ]
-        return [replace(step, origin=origin) for step in made]
+            rest = nodes[:0]
+        return [replace(step, origin=origin) for step in made], rest
+
+    def _terms(self, runs: list[Run]) -> int:
+        return sum(int(run.count.sum()) for run in runs)
 
     def _best_plan(self, nodes: NDArray[np.int32], kind: int) -> Plan:
         """The way to cut a pack into loops that needs the fewest."""
@@ -135,13 +148,12 @@ class Recovery:
             extra = self._indices(nodes, candidates=False)
             even = all(run.pattern is None for run in runs)
             return Plan(nodes, runs, extra, self._loops(nodes, runs, extra) if even else None)
-        plans = [Plan(nodes, runs, [], self._loops(nodes, runs, []))]
-        order = _by_kind(runs) if plans[0].cost > ENOUGH else None
+        best = Plan(nodes, runs, [], self._loops(nodes, runs, []))
+        order = _by_kind(runs) if best.cost > ENOUGH else None
         if order is not None:
-            sorted_runs = self._runs(nodes[order])
-            found = self._loops(nodes[order], sorted_runs, [])
-            plans.append(Plan(nodes[order], sorted_runs, [], found))
-        best = min(plans, key=_cost)
+            arranged = self._runs(nodes[order])
+            found = self._loops(nodes[order], arranged, [])
+            best = min(best, Plan(nodes[order], arranged, [], found), key=_cost)
         if kind in _FOLDS and best.cost > ENOUGH:
             split = self._split(best.runs)
             if split is not None:
@@ -255,7 +267,7 @@ class Recovery:
             rows = np.stack((run.all_a.reshape(shape), run.all_b.reshape(shape)), axis=2)
             relative = rows - rows[:, :1]
             if (relative == relative[:1]).all():
-                run.patterns.append(nest(relative[0]))
+                run.patterns.append(nest(relative[0]) or [])
                 return
         for k, (head, count) in enumerate(zip(heads.tolist(), run.count.tolist())):
             terms = slice(head, head + count)
@@ -263,8 +275,11 @@ class Recovery:
             relative -= relative[0]
             key = relative.tobytes()
             if key not in known:
+                if len(known) == MANY_KINDS:
+                    run.irregular = True
+                    return
                 known[key] = len(run.patterns)
-                run.patterns.append([] if len(known) > 64 else nest(relative))
+                run.patterns.append(nest(relative) or [])
             run.pattern[k] = known[key]
 
     def _split(self, runs: list[Run]) -> list[Run] | None:
@@ -292,13 +307,16 @@ class Recovery:
 
     def _loops(
         self, nodes: NDArray[np.int32], runs: list[Run], extra: list[NDArray[np.int64]]
-    ) -> list[Found]:
+    ) -> list[Found] | None:
+        if any(run.irregular for run in runs):
+            return None
         columns = [column for run in runs for column in (run.a, run.b, run.count)] + extra
         space = Space(int(self.flat.space[nodes[0]]))
         if space > Space.BATCHED or not columns:
             columns.append(self.flat.slot[nodes].astype(np.int64))
         label = _kinds(runs) if runs else np.zeros(len(nodes), np.int64)
-        return nest(np.column_stack(columns), label)
+        limit = max(FEW_NESTS, len(nodes) // NODES_PER_NEST)
+        return nest(np.column_stack(columns), label, limit)
 
     def _nest(
         self,
@@ -414,20 +432,21 @@ class Recovery:
     # --- tables ----------------------------------------------------------------------------------
 
     def _with_tables(
-        self,
-        nodes: NDArray[np.int32],
-        kind: int,
-        runs: list[Run],
-        extra: list[NDArray[np.int64]],
-    ) -> list[Nest]:
-        """One nest for all nodes with as many terms, its addresses in the index table."""
+        self, plan: Plan, kind: int, worth: int
+    ) -> tuple[list[Nest], NDArray[np.int32]]:
+        """A nest for all nodes with as many terms, its addresses in the index table."""
+        nodes, runs = plan.nodes, plan.runs
         counts = np.column_stack([run.count for run in runs] or [np.zeros(len(nodes), np.int64)])
-        shapes, group = np.unique(counts, axis=0, return_inverse=True)
-        made = []
-        for g in range(len(shapes)):
-            chosen = np.flatnonzero(group.reshape(-1) == g)
-            made.append(self._table_nest(nodes, kind, runs, extra, chosen))
-        return made
+        group = labels(np.ascontiguousarray(counts))
+        order = np.argsort(group, kind="stable")
+        sizes = np.bincount(group)
+        made, rest = [], []
+        for chosen in np.split(order, np.cumsum(sizes)[:-1]):
+            if len(chosen) * (1 + int(counts[chosen[0]].sum())) < worth:
+                rest.append(nodes[chosen])
+            else:
+                made.append(self._table_nest(nodes, kind, runs, plan.extra, chosen))
+        return made, np.concatenate(rest) if rest else nodes[:0]
 
     def _table_nest(
         self,

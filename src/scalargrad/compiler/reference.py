@@ -224,6 +224,12 @@ def _walk(loops: Loops, step: Walk, memory: Memory) -> None:
         terms = range(int(step.first[i]), int(step.first[i + 1]))
         left = [memory[Space(int(step.left_space[t]))][step.left[t]] for t in terms]
         out, code, const = memory[Space(int(step.space[i]))], int(step.code[i]), step.const[i]
+        if code in (ops.MAXIMUM, ops.MINIMUM):
+            folded = left[0]
+            for factor in left[1:]:
+                folded = _each(code, (folded, factor), 0.0)
+            out[step.at[i]] = folded
+            continue
         if code != ops.ADD:
             out[step.at[i]] = _each(code, tuple(left), float(const))
             continue

@@ -46,6 +46,12 @@ from .marks import GRADIENT, Marks, verify_marks
 from .packs import Packs, find_packs, verify_packs
 from .recover import Recovery
 from .simplify import simplify
+from .walks import Walks
+
+
+# With more packs than this a program is too large to be all nests; a pack of less than SMALL
+# nodes, or a nest that does less than WORTH operations, is then walked through node by node.
+MANY_PACKS, SMALL, WORTH = 256, 16, 64
 
 
 @dataclass
@@ -126,10 +132,7 @@ def _loops(
 ) -> Loops:
     recovery = Recovery(flat, layout, marks.accumulate)
     recovery.set_packs(flat.space.astype(np.int32) if coarse else packs.pack)
-    instructions: list[Instruction] = []
-    for k in range(len(packs)):
-        nodes = packs.nodes(k)
-        instructions += recovery.nests(nodes, _origin(flat.rank[nodes], lines))
+    instructions = _instructions(flat, packs, layout, recovery, lines)
     results: dict[Space, int] = {}
     instructions += _outputs(flat, outputs, marks, layout, results)
     sizes = {**marks.sizes, **layout.sizes, **results}
@@ -146,6 +149,37 @@ def _loops(
         recovery.tables.array(),
         marks.batch is not None,
     )
+
+
+def _instructions(
+    flat: Flat,
+    packs: Packs,
+    layout: Layout,
+    recovery: Recovery,
+    lines: Mapping[int, str],
+) -> list[Instruction]:
+    """The packs as nests; in a program of very many packs, small ones are walked through."""
+    worth = WORTH if len(packs) > MANY_PACKS else 0
+    order = np.arange(len(packs))
+    if worth:
+        # Nothing reads a gradient: at the end they do not cut walks short.
+        last = flat.space[packs.members[packs.first[:-1]]] > Space.BATCHED
+        order = np.argsort(last, kind="stable")
+    made: list[Instruction] = []
+    walks = Walks(flat, layout)
+    for k in order.tolist():
+        nodes = packs.nodes(k)
+        if worth and len(nodes) < SMALL and walks.takes(nodes):
+            walks.add(nodes)
+            continue
+        origin = _origin(flat.rank[nodes], lines)
+        nests, rest = recovery.nests(nodes, origin, worth if walks.takes(nodes) else 0)
+        if nests:
+            made += walks.flush()
+            made += nests
+        if len(rest):
+            walks.add(rest)
+    return made + walks.flush()
 
 
 def _origin(rank: NDArray[np.int32], lines: Mapping[int, str]) -> Origin:
