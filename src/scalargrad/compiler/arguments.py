@@ -13,19 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ShapeError
-from .structure import (
-    ArgumentError,
-    Batched,
-    Chunk,
-    Column,
-    Floats,
-    Items,
-    Keyed,
-    Signature,
-    Source,
-    flatten,
-    flatten_batch,
-)
+from .reading import Chunk, Column, flatten, flatten_batch
+from .structure import ArgumentError, Batched, Floats, Items, Keyed, Signature, Source
 from .trace import Inputs
 
 EXACT = 2.0**53  # integers up to here are exact as float64
@@ -50,7 +39,7 @@ class Call(NamedTuple):
         return arguments, named
 
 
-class Parameters:
+class ArgumentNames:
     """The names of a function's arguments, and its rules for passing them."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -81,7 +70,7 @@ class Parameters:
 
 
 def read(
-    parameters: Parameters, arguments: tuple[Any, ...], keywords: dict[str, Any], batched: bool
+    names: ArgumentNames, arguments: tuple[Any, ...], keywords: dict[str, Any], batched: bool
 ) -> tuple[Call, list[Chunk]]:
     """The signature of a call and its numbers.
 
@@ -91,12 +80,12 @@ def read(
     reader = flatten_batch if batched else flatten
     chunks: list[Chunk] = []
     if not keywords:
-        return Call(_read(reader, arguments, parameters.name, chunks), (), ()), chunks
-    arguments, keywords = parameters.bind(arguments, keywords)
-    positional = _read(reader, arguments, parameters.name, chunks)
-    names = tuple(keywords)
-    named = _read(reader, tuple(keywords.values()), names.__getitem__, chunks)
-    return Call(positional, names, named), chunks
+        return Call(_read(reader, arguments, names.name, chunks), (), ()), chunks
+    arguments, keywords = names.bind(arguments, keywords)
+    positional = _read(reader, arguments, names.name, chunks)
+    titles = tuple(keywords)
+    named = _read(reader, tuple(keywords.values()), titles.__getitem__, chunks)
+    return Call(positional, titles, named), chunks
 
 
 def _read(
@@ -119,9 +108,9 @@ def _read(
 class Layout:
     """Where the numbers of calls of one signature go: m columns, one for each number."""
 
-    def __init__(self, call: Call, parameters: Parameters) -> None:
+    def __init__(self, call: Call, names: ArgumentNames) -> None:
         self.call = call
-        titles = [parameters.name(k) for k in range(len(call.positional))] + list(call.keywords)
+        titles = [names.name(k) for k in range(len(call.positional))] + list(call.keywords)
         self.titles = tuple(titles)
         named = [name for part, title in zip(call.parts, titles) for name in part.names(title)]
         self.names = tuple(named)
@@ -216,15 +205,15 @@ def _batches(part: Signature) -> Iterator[Batched]:
 
 
 def examples(
-    parameters: Parameters, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    names: ArgumentNames, arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> Iterator[tuple[list[Any], dict[str, Any]]]:
     """The arguments of each example of a batch whose arguments may hold Values.
 
     Raises `ShapeError` where arguments have different numbers of examples, or none.
     """
     if keywords:
-        arguments, keywords = parameters.bind(arguments, keywords)
-    titles = [parameters.name(k) for k in range(len(arguments))] + list(keywords)
+        arguments, keywords = names.bind(arguments, keywords)
+    titles = [names.name(k) for k in range(len(arguments))] + list(keywords)
     sizes: list[tuple[str, int]] = []
     for title, x in zip(titles, (*arguments, *keywords.values())):
         sizes.extend((title, size) for size in _sizes(x))

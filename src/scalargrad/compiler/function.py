@@ -10,142 +10,34 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 import threading
-import time
-from collections import Counter, OrderedDict
+import types
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import engine, functional, replay
 from ..engine import Value
 from ..errors import ShapeError, TraceError
 from ..graph import Graph
 from ..modes import current, user_line
-from . import arguments
-from .arguments import EXACT, Call, Layout, Parameters
-from .index import out_of_range
-from .program import BACKENDS, Options, Program, checked
-from .structure import Floats, Gradients, HasValues, Numbers, Scalar, Source, describe
-from .trace import Guard, Trace, Traced, trace
+from . import uncompiled
+from .arguments import ArgumentNames, Call, Layout, read
+from .branches import Branches
+from .parameters import ParameterList
+from .program import Options, checked
+from .reading import HasValues
+from .results import pair, stack
+from .structure import Floats, Gradients, Numbers, Scalar, Signature, Static, describe
+from .summary import summary
+from .trace import Trace
+from .variant import Variant
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
-VARIANTS = 64  # branches traced for one signature
 
 Wrt: TypeAlias = str | int | tuple[str | int, ...] | None
-
-
-class Variant:
-    """One traced branch as a program, with what it takes to run it on behalf of its function."""
-
-    def __init__(self, traced: Traced, options: Options, seconds: float) -> None:
-        assert options.backend is not None
-        self.trace, self.graph, self.seconds = traced.trace, traced.graph, seconds
-        self.parameters = traced.parameters
-        self.program: Program = BACKENDS[options.backend].make(traced.trace, options)
-        self.outcomes = tuple(guard.outcome for guard in self.trace.guards)
-        self.places: NDArray[np.intp] | None = None  # of the parameters among the function's
-        self._expected = np.array(self.outcomes, np.float64)
-        self._versions = np.empty(len(self.parameters), np.uint64)
-        self._integers = np.array(
-            [k for k in self._indexlike() if self.trace.arguments[k] >= 0], np.intp
-        )
-        self._selecting = np.array([s.argument for s in self.trace.selections], np.intp)
-        self._lengths = np.array([s.length for s in self.trace.selections], np.float64)
-
-    def _indexlike(self) -> list[int]:
-        return [k for k, kind in enumerate(self.trace.kinds) if kind == "index"]
-
-    # --- running -----------------------------------------------------------------------------
-
-    def forward(self, rows: Floats) -> Floats:
-        """The outputs, at the parameters' present numbers."""
-        self._read_parameters()
-        return self.program.forward(rows)
-
-    def backward(self, rows: Floats, seed: float, out: Floats | None, accumulate: bool) -> Floats:
-        """The outputs; `program.gradient` is set, or added to what the parameters have in `grad`."""
-        self._read_parameters()
-        gradient = self.program.gradient
-        if accumulate:
-            replay.read_grad(self.parameters, len(gradient), gradient.data)
-        else:
-            gradient[:] = 0.0
-        if out is not None:
-            out[:] = 0.0
-        return self.program.backward(rows, seed, out)
-
-    def write_gradient(self) -> None:
-        """Give the parameters the gradients that `backward` computed."""
-        replay.write_grad(self.parameters, self.program.gradient.data)
-
-    def _read_parameters(self) -> None:
-        numbers, versions = self.program.parameters, self._versions
-        replay.read_leaves(self.parameters, numbers.data, versions.data)
-
-    # --- checking ----------------------------------------------------------------------------
-
-    def selects_outside(self, rows: Floats) -> NDArray[np.bool_] | None:
-        """Which selections of which row are out of range; None if all are right."""
-        if not len(self._selecting):
-            return None
-        chosen = rows[:, self._selecting]
-        outside: NDArray[np.bool_] = (chosen < 0.0) | (chosen >= self._lengths)
-        return outside if outside.any() else None
-
-    def inside(self, rows: Floats, outside: NDArray[np.bool_]) -> Floats:
-        """The rows with 0 for whatever is out of range, so that they can be run."""
-        rows = rows.copy()
-        for b, s in np.argwhere(outside).tolist():
-            rows[b, self._selecting[s]] = 0.0
-        return rows
-
-    def flipped(self, outputs: Floats) -> NDArray[np.bool_] | None:
-        """Which guards of which row came out otherwise; None if all are as traced."""
-        if not self.outcomes:
-            return None
-        wrong: NDArray[np.bool_] = outputs[:, self.trace.results :] != self._expected
-        return wrong if wrong.any() else None
-
-    def require_in_range(
-        self, rows: Floats, outside: NDArray[np.bool_], wrong: NDArray[np.bool_] | None
-    ) -> None:
-        """Raise `IndexError` for a selection out of range that this branch really makes."""
-        for b, s in np.argwhere(outside).tolist():
-            selection = self.trace.selections[s]
-            if wrong is None or not wrong[b, : selection.guards].any():
-                k = selection.argument
-                example = f" in example {b}" if len(rows) > 1 else ""
-                raise out_of_range(self.trace.names[k], int(rows[b, k]), selection.length, example)
-
-    def require_exact(self, rows: Floats) -> None:
-        """Raise `ValueError` for an integer that is used as a number and is not one exactly."""
-        if not len(self._integers):
-            return
-        for b, j in np.argwhere(np.abs(rows[:, self._integers]) > EXACT).tolist():
-            k = self._integers[j]
-            raise ValueError(
-                f"{self.trace.names[k]}: expected an integer of at most 2^53, as float64 has "
-                f"them, got about {rows[b, k]:g}: pass a float if rounding is meant"
-            )
-
-
-class Entry:
-    """All that is known about calls of one signature: their layout and the branches traced."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.variants: dict[tuple[bool, ...], Variant] = {}
-        self.latest: Variant | None = None
-
-    def branch(self, outcomes: tuple[bool, ...]) -> Variant | None:
-        """A variant whose guards begin with these outcomes."""
-        for known, variant in self.variants.items():
-            if known[: len(outcomes)] == outcomes:
-                return variant
-        return None
 
 
 class CompiledFunction:
@@ -157,15 +49,14 @@ class CompiledFunction:
     __name__: str
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._options = options
-        self._signature = Parameters(function)
-        self._entries: OrderedDict[Call, Entry] = OrderedDict()
+        self._names = ArgumentNames(function)
+        self._branches: OrderedDict[Call, Branches] = OrderedDict()
         self._latest: Variant | None = None
-        self._parameters: list[Value] = []
-        self._numbers: set[int] = set()
+        self._parameters = ParameterList()
         self._calls = self._traces = 0
         self._lock = threading.RLock()
 
@@ -174,8 +65,9 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function's result in floats, nested as the function returns it.
 
-        With `batch`, the mean or sum over the examples. Called with Values among the arguments,
-        or inside a function that is being compiled or differentiated, it is the function itself.
+        With `batch`, the mean or sum over the examples; with `has_aux` beside it, `(value, aux)`.
+        Called with Values among the arguments, or inside a function that is being compiled or
+        differentiated, it is the function itself.
 
         Raises `TraceError` where the function cannot be compiled (see `compile`), `IndexError`
         for an integer argument that selects out of range, `ShapeError` and `TypeError` for
@@ -183,76 +75,69 @@ class CompiledFunction:
         """
         call = self._read(args, kwargs)
         if call is None:
-            return self._function_itself(args, kwargs)
+            return self._itself(args, kwargs)
         with self._lock:
-            entry, rows = self._prepare(*call)
-            self._rehearse(entry, rows, backward=False)
-            variant, outputs = self._run(entry, rows, lambda v, rows: v.forward(rows))
-            if self._options.batch is None:
+            variant, outputs = self._run(*call, Variant.forward)
+            if self._options.batch is None and not self._options.has_aux:
                 return variant.trace.outputs.build(Numbers(outputs[0]))
-            self._require_scalar(variant)
-            return self._total(outputs)
+            return self._answer(variant, outputs)
 
-    def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[float, Any]:
+    def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[Any, Any]:
         """`(value, gradient)` of a function that returns one number.
 
         `wrt` says with respect to what: "parameters", the position of an argument, or a tuple of
         these, which gives a tuple. `None` means the parameters if the function has any, else
         argument 0. The gradient for the parameters is one float64 array in the order of
-        `f.parameters`, for an argument it has the argument's structure. No `grad` is changed.
+        `f.parameters`, for an argument it has the argument's structure, with 0 for integers in it
+        that only select. No `grad` is changed. With `has_aux` the value is `(value, aux)`.
 
         Raises `ShapeError` if the function returns anything but one number, `ValueError` for
-        another `wrt` and `TypeError` for an argument that only selects.
+        another `wrt` and `TypeError` for an argument that has no numbers or only selects.
         """
         call = self._read(args, kwargs)
         if call is None:
             raise TypeError(
                 "value_and_grad takes and gives plain numbers, but was called with Values or "
-                "inside a function that is being compiled: use scalargrad.value_and_grad there, "
-                "whose result is made of Values"
+                "inside a function that is being compiled or differentiated: use "
+                "scalargrad.value_and_grad there, whose result is made of Values"
             )
         with self._lock:
-            entry, rows = self._prepare(*call)
-            self._rehearse(entry, rows, backward=True)
-            gradient = np.empty_like(rows)
-            variant, outputs = self._run(
-                entry, rows, lambda v, rows: self._backward(v, rows, gradient, accumulate=False)
-            )
-            chosen: Any = wrt
-            if wrt is None:
-                chosen = "parameters" if self._parameters else 0
-            if isinstance(chosen, tuple):
-                parts = tuple(self._gradient(one, entry, variant, gradient) for one in chosen)
-                return self._total(outputs), parts
-            return self._total(outputs), self._gradient(chosen, entry, variant, gradient)
+            into: list[Floats] = []
 
-    def backward(self, *args: Any, **kwargs: Any) -> float:
+            def work(variant: Variant, rows: Floats) -> Floats:
+                into[:] = [np.zeros_like(rows)]
+                return variant.backward(rows, self._seed(variant, rows), into[0], False)
+
+            variant, outputs = self._run(*call, work, backward=True)
+            layout, gradient = self._branches[call[0]].layout, into[0]
+            if wrt is None:
+                wrt = "parameters" if self._parameters.values else 0
+            if isinstance(wrt, tuple):
+                parts = tuple(self._gradient(one, layout, variant, gradient) for one in wrt)
+                return self._answer(variant, outputs), parts
+            return self._answer(variant, outputs), self._gradient(wrt, layout, variant, gradient)
+
+    def backward(self, *args: Any, **kwargs: Any) -> Any:
         """Add the gradient to the `grad` of the parameters, and return the value.
 
         The gradients are, bit for bit, those of the eager `function(*args).backward()`; with
-        `batch`, of `backward()` on the mean or sum of the examples' results.
+        `batch`, of `backward()` on the mean or sum of the examples' results. With `has_aux`
+        returns `(value, aux)`.
 
         Raises `ShapeError` if the function returns anything but one number.
         """
         call = self._read(args, kwargs)
         if call is None:
-            self._refuse_trace("backward()")
-            result = self._function_itself(args, kwargs)
-            if not isinstance(result, Value):
-                raise ShapeError(
-                    f"backward: expected the function to return one Value, got "
-                    f"{type(result).__name__}"
-                )
-            result.backward()
-            return result.data
+            self._refuse_inside("backward()")
+            return uncompiled.backward(self._itself(args, kwargs), self._options)
         with self._lock:
-            entry, rows = self._prepare(*call)
-            self._rehearse(entry, rows, backward=True)
-            variant, outputs = self._run(
-                entry, rows, lambda v, rows: self._backward(v, rows, None, accumulate=True)
-            )
+
+            def work(variant: Variant, rows: Floats) -> Floats:
+                return variant.backward(rows, self._seed(variant, rows), None, True)
+
+            variant, outputs = self._run(*call, work, backward=True)
             variant.write_gradient()
-            return self._total(outputs)
+            return self._answer(variant, outputs)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -264,7 +149,7 @@ class CompiledFunction:
         the first call.
         """
         self._require_traced("parameters")
-        return list(self._parameters)
+        return list(self._parameters.values)
 
     @property
     def graph(self) -> Graph:
@@ -274,16 +159,16 @@ class CompiledFunction:
     @property
     def stats(self) -> dict[str, Any]:
         """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace."""
-        entries = list(self._entries.values())
-        variants = [variant for entry in entries for variant in entry.variants.values()]
+        kept = list(self._branches.values())
+        variants = [variant for branches in kept for variant in branches.variants.values()]
         counts: dict[str, Any] = {
             "backend": self._options.backend,
             "calls": self._calls,
-            "structures": len(entries),
+            "structures": len(kept),
             "variants": len(variants),
             "traces": self._traces,
             "trace_seconds": sum(variant.seconds for variant in variants),
-            "parameters": len(self._parameters),
+            "parameters": len(self._parameters.values),
         }
         if self._latest is not None:
             found = self._latest.trace
@@ -308,193 +193,130 @@ class CompiledFunction:
         if call is None:
             raise TypeError("trace: expected plain numbers as arguments, got Values")
         with self._lock:
-            entry, rows = self._prepare(*call)
-            return self._run(entry, rows, lambda v, rows: v.forward(rows))[0].trace
+            variant, _ = self._run(*call, Variant.forward)
+            return variant.trace
 
     def __repr__(self) -> str:
         return f"<compiled function {self.__name__}, backend {self._options.backend!r}>"
+
+    # --- as a method, copied, pickled --------------------------------------------------------
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.__name__ = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> CompiledFunction:
+        """The method of one object, compiled once and kept in the object under its name."""
+        if instance is None:
+            return self
+        bound = CompiledFunction(types.MethodType(self._function, instance), self._options)
+        known: CompiledFunction = vars(instance).setdefault(self.__name__, bound)
+        return known
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        named: Any = sys.modules.get(getattr(self._function, "__module__", None) or "")
+        path = getattr(self._function, "__qualname__", "")
+        for step in path.split("."):
+            named = getattr(named, step, None)
+        return path if named is self else (CompiledFunction, (self._function, self._options))
 
     # --- one call ----------------------------------------------------------------------------
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, list[Any]] | None:
         """The call's signature and numbers; None where the function itself is to be called."""
-        if current.tracer is not None:
+        if current.tracer is not None or current.differentiating:
             return None
         try:
-            batched = self._options.batch is not None
-            return arguments.read(self._signature, args, kwargs, batched)
+            return read(self._names, args, kwargs, self._options.batch is not None)
         except HasValues:
             return None
 
-    def _prepare(self, call: Call, chunks: list[Any]) -> tuple[Entry, Floats]:
-        self._calls += 1
-        entry = self._entries.get(call)
-        if entry is None:
-            entry = self._entries[call] = Entry(Layout(call, self._signature))
-            if len(self._entries) > STRUCTURES:
-                self._entries.popitem(last=False)
-        elif len(self._entries) > 1:
-            self._entries.move_to_end(call)
-        if self._options.batch is None:
-            return entry, entry.layout.row(chunks)
-        return entry, entry.layout.rows(chunks)
+    def _itself(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return uncompiled.call(self._function, self._names, self._options, args, kwargs)
 
     def _run(
-        self, entry: Entry, rows: Floats, run: Callable[[Variant, Floats], Floats]
+        self,
+        call: Call,
+        chunks: list[Any],
+        work: Callable[[Variant, Floats], Floats],
+        backward: bool = False,
     ) -> tuple[Variant, Floats]:
-        """The outputs of the branch that these numbers take, and that branch.
+        """Have the right branch do the work on the call's numbers; the branch, and its outputs."""
+        self._calls += 1
+        branches = self._branches.get(call)
+        if branches is None:
+            layout = Layout(call, self._names)
+            branches = Branches(self._function, self.__name__, layout, self._options, self._learn)
+            self._branches[call] = branches
+            if len(self._branches) > STRUCTURES:
+                self._branches.popitem(last=False)
+        elif len(self._branches) > 1:
+            self._branches.move_to_end(call)
+        layout = branches.layout
+        rows = layout.row(chunks) if self._options.batch is None else layout.rows(chunks)
+        if current.anomaly:
+            rows = rows.copy()  # the function may call this one, which uses the same row
+            for row in rows:
+                uncompiled.rehearse(self._function, layout.inputs(row), self._options, backward)
+        self._latest, outputs = branches.run(rows, work)
+        return self._latest, outputs
 
-        Row 0 decides which branch that is; then all others must agree.
-        """
-        variant = entry.latest or self._traced(entry, rows)
-        for _ in range(VARIANTS + 2):
-            variant.require_exact(rows)
-            outside = variant.selects_outside(rows)
-            outputs = run(variant, rows if outside is None else variant.inside(rows, outside))
-            wrong = variant.flipped(outputs)
-            if outside is not None:
-                variant.require_in_range(rows, outside, wrong)
-            if wrong is None:
-                entry.latest = self._latest = variant
-                return variant, outputs
-            if not wrong[0].any():
-                self._refuse_mixture(variant, wrong)
-            first = int(np.argmax(wrong[0]))
-            taken = (*variant.outcomes[:first], not variant.outcomes[first])
-            variant = entry.branch(taken) or self._traced(entry, rows)
-        raise TraceError(
-            f"{self.__name__}: its comparisons came out differently each time they were made: "
-            "does another thread change its parameters?"
-        )
-
-    def _traced(self, entry: Entry, rows: Floats) -> Variant:
-        if len(entry.variants) >= VARIANTS:
-            lines = Counter(
-                f"{guard.text} at {guard.line}"
-                for variant in entry.variants.values()
-                for guard in variant.trace.guards
-            )
-            shown = "; ".join(line for line, _ in lines.most_common(3))
-            raise TraceError(
-                f"{self.__name__}: {VARIANTS} branches were traced, one for each combination of "
-                f"outcomes of its comparisons ({shown}). Use scalargrad.where, maximum or "
-                "minimum, which are part of one program"
-            )
-        start = time.perf_counter()
-        traced = trace(self._function, entry.layout.inputs(rows[0]))
-        variant = Variant(traced, self._options, time.perf_counter() - start)
+    def _learn(self, variant: Variant) -> None:
         self._traces += 1
-        entry.variants[variant.outcomes] = variant
-        self._learn(variant.parameters)
-        return variant
+        self._parameters.add(variant.parameters)
 
-    def _learn(self, parameters: list[Value]) -> None:
-        new = [p for p in parameters if p.number not in self._numbers]
-        if not new:
-            return
-        self._numbers.update(p.number for p in new)
-        self._parameters = sorted([*self._parameters, *new], key=operator.attrgetter("number"))
-        for entry in self._entries.values():
-            for variant in entry.variants.values():
-                variant.places = None
+    def _seed(self, variant: Variant, rows: Floats) -> float:
+        """What the gradient of each example's result starts from."""
+        self._loss_and_aux(variant)
+        return 1.0 / len(rows) if self._options.batch == "mean" else 1.0
 
-    def _refuse_mixture(self, variant: Variant, wrong: NDArray[np.bool_]) -> None:
-        example = int(np.argmax(wrong.any(axis=1)))
-        guard: Guard = variant.trace.guards[int(np.argmax(wrong[example]))]
-        raise TraceError(
-            f"{self.__name__}: {guard.text} at {guard.line} is {guard.outcome} for example 0 and "
-            f"{not guard.outcome} for example {example}: all examples of a batch run one "
-            "program. Use scalargrad.where, maximum or minimum instead of asking for the truth"
+    def _answer(self, variant: Variant, outputs: Floats) -> Any:
+        """The value, of a batch its examples' results added from left to right; and the aux."""
+        aux = self._loss_and_aux(variant)
+        value: float = functools.reduce(operator.add, outputs[:, 0].tolist())
+        if self._options.batch == "mean" and len(outputs) > 1:
+            value /= len(outputs)
+        if aux is None:
+            return value
+        rest = outputs[:, 1 : variant.trace.results]
+        if self._options.batch is None:
+            return value, aux.build(Numbers(rest[0]))
+        return value, stack(aux, rest)
+
+    def _loss_and_aux(self, variant: Variant) -> Signature | None:
+        """The signature of the aux, if any; raises unless the rest is one number."""
+        loss, aux = variant.trace.outputs, None
+        if self._options.has_aux:
+            loss, aux = pair(loss)
+        if isinstance(loss, Scalar):
+            return aux
+        raise ShapeError(
+            f"{self.__name__}: expected a function that returns one number"
+            f"{', and aux beside it' if self._options.has_aux else ''}, it returns {describe(loss)}"
         )
 
-    def _backward(
-        self, variant: Variant, rows: Floats, gradient: Floats | None, accumulate: bool
-    ) -> Floats:
-        self._require_scalar(variant)
-        seed = 1.0 / len(rows) if self._options.batch == "mean" else 1.0
-        return variant.backward(rows, seed, gradient, accumulate)
-
-    def _require_scalar(self, variant: Variant) -> None:
-        if not isinstance(variant.trace.outputs, Scalar):
-            raise ShapeError(
-                f"{self.__name__}: expected a function that returns one number, it returns "
-                f"{describe(variant.trace.outputs)}"
-            )
-
-    def _total(self, outputs: Floats) -> float:
-        """The value: of a batch, its examples' results added from left to right."""
-        total = functools.reduce(operator.add, outputs[:, 0].tolist())
-        if self._options.batch == "mean" and len(outputs) > 1:
-            total /= len(outputs)
-        return float(total)
-
-    def _gradient(self, wrt: Any, entry: Entry, variant: Variant, gradient: Floats) -> Any:
-        layout, count = entry.layout, len(entry.layout.call.positional)
+    def _gradient(self, wrt: Any, layout: Layout, variant: Variant, gradient: Floats) -> Any:
         if isinstance(wrt, str) and wrt == "parameters":
-            out = np.zeros(len(self._parameters))
-            out[self._places(variant)] = variant.program.gradient
-            return out
-        if not isinstance(wrt, int) or isinstance(wrt, bool) or not 0 <= wrt < count:
+            return self._parameters.spread(variant.parameters, variant.program.gradient)
+        positional = layout.call.positional
+        if not isinstance(wrt, int) or isinstance(wrt, bool) or not 0 <= wrt < len(positional):
             raise ValueError(
-                f'wrt: expected "parameters" or the position of an argument, 0 to {count - 1}, '
-                f"or a tuple of these, got {wrt!r}"
+                'wrt: expected "parameters" or the position of an argument, 0 to '
+                f"{len(positional) - 1}, or a tuple of these, got {wrt!r}"
             )
         columns = layout.columns[wrt]
-        selecting = set(variant.trace.indices.tolist())
-        for k in range(columns.start, columns.stop):
-            if variant.trace.arguments[k] < 0 and k in selecting:
-                raise TypeError(
-                    f"wrt: {layout.names[k]} is an integer that selects, which has no "
-                    "derivative: expected an argument used as a number"
-                )
-        return layout.call.positional[wrt].build(Gradients(gradient[:, columns]))
+        if isinstance(positional[wrt], Static) or variant.only_selects(columns):
+            raise TypeError(
+                f"wrt: {layout.titles[wrt]} has no numbers to differentiate with respect to: "
+                "expected an argument with floats, or integers that are used as numbers; "
+                "integers that only select have no derivative"
+            )
+        return positional[wrt].build(Gradients(gradient[:, columns]))
 
-    def _places(self, variant: Variant) -> NDArray[np.intp]:
-        if variant.places is None:
-            numbers = [p.number for p in self._parameters]
-            own = [p.number for p in variant.parameters]
-            variant.places = np.searchsorted(numbers, own)
-        return variant.places
-
-    # --- the function itself -----------------------------------------------------------------
-
-    def _function_itself(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._options.batch is None:
-            return self._function(*args, **kwargs)
-        return self._reduced(
-            [self._function(*a, **k) for a, k in arguments.examples(self._signature, args, kwargs)]
-        )
-
-    def _reduced(self, results: list[Any]) -> Value:
-        reduce = functional.mean if self._options.batch == "mean" else functional.total
-        return reduce(results)
-
-    def _rehearse(self, entry: Entry, rows: Floats, backward: bool) -> None:
-        """Inside `detect_anomaly()`: run the function itself, which names what is not finite."""
-        if not current.anomaly:
-            return
-        for row in rows:
-            inputs = entry.layout.inputs(row)
-            numbers = [
-                int(number) if kind == "index" else Value(number, name)
-                for number, kind, name in zip(inputs.numbers, inputs.kinds, inputs.names)
-            ]
-            args, kwargs = inputs.build(Source(numbers))
-            result = self._function(*args, **kwargs)
-            if backward and isinstance(result, Value):
-                leaves = engine.reachable([result])[0]
-                before = [leaf.grad for leaf in leaves]
-                try:
-                    result.backward()
-                finally:
-                    for leaf, grad in zip(leaves, before):
-                        leaf.grad = grad
-
-    def _refuse_trace(self, what: str) -> None:
-        if current.tracer is not None:
+    def _refuse_inside(self, what: str) -> None:
+        if current.tracer is not None or current.differentiating:
             raise TraceError(
-                f"{what} of {self.__name__} at {user_line()}, inside a function that is "
-                "being compiled: the program has no gradients of that call. Use "
+                f"{what} of {self.__name__} at {user_line()}, inside a function that is being "
+                "compiled or differentiated: it would only happen this once. Use "
                 "scalargrad.grad(function), whose result is made of Values"
             )
 
@@ -504,29 +326,6 @@ class CompiledFunction:
                 f"{what}: {self.__name__} was not called yet, and calling it finds out: call it once"
             )
         return self._latest
-
-
-def summary(name: str, trace: Trace, options: Options) -> str:
-    """A trace in words: its sizes, operations, source lines and guards."""
-    tape = trace.tape
-    sizes = (
-        f"  {len(trace.parameters)} parameters, {int((trace.arguments >= 0).sum())} of "
-        f"{len(trace.arguments)} arguments, {len(trace.constants)} constants, "
-        f"{trace.results} results: {describe(trace.outputs)}"
-    )
-    rows = [
-        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by the {options.backend}",
-        sizes,
-        "operations",
-    ]
-    rows += [f"  {count:>8}  {op}" for op, count in tape.op_counts().items()]
-    lines = Counter(trace.lines.values()).most_common(20)
-    if lines:
-        rows += ["source lines", *(f"  {count:>8}  {line}" for line, count in lines)]
-    if trace.guards:
-        rows.append("guards: where one of these differs, another branch is traced")
-        rows += [f"  {guard.outcome!s:>8}  {guard.text} at {guard.line}" for guard in trace.guards]
-    return "\n".join(rows)
 
 
 # --- the decorator --------------------------------------------------------------------------------
@@ -540,6 +339,7 @@ def compile(
     dtype: str = ...,
     backend: str | None = ...,
     batch: str | None = ...,
+    has_aux: bool = ...,
 ) -> CompiledFunction: ...
 
 
@@ -551,6 +351,7 @@ def compile(
     dtype: str = ...,
     backend: str | None = ...,
     batch: str | None = ...,
+    has_aux: bool = ...,
 ) -> Callable[[Callable[..., Any]], CompiledFunction]: ...
 
 
@@ -561,6 +362,7 @@ def compile(
     dtype: str = "float64",
     backend: str | None = None,
     batch: str | None = None,
+    has_aux: bool = False,
 ) -> CompiledFunction | Callable[[Callable[..., Any]], CompiledFunction]:
     """Make a program of a function that computes with single numbers.
 
@@ -590,6 +392,9 @@ def compile(
     every example. The result is the mean or sum over the examples, and equals, bit for bit, that
     of a Python loop over them.
 
+    `has_aux=True`: the function returns `(loss, aux)`. Gradients are those of the loss, and `aux`
+    is given back beside the value, of a batch stacked along a leading axis.
+
     `mode="exact"` gives the bits of the eager engine; `"fast"` allows a back end to reorder sums
     and to approximate functions. `dtype` is "float64" or "float32", `backend` a name in
     `program.BACKENDS`, None for the best there is. Raises `ValueError` for a word it does not
@@ -597,11 +402,13 @@ def compile(
 
     As `jax.jit` or `torch.compile`, for scalar programs.
     """
-    options = checked(Options(mode, dtype, backend, batch))
+    options = checked(Options(mode, dtype, backend, batch, has_aux))
     if function is None:
-        return lambda function: compile(
-            function, mode=mode, dtype=dtype, backend=backend, batch=batch
-        )
-    if not callable(function):
-        raise TypeError(f"function: expected a function, got {type(function).__name__}")
-    return CompiledFunction(function, options)
+        return lambda function: CompiledFunction(_required(function), options)
+    return CompiledFunction(_required(function), options)
+
+
+def _required(function: Any) -> Callable[..., Any]:
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    raise TypeError(f"function: expected a function, got {type(function).__name__}")

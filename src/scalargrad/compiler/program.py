@@ -38,7 +38,8 @@ class Program(Protocol):
     def forward(self, rows: Floats) -> Floats:
         """The outputs for each row of arguments: float64[B, m] -> float64[B, k].
 
-        Arguments that select are in range: the caller saw to that.
+        An index that is out of range selects candidate 0: the caller decides, from the guards,
+        whether it would have been used, and raises if so.
         """
 
     def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
@@ -89,6 +90,7 @@ def _plan(trace: Trace) -> tuple[memoryview, ...]:
         trace.arguments[used],
         trace.indices[slots],
         np.flatnonzero(slots),
+        trace.lengths[slots],
         trace.arguments[used & ~trace.shared],
     )
     return tuple(part.astype(np.int32).data for part in plan)
@@ -105,6 +107,7 @@ class Options:
     dtype: str = "float64"
     backend: str | None = None
     batch: str | None = None
+    has_aux: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ def checked(options: Options) -> Options:
     _expect("mode", options.mode, MODES)
     _expect("dtype", options.dtype, DTYPES)
     _expect("batch", options.batch, BATCHES)
+    if not isinstance(options.has_aux, bool):
+        raise ValueError(f"has_aux: expected True or False, got {options.has_aux!r}")
     _expect("backend", options.backend, (None, *BACKENDS))
     able = [
         name

@@ -29,8 +29,9 @@ class Rows:
 
     All arrays are given and kept as one-dimensional memoryviews: `data`, `grad` and `index` are
     the buffers of the `Replay`; `columns[j]` is the flattened argument that node `nodes[j]`
-    holds; slot `slots[j]` of the index is chosen by argument `selecting[j]`; `fresh` are the
-    argument nodes whose gradient belongs to one example.
+    holds; argument `selecting[j]` chooses among the `lengths[j]` candidates of slot `slots[j]`,
+    and chooses candidate 0 if it is out of range; `fresh` are the argument nodes whose gradient
+    belongs to one example.
     """
 
     replay: Replay
@@ -42,6 +43,7 @@ class Rows:
     nodes: cython.int[::1]
     selecting: cython.int[::1]
     slots: cython.int[::1]
+    lengths: cython.int[::1]
     fresh: cython.int[::1]
     leaves: cython.Py_ssize_t
     width: cython.Py_ssize_t  # of a row: flattened arguments
@@ -55,7 +57,7 @@ class Rows:
     ) -> None:
         self.replay = replay
         self.data, self.grad, self.index = buffers
-        self.columns, self.nodes, self.selecting, self.slots, self.fresh = plan
+        self.columns, self.nodes, self.selecting, self.slots, self.lengths, self.fresh = plan
         self.outputs = trace.tape.outputs.data
         self.leaves = trace.tape.leaves
         self.width = len(trace.arguments)
@@ -109,18 +111,22 @@ class Rows:
                     into[b * self.width + self.columns[i]] += grad[self.nodes[i]]
 
     @cython.cfunc
+    @cython.exceptval(check=False)
     def _put(self, rows: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
         """The numbers of row b to their nodes, its choices to their slots."""
         j: cython.Py_ssize_t
+        chosen: cython.double
         start: cython.Py_ssize_t = b * self.width
         for j in range(len(self.nodes)):
             self.data[self.nodes[j]] = rows[start + self.columns[j]]
         for j in range(len(self.slots)):
-            self.index[self.slots[j]] = cython.cast(
-                cython.longlong, rows[start + self.selecting[j]]
-            )
+            chosen = rows[start + self.selecting[j]]
+            if not 0.0 <= chosen < self.lengths[j]:
+                chosen = 0.0
+            self.index[self.slots[j]] = cython.cast(cython.longlong, chosen)
 
     @cython.cfunc
+    @cython.exceptval(check=False)
     def _take(self, outputs: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
         """The outputs of row b from their nodes."""
         j: cython.Py_ssize_t

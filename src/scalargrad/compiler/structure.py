@@ -13,7 +13,6 @@ count. A list with both holds numbers, as it would in NumPy; a tuple keeps the k
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -21,14 +20,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Value
-from ..errors import ShapeError
-from .condition import Condition
-from .index import Index
-
 Floats: TypeAlias = NDArray[np.float64]
-Chunk: TypeAlias = Any  # a real number, a list of them, or an array of them
-Path: TypeAlias = list[str]
 
 
 class ArgumentError(TypeError):
@@ -37,15 +29,11 @@ class ArgumentError(TypeError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
-        self.path: Path = []
+        self.path: list[str] = []
 
     def named(self, name: str) -> TypeError:
         """The error as the caller sees it, naming the argument."""
         return TypeError(f"{name}{''.join(self.path)}: {self.problem}")
-
-
-class HasValues(Exception):
-    """Raised where an argument holds Values: the caller runs the function itself on them."""
 
 
 # --- signatures -----------------------------------------------------------------------------------
@@ -88,7 +76,7 @@ class Row(NamedTuple):
 
     def build(self, source: Source) -> Any:
         """The thing itself, made of the source's next numbers."""
-        return _sequence(self.sequence, source.several(self.length, self.kind))
+        return sequence_of(self.sequence, source.several(self.length, self.kind))
 
     def names(self, name: str) -> Iterator[str]:
         """A name for each number."""
@@ -112,7 +100,7 @@ class Items(NamedTuple):
 
     def build(self, source: Source) -> Any:
         """The thing itself, made of the source's next numbers."""
-        return _sequence(self.sequence, [item.build(source) for item in self.items])
+        return sequence_of(self.sequence, [item.build(source) for item in self.items])
 
     def names(self, name: str) -> Iterator[str]:
         """A name for each number."""
@@ -227,7 +215,8 @@ Signature: TypeAlias = Scalar | Row | Items | Keyed | Array | Static | Batched
 NUMBER, INDEX, TRUTH = Scalar("number"), Scalar("index"), Scalar("truth")
 
 
-def _sequence(kind: type, items: list[Any]) -> Any:
+def sequence_of(kind: type, items: list[Any]) -> Any:
+    """A list, tuple or named tuple of the items."""
     if kind is list:
         return items
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
@@ -269,6 +258,7 @@ class Source:
 class Numbers(Source):
     """A source of Python and NumPy numbers: results as the caller gets them."""
 
+    row: Floats
     CASTS: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "number": float,
         "index": int,
@@ -281,7 +271,8 @@ class Numbers(Source):
 
     def several(self, count: int, kind: str) -> list[Any]:
         """The next numbers, as a list."""
-        return [self.CASTS[kind](number) for number in self._next(count)]
+        numbers: list[Any] = self._next(count).tolist()
+        return numbers if kind == "number" else list(map(self.CASTS[kind], numbers))
 
     def array(self, shape: tuple[int, ...], kind: str) -> Floats:
         """The next numbers, as a float64 array of their own."""
@@ -321,206 +312,7 @@ class Gradients(Source):
         return block.reshape(len(block), *shape).copy()
 
 
-# --- reading arguments ----------------------------------------------------------------------------
-
-
-def flatten(x: Any, chunks: list[Chunk]) -> Signature:
-    """The signature of x; its numbers are appended to `chunks`, in order, as they come.
-
-    Raises `ArgumentError` for what is no number or container of numbers, and `HasValues` if
-    there are Values in it.
-    """
-    reader = _READERS.get(type(x))
-    return (reader or _reader_for(x))(x, chunks)
-
-
-def _number(x: Any, chunks: list[Chunk]) -> Signature:
-    chunks.append(x)
-    return NUMBER
-
-
-def _index(x: Any, chunks: list[Chunk]) -> Signature:
-    chunks.append(x)
-    return INDEX
-
-
-def _static(x: Any, chunks: list[Chunk]) -> Signature:
-    return Static(type(x), x)
-
-
-def _value(x: Any, chunks: list[Chunk]) -> Signature:
-    raise HasValues
-
-
-def _list(x: list[Any] | tuple[Any, ...], chunks: list[Chunk]) -> Signature:
-    kinds = set(map(_KIND_OF.get, map(type, x)))
-    if kinds and None not in kinds and (len(kinds) == 1 or isinstance(x, list)):
-        chunks.append(x)
-        return Row(type(x), len(x), "index" if kinds == {"index"} else "number")
-    return Items(type(x), tuple([_part(item, f"[{k}]", chunks) for k, item in enumerate(x)]))
-
-
-def _dict(x: dict[Any, Any], chunks: list[Chunk]) -> Signature:
-    items = tuple([_part(item, f"[{key!r}]", chunks) for key, item in x.items()])
-    return Keyed(tuple(x), items)
-
-
-def _part(x: Any, step: str, chunks: list[Chunk]) -> Signature:
-    try:
-        return flatten(x, chunks)
-    except ArgumentError as error:
-        error.path.insert(0, step)
-        raise
-
-
-_ARRAY_KINDS = {"f": "number", "i": "index", "u": "index"}
-
-
-def _array(x: NDArray[Any], chunks: list[Chunk]) -> Signature:
-    kind = _ARRAY_KINDS.get(x.dtype.kind)
-    if kind is not None:
-        chunks.append(x)
-        return Array(x.shape, kind) if x.ndim else Scalar(kind)
-    if x.dtype.kind == "O":
-        if any(isinstance(item, Value | Index | Condition) for item in x.flat):
-            raise HasValues
-        raise ArgumentError(
-            "expected an array of numbers, got one of objects: use numpy.asarray(..., dtype=float)"
-        )
-    hint = ": use .astype(float)" if x.dtype.kind == "b" else ""
-    raise ArgumentError(f"expected an array of real numbers, got dtype {x.dtype}{hint}")
-
-
-def _array_like(x: Any, chunks: list[Chunk]) -> Signature:
-    return _array(np.asarray(x), chunks)
-
-
-Reader: TypeAlias = Callable[[Any, list[Chunk]], Signature]
-
-_READERS: dict[type, Reader] = {
-    float: _number,
-    int: _index,
-    np.float64: _number,
-    np.float32: _number,
-    np.int64: _index,
-    list: _list,
-    tuple: _list,
-    dict: _dict,
-    np.ndarray: _array,
-    type(None): _static,
-    bool: _static,
-    str: _static,
-    Value: _value,
-    Index: _value,
-    Condition: _value,
-}
-_KIND_OF: dict[type, str] = {
-    kind: "index" if reader is _index else "number"
-    for kind, reader in _READERS.items()
-    if reader in (_index, _number)
-}
-
-
-def _reader_for(x: Any) -> Reader:
-    """The reader of a type that is not in the table: a subclass or something like a number."""
-    if isinstance(x, np.bool_):
-        return lambda y, chunks: _static(bool(y), chunks)
-    for base, reader in ((np.ndarray, _array), (list, _list), (tuple, _list), (dict, _dict)):
-        if isinstance(x, base):
-            return reader
-    if isinstance(x, numbers.Integral):
-        return lambda y, chunks: _index(int(y), chunks)
-    if isinstance(x, numbers.Real):
-        return lambda y, chunks: _number(float(y), chunks)
-    if hasattr(x, "__array__"):
-        return _array_like
-    text = repr(x)
-    raise ArgumentError(
-        "expected a number, a list, tuple or dict of numbers, or a NumPy array, "
-        f"got {type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-    )
-
-
-# --- reading a batch ------------------------------------------------------------------------------
-
-
-class Column(NamedTuple):
-    """The numbers of an argument with a batch axis: one row of `block` for each example."""
-
-    block: Floats
-
-
-def flatten_batch(x: Any, chunks: list[Chunk]) -> Signature:
-    """As `flatten`, where the leading axis of arrays and lists counts examples.
-
-    Such arguments give a `Column` of the numbers of all examples and have a `Batched` signature.
-    Tuples and dicts are looked into; a number, bool, str or None is the same for every example.
-    Raises `ShapeError` for examples that differ in structure.
-    """
-    if isinstance(x, np.ndarray) and x.ndim:
-        found: list[Chunk] = []
-        whole = _array(x, found)
-        assert isinstance(whole, Array)
-        item = Array(x.shape[1:], whole.kind) if x.ndim > 1 else Scalar(whole.kind)
-        chunks.append(Column(x.reshape(len(x), prod(x.shape[1:]))))
-        return Batched(np.ndarray, item)
-    if isinstance(x, list):
-        return _list_batch(x, chunks)
-    if isinstance(x, tuple):
-        items = [_batch_part(item, f"[{k}]", chunks) for k, item in enumerate(x)]
-        return Items(type(x), tuple(items))
-    if isinstance(x, dict):
-        items = [_batch_part(item, f"[{key!r}]", chunks) for key, item in x.items()]
-        return Keyed(tuple(x), tuple(items))
-    if hasattr(x, "__array__") and not isinstance(x, Value | np.generic | np.ndarray):
-        return flatten_batch(np.asarray(x), chunks)
-    return flatten(x, chunks)
-
-
-def _batch_part(x: Any, step: str, chunks: list[Chunk]) -> Signature:
-    try:
-        return flatten_batch(x, chunks)
-    except ArgumentError as error:
-        error.path.insert(0, step)
-        raise
-
-
-def _list_batch(x: list[Any], chunks: list[Chunk]) -> Signature:
-    whole: list[Chunk] = []
-    signature = _list(x, whole)
-    if isinstance(signature, Row):
-        chunks.append(Column(np.array(x, np.float64)[:, None]))
-        return Batched(list, Scalar(signature.kind))
-    assert isinstance(signature, Items)
-    if not x:
-        chunks.append(Column(np.empty((0, 0))))
-        return Batched(list, signature)
-    first = signature.items[0]
-    for b, item in enumerate(signature.items):
-        if item != first:
-            raise ShapeError(
-                f"ragged batch: example {b} is {describe(item)}, example 0 is {describe(first)}: "
-                "expected examples of one structure"
-            )
-    block = np.empty((len(x), first.size))
-    for row, parts in zip(block, _grouped(whole, len(x))):
-        fill(row, parts)
-    chunks.append(Column(block))
-    return Batched(list, first)
-
-
-def _grouped(chunks: list[Chunk], groups: int) -> Iterator[list[Chunk]]:
-    each = len(chunks) // groups
-    return (chunks[b * each : (b + 1) * each] for b in range(groups))
-
-
-def fill(row: Floats, chunks: list[Chunk]) -> None:
-    """Write chunks into the row, side by side."""
-    at = 0
-    for chunk in chunks:
-        numbers = np.asarray(chunk, np.float64).reshape(-1)
-        row[at : at + len(numbers)] = numbers
-        at += len(numbers)
+# --- in words -------------------------------------------------------------------------------------
 
 
 def describe(signature: Signature) -> str:
@@ -542,50 +334,3 @@ def describe(signature: Signature) -> str:
     if isinstance(signature, Batched):
         return f"a batch, each {describe(signature.item)}"
     return repr(signature.value)
-
-
-# --- results --------------------------------------------------------------------------------------
-
-
-def collect(x: Any, found: list[Value]) -> Signature:
-    """The signature of what a traced function returned; its Values are appended to `found`.
-
-    A number becomes a constant, and a comparison or an index its Value. Raises `ArgumentError`
-    for a result that holds anything else.
-    """
-    if isinstance(x, Value):
-        found.append(x)
-        return NUMBER
-    if isinstance(x, Index | Condition):
-        found.append(x.as_value())
-        return INDEX if isinstance(x, Index) else TRUTH
-    if isinstance(x, list | tuple):
-        return Items(type(x), tuple([_collect_part(y, f"[{k}]", found) for k, y in enumerate(x)]))
-    if isinstance(x, dict):
-        items = [_collect_part(y, f"[{key!r}]", found) for key, y in x.items()]
-        return Keyed(tuple(x), tuple(items))
-    if isinstance(x, np.ndarray) and x.ndim:
-        for at in np.ndindex(*x.shape):
-            kind = _collect_part(x[at], f"[{', '.join(map(str, at))}]", found)
-            if kind is not NUMBER and kind is not INDEX:
-                raise ArgumentError(f"expected an array of numbers, got {describe(kind)} in it")
-        return Array(x.shape, "number")
-    if isinstance(x, np.ndarray):
-        return collect(x.item(), found)
-    if x is None or isinstance(x, bool | str | np.bool_):
-        return Static(type(x), x)
-    if isinstance(x, numbers.Real):
-        found.append(Value(x))
-        return INDEX if isinstance(x, numbers.Integral) else NUMBER
-    raise ArgumentError(
-        "expected a Value, a number, or a list, tuple, dict or array of them, "
-        f"got {type(x).__name__}"
-    )
-
-
-def _collect_part(x: Any, step: str, found: list[Value]) -> Signature:
-    try:
-        return collect(x, found)
-    except ArgumentError as error:
-        error.path.insert(0, step)
-        raise

@@ -1,0 +1,32 @@
+"""A trace in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .program import Options
+from .structure import describe
+from .trace import Trace
+
+
+def summary(name: str, trace: Trace, options: Options) -> str:
+    """A trace in words: its sizes, operations, source lines and guards."""
+    tape = trace.tape
+    sizes = (
+        f"  {len(trace.parameters)} parameters, {int((trace.arguments >= 0).sum())} of "
+        f"{len(trace.arguments)} arguments, {len(trace.constants)} constants, "
+        f"{trace.results} results: {describe(trace.outputs)}"
+    )
+    rows = [
+        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by the {options.backend}",
+        sizes,
+        "operations",
+    ]
+    rows += [f"  {count:>8}  {op}" for op, count in tape.op_counts().items()]
+    lines = Counter(trace.lines.values()).most_common(20)
+    if lines:
+        rows += ["source lines", *(f"  {count:>8}  {line}" for line, count in lines)]
+    if trace.guards:
+        rows.append("guards: where one of these differs, another branch is traced")
+        rows += [f"  {guard.outcome!s:>8}  {guard.text} at {guard.line}" for guard in trace.guards]
+    return "\n".join(rows)

@@ -1,0 +1,111 @@
+"""One traced branch of a function as a program, run on behalf of the Values that are its parameters.
+
+Between a `Program`, which is arithmetic on arrays, and the function's caller stand the numbers of
+the parameters, the guards of the branch, and the ranges in which indices must lie.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import replay
+from .arguments import EXACT
+from .index import out_of_range
+from .program import BACKENDS, Options, Program
+from .structure import Floats
+from .trace import Traced
+
+
+class Variant:
+    """One traced branch as a program, with what it takes to run it on behalf of its function."""
+
+    def __init__(self, traced: Traced, options: Options, seconds: float) -> None:
+        assert options.backend is not None
+        self.trace, self.graph, self.seconds = traced.trace, traced.graph, seconds
+        self.parameters = traced.parameters
+        self.program: Program = BACKENDS[options.backend].make(traced.trace, options)
+        self.outcomes = tuple(guard.outcome for guard in self.trace.guards)
+        self._expected = np.array(self.outcomes, np.float64)
+        self._versions = np.empty(len(self.parameters), np.uint64)
+        self._integers = np.array(
+            [k for k in self._indexlike() if self.trace.arguments[k] >= 0], np.intp
+        )
+        self._selecting = np.array([s.argument for s in self.trace.selections], np.intp)
+        self._lengths = np.array([s.length for s in self.trace.selections], np.float64)
+
+    def _indexlike(self) -> list[int]:
+        return [k for k, kind in enumerate(self.trace.kinds) if kind == "index"]
+
+    # --- running -----------------------------------------------------------------------------
+
+    def forward(self, rows: Floats) -> Floats:
+        """The outputs, at the parameters' present numbers."""
+        self._read_parameters()
+        return self.program.forward(rows)
+
+    def backward(self, rows: Floats, seed: float, out: Floats | None, accumulate: bool) -> Floats:
+        """The outputs; `program.gradient` is set, or added to what the parameters have in `grad`."""
+        self._read_parameters()
+        gradient = self.program.gradient
+        if accumulate:
+            replay.read_grad(self.parameters, len(gradient), gradient.data)
+        else:
+            gradient[:] = 0.0
+        if out is not None:
+            out[:] = 0.0
+        return self.program.backward(rows, seed, out)
+
+    def write_gradient(self) -> None:
+        """Give the parameters the gradients that `backward` computed."""
+        replay.write_grad(self.parameters, self.program.gradient.data)
+
+    def _read_parameters(self) -> None:
+        numbers, versions = self.program.parameters, self._versions
+        replay.read_leaves(self.parameters, numbers.data, versions.data)
+
+    def only_selects(self, columns: slice) -> bool:
+        """Whether these flattened arguments are integers that select, and nothing else."""
+        selecting = set(self.trace.indices.tolist())
+        nodes = self.trace.arguments[columns].tolist()
+        columns_used = [node < 0 and k in selecting for k, node in enumerate(nodes, columns.start)]
+        return bool(columns_used) and all(columns_used)
+
+    # --- checking ----------------------------------------------------------------------------
+
+    def selects_outside(self, rows: Floats) -> NDArray[np.bool_] | None:
+        """Which selections of which row are out of range; None if all are right."""
+        if not len(self._selecting):
+            return None
+        chosen = rows[:, self._selecting]
+        outside: NDArray[np.bool_] = (chosen < 0.0) | (chosen >= self._lengths)
+        return outside if outside.any() else None
+
+    def flipped(self, outputs: Floats) -> NDArray[np.bool_] | None:
+        """Which guards of which row came out otherwise; None if all are as traced."""
+        if not self.outcomes:
+            return None
+        wrong: NDArray[np.bool_] = outputs[:, self.trace.results :] != self._expected
+        return wrong if wrong.any() else None
+
+    def require_in_range(
+        self, rows: Floats, outside: NDArray[np.bool_], wrong: NDArray[np.bool_] | None
+    ) -> None:
+        """Raise `IndexError` for a selection out of range that this branch really makes."""
+        for b, s in np.argwhere(outside).tolist():
+            selection = self.trace.selections[s]
+            if wrong is None or not wrong[b, : selection.guards].any():
+                k = selection.argument
+                example = f" in example {b}" if len(rows) > 1 else ""
+                raise out_of_range(self.trace.names[k], int(rows[b, k]), selection.length, example)
+
+    def require_exact(self, rows: Floats) -> None:
+        """Raise `ValueError` for an integer that is used as a number and is not one exactly."""
+        if not len(self._integers):
+            return
+        for b, j in np.argwhere(np.abs(rows[:, self._integers]) > EXACT).tolist():
+            k = self._integers[j]
+            raise ValueError(
+                f"{self.trace.names[k]}: expected an integer of at most 2^53, as float64 has "
+                f"them, got about {rows[b, k]:g}: pass a float if rounding is meant"
+            )
