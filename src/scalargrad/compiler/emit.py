@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import ops
 from .arithmetic import FORMS, Arithmetic, heavy
+from .fuse import Cluster, fuse
 from .ir import Counter, Function, Module, vector
 from .loops import (
     IN_OUT,
@@ -208,104 +209,195 @@ class Emitter:
     def run(self) -> None:
         """Write the module."""
         names = []
-        for number, step in enumerate(self.loops.instructions):
+        for number, cluster in enumerate(fuse(self.loops)):
             function = Function(self.module, f"nest{number}")
-            _WRITE[type(step)](self, function, step)
+            step = cluster.steps[0]
+            if isinstance(step, Contract | Apply):
+                _Cluster(self, function, cluster).write()
+            else:
+                _WRITE[type(step)](self, function, step)
             self.module.finish(function)
             names.append(function.name)
-            self.forget(step)
+            for step in cluster.steps:
+                self.forget(step)
         main = Function(self.module, "run", linkage="")
         for name in names:
             main.do(f"call void @{name}(ptr %env)")
         self.module.finish(main)
 
-    def nest(
-        self,
-        function: Function,
-        axes: Sequence[Axis],
-        result: Ref,
-        uses: Sequence[Use],
-        limit: int | None = None,
-    ) -> tuple[Nest, Ref, list[Ref]]:
-        """A nest with its plan, and the refs to use in it: the result and the operands."""
-        refs = [result, *(use.ref for use in uses)]
-        batched = bool(axes) and axes[0].extent == self.batch and result.padded
-        if batched and all(ref.padded or not ref.moves(0) for ref in refs):
-            axes = (Axis(self.padded), *axes[1:])
-        straight = not any(any(axis.slopes) for use in uses for axis in use.terms)
-        if straight and len(axes) > 1:
-            axes, refs_, _ = collapse(axes, refs)
-            result, refs = refs_[0], list(refs_)
-            uses = [Use(ref, use.terms) for ref, use in zip(refs[1:], uses)]
-        chosen = plan(axes, result, uses, self.machine)
-        if limit is not None:
-            chosen = chosen._replace(width=min(chosen.width, limit))
-        copied = self.copies(function, axes, uses, chosen)
-        return Nest(function, axes, [result, *copied], chosen), result, copied
+
+# --- clusters of sums and operations --------------------------------------------------------------
 
 
-# --- sums ----------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where an operand comes from: a ref of the nest, or an earlier result of the cluster."""
+
+    ref: int = -1
+    member: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A segment in memory: the numbers of its operands among the nest's refs, and its loops."""
+    """A segment in memory: its operands, and the axes of its terms."""
 
-    left: int
-    right: int | None
+    left: _Source
+    right: _Source | None
     terms: tuple[Axis, ...]
     minus: bool
     skip: int
 
 
-def _contract(emitter: Emitter, function: Function, step: Contract) -> None:
-    batched = step.result.space.batched
-    lanes = len(step.lanes)
-    axes = emitter.axes(step.lanes, batched)
-    result = emitter.bind(step.result, batched, lanes)
-    uses: list[Use] = []
-    groups: list[tuple[Group, list[_Part]]] = []
-    for group in step.groups:
-        parts = []
-        for segment in group.segments:
-            terms = emitter.terms(segment, batched, lanes, group.over)
-            places = []
-            for operand in (segment.left, segment.right):
-                if operand is not None:
-                    places.append(len(uses))
-                    uses.append(Use(emitter.bind(operand, batched, lanes, group.over), terms))
-            right = places[1] if len(places) > 1 else None
-            parts.append(_Part(places[0], right, terms, segment.minus, segment.skip))
-        groups.append((group, parts))
-    nest, result, refs = emitter.nest(function, axes, result, uses)
-    depth = len(nest.axes)
+@dataclass
+class _Member:
+    """An instruction of a cluster, bound to memory."""
 
-    def body(tile: Tile) -> None:
-        sums = _Sums(tile, step, refs, depth)
-        values = sums.start(result)
-        for group, parts in groups:
-            values = sums.group(group, parts, values)
-        for spot, value in zip(tile.spots, values):
-            tile.write(result, tile.cursors[0], spot, value)
+    step: Contract | Apply
+    result: int
+    stored: bool
+    operands: list[_Source] = field(default_factory=list)
+    groups: list[tuple[Group, list[_Part]]] = field(default_factory=list)
+    before: _Source | None = None  # what a resumed sum starts from
 
-    nest.run(body)
+
+class _Cluster:
+    """A cluster bound to memory, and its code."""
+
+    def __init__(self, emitter: Emitter, function: Function, cluster: Cluster) -> None:
+        self.emitter, self.function = emitter, function
+        first = cluster.steps[0]
+        assert isinstance(first, Contract | Apply)
+        self.batched = first.result.space.batched
+        self.lanes = len(first.lanes)
+        self.axes = emitter.axes(first.lanes, self.batched)
+        self.uses: list[Use] = []
+        self._known: dict[Use, int] = {}
+        self._owner: dict[Operand, int] = {}
+        self.members = [
+            self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
+        ]
+        self._plan()
+
+    def _use(self, ref: Ref, terms: tuple[Axis, ...] = ()) -> int:
+        use = Use(ref, terms)
+        if use not in self._known:
+            self._known[use] = len(self.uses)
+            self.uses.append(use)
+        return self._known[use]
+
+    def _source(
+        self, operand: Operand, terms: tuple[Axis, ...] = (), over: int = 0
+    ) -> _Source:
+        own = operand
+        if len(operand.strides) > self.lanes and not any(operand.strides[self.lanes :]):
+            own = operand._replace(strides=operand.strides[: self.lanes])
+        if own in self._owner:
+            return _Source(member=self._owner[own])
+        ref = self.emitter.bind(operand, self.batched, self.lanes, over)
+        return _Source(self._use(ref, terms))
+
+    def _member(self, number: int, step: Instruction, stored: bool) -> _Member:
+        assert isinstance(step, Contract | Apply)
+        result = self._use(self.emitter.bind(step.result, self.batched, self.lanes))
+        member = _Member(step, result, stored)
+        if isinstance(step, Apply):
+            member.operands = [self._source(operand) for operand in step.operands]
+        else:
+            member.before = self._source(step.result) if step.resume else None
+            for group in step.groups:
+                parts = [self._part(segment, group.over) for segment in group.segments]
+                member.groups.append((group, parts))
+        self._owner[step.result] = number
+        return member
+
+    def _part(self, segment: Segment, over: int) -> _Part:
+        terms = self.emitter.terms(segment, self.batched, self.lanes, over)
+        left = self._source(segment.left, terms, over)
+        right = None if segment.right is None else self._source(segment.right, terms, over)
+        return _Part(left, right, terms, segment.minus, segment.skip)
+
+    def _plan(self) -> None:
+        emitter, axes = self.emitter, self.axes
+        refs = [use.ref for use in self.uses]
+        results = {member.result for member in self.members}
+        first = refs[self.members[0].result]
+        padded = self.batched and bool(axes) and first.padded
+        if padded and all(ref.padded or not ref.moves(0) for ref in refs):
+            axes = (Axis(emitter.padded), *axes[1:])
+        straight = not any(any(axis.slopes) for use in self.uses for axis in use.terms)
+        if straight and len(axes) > 1:
+            axes, moved = collapse(axes, refs)
+            refs = list(moved)
+        uses = [Use(ref, use.terms) for ref, use in zip(refs, self.uses)]
+        operands = [k for k in range(len(uses)) if k not in results]
+        stored = [refs[member.result] for member in self.members if member.stored]
+        chosen = plan(axes, stored or [first], [uses[k] for k in operands], emitter.machine)
+        long = sum(
+            8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
+            for m in self.members
+        )
+        if all(not use.terms for use in uses):
+            chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
+        copied = emitter.copies(self.function, axes, [uses[k] for k in operands], chosen)
+        for k, ref in zip(operands, copied):
+            refs[k] = ref
+        self.refs = refs
+        self.nest = Nest(self.function, axes, refs, chosen)
+
+    def write(self) -> None:
+        """Write the code."""
+        self.nest.run(self._body)
+
+    def _body(self, tile: Tile) -> None:
+        values: list[list[str]] = []
+        seen: dict[tuple[int, Spot], str] = {}
+
+        def number(source: _Source, k: int) -> str:
+            if source.member >= 0:
+                return values[source.member][k]
+            return tile.read(self.refs[source.ref], tile.cursors[source.ref], tile.spots[k], seen)
+
+        for member in self.members:
+            if isinstance(member.step, Apply):
+                form, const = FORMS[member.step.op], member.step.const
+                computed = [
+                    form(tile.arithmetic(spot), *(number(x, k) for x in member.operands), const)
+                    for k, spot in enumerate(tile.spots)
+                ]
+            else:
+                sums = _Sums(tile, member.step, self.refs, len(self.nest.axes), values)
+                if member.before is None:
+                    computed = sums.start()
+                else:
+                    computed = [number(member.before, k) for k in range(len(tile.spots))]
+                for group, parts in member.groups:
+                    computed = sums.group(group, parts, computed)
+            values.append(computed)
+            if member.stored:
+                result = self.refs[member.result]
+                for spot, value in zip(tile.spots, computed):
+                    tile.write(result, tile.cursors[member.result], spot, value)
 
 
 class _Sums:
     """The sums of one tile while their code is written."""
 
-    def __init__(self, tile: Tile, step: Contract, refs: Sequence[Ref], depth: int) -> None:
+    def __init__(
+        self,
+        tile: Tile,
+        step: Contract,
+        refs: Sequence[Ref],
+        depth: int,
+        earlier: Sequence[Sequence[str]],
+    ) -> None:
         self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
+        self.earlier = earlier
         self.nest, self.function = tile.nest, tile.function
         self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
 
-    def start(self, result: Ref) -> list[str]:
+    def start(self) -> list[str]:
         """What the sums start from."""
-        tile = self.tile
-        if self.step.resume:
-            seen: dict[tuple[int, Spot], str] = {}
-            return [tile.read(result, tile.cursors[0], spot, seen) for spot in tile.spots]
-        return [tile.arithmetic(spot).constant(self.step.start) for spot in tile.spots]
+        return [self.tile.arithmetic(spot).constant(self.step.start) for spot in self.tile.spots]
 
     def group(self, group: Group, parts: Sequence[_Part], values: list[str]) -> list[str]:
         """Add the terms of a group."""
@@ -329,10 +421,9 @@ class _Sums:
         return self.function.loop(parts[0].terms[0].extent, 1, self.kinds, values, inside)
 
     def _advance(self, part: _Part, level: int, counter: Counter, cursors: list[Cursor]) -> None:
-        for place in (part.left, part.right):
-            if place is not None:
-                ref, axis = self.refs[place], self.depth + level
-                cursors[place + 1] = self.nest.move(ref, cursors[place + 1], axis, counter)
+        for place in {s.ref for s in (part.left, part.right) if s is not None and s.ref >= 0}:
+            ref, axis = self.refs[place], self.depth + level
+            cursors[place] = self.nest.move(ref, cursors[place], axis, counter)
 
     def _loops(
         self,
@@ -391,23 +482,22 @@ class _Sums:
         """One term for every lane of the tile."""
         seen: dict[tuple[int, Spot], str] = {}
         return [
-            self._term(part, cursors, spot, value, seen)
-            for spot, value in zip(self.tile.spots, values)
+            self._term(part, cursors, k, value, seen) for k, value in enumerate(values)
         ]
 
     def _term(
         self,
         part: _Part,
         cursors: list[Cursor],
-        spot: Spot,
+        k: int,
         value: str,
         seen: dict[tuple[int, Spot], str],
     ) -> str:
-        tile, m = self.tile, self.tile.arithmetic(spot)
-        left = tile.read(self.refs[part.left], cursors[part.left + 1], spot, seen)
+        m = self.tile.arithmetic(self.tile.spots[k])
+        left = self._number(part.left, cursors, k, seen)
         right = None
         if part.right is not None:
-            right = tile.read(self.refs[part.right], cursors[part.right + 1], spot, seen)
+            right = self._number(part.right, cursors, k, seen)
         after = fold(m, self.step.op, value, left, right, part.minus)
         if right is None or not part.skip:
             return after
@@ -415,6 +505,18 @@ class _Sums:
             if part.skip & flag:
                 after = m.select(m.compare("oeq", factor, m.constant(0.0)), value, after)
         return after
+
+    def _number(
+        self,
+        source: _Source,
+        cursors: list[Cursor],
+        k: int,
+        seen: dict[tuple[int, Spot], str],
+    ) -> str:
+        if source.member >= 0:
+            return self.earlier[source.member][k]
+        spot = self.tile.spots[k]
+        return self.tile.read(self.refs[source.ref], cursors[source.ref], spot, seen)
 
 
 def fold(m: Arithmetic, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
@@ -430,27 +532,6 @@ def fold(m: Arithmetic, op: int, value: str, left: str, right: str | None, minus
 # --- other nests ---------------------------------------------------------------------------------
 
 
-def _apply(emitter: Emitter, function: Function, step: Apply) -> None:
-    batched = step.result.space.batched
-    axes = emitter.axes(step.lanes, batched)
-    result = emitter.bind(step.result, batched, len(step.lanes))
-    uses = [Use(emitter.bind(x, batched, len(step.lanes))) for x in step.operands]
-    limit = 1 if heavy(step.op, step.const) else None
-    nest, result, refs = emitter.nest(function, axes, result, uses, limit)
-
-    def body(tile: Tile) -> None:
-        seen: dict[tuple[int, Spot], str] = {}
-        for spot in tile.spots:
-            numbers = [
-                tile.read(ref, cursor, spot, seen)
-                for ref, cursor in zip(refs, tile.cursors[1:])
-            ]
-            value = FORMS[step.op](tile.arithmetic(spot), *numbers, step.const)
-            tile.write(result, tile.cursors[0], spot, value)
-
-    nest.run(body)
-
-
 def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
     batched = step.result.space.batched
     lanes = len(step.lanes)
@@ -459,7 +540,7 @@ def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
     index = emitter.bind(step.index, batched, lanes)
     candidate = _counting(step.candidate, batched)
     uses = [Use(index)] if candidate is None else [Use(index), Use(candidate)]
-    chosen = plan(axes, result, uses, emitter.machine)._replace(copies=frozenset(), width=1)
+    chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
     nest = Nest(function, axes, [result, *(use.ref for use in uses)], chosen)
 
     def body(tile: Tile) -> None:
@@ -533,7 +614,7 @@ def _take(emitter: Emitter, function: Function, step: Take) -> None:
     index = emitter.bind(step.index, batched, lanes)
     source = emitter.bind(step.source, batched, lanes)
     uses = [Use(index), Use(source)]
-    chosen = plan(axes, result, uses, emitter.machine)._replace(copies=frozenset(), width=1)
+    chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
     nest = Nest(function, axes, [result, index, source], chosen)
     last = len(axes)
 
@@ -632,8 +713,6 @@ def _operation(
 
 
 _WRITE: dict[type[Instruction], Any] = {
-    Contract: _contract,
-    Apply: _apply,
     Indicator: _indicator,
     Take: _take,
     Walk: _walk,

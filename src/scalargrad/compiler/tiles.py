@@ -16,7 +16,7 @@ on one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
@@ -137,18 +137,21 @@ def can_copy(ref: Ref, axes: Sequence[Axis]) -> bool:
 # --- costs, in cycles ----------------------------------------------------------------------------
 
 _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
+_BROADCAST = 0.85
 _LATENCY = 4.0  # of an addition: so many must be under way at once
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
 
 def _copies_and_cost(
-    axes: Sequence[Axis], result: Ref, uses: Sequence[Use], vector: int, machine: Machine
+    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], vector: int, machine: Machine
 ) -> tuple[float, frozenset[int]]:
     extents = typical(axes)
     lanes = min(machine.lanes, axes[vector].extent)
     vectors = -(-axes[vector].extent // machine.lanes)
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
-    cost = steps * (1.0 if result.step(vector) == 1 else _SCATTER * lanes)
+    cost = 0.0
+    for result in results:
+        cost += steps * (1.0 if result.step(vector) == 1 else _SCATTER * lanes)
     copies = set()
     for number, use in enumerate(uses):
         terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
@@ -209,7 +212,11 @@ def _tile(
     def passes(height: int, width: int) -> float:
         loads = both * height * width
         loads += (len(across) - both) * width + (len(down) - both) * height
-        arithmetic = machine.steps * height * width / 2.0
+        arithmetic = float(height * width)
+        if width > 1 and machine.steps > 1:
+            # A number for all lanes goes through the adders' ports, unless only one product
+            # needs it and reads it from memory itself.
+            arithmetic += _BROADCAST * (len(down) - both) * height
         return max(arithmetic, float(loads), _LATENCY) + 0.5
 
     def total(height: int, width: int) -> float:
@@ -231,14 +238,16 @@ def _tile(
     return plan._replace(height=height, width=width)
 
 
-def plan(axes: Sequence[Axis], result: Ref, uses: Sequence[Use], machine: Machine) -> Plan:
+def plan(
+    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], machine: Machine
+) -> Plan:
     """The cheapest way to run a nest."""
     candidates = free(axes, uses)
     best, chosen = _scalar_cost(axes, uses), Plan()
     for axis in candidates:
         if axes[axis].extent < 2:
             continue
-        cost, copies = _copies_and_cost(axes, result, uses, axis, machine)
+        cost, copies = _copies_and_cost(axes, results, uses, axis, machine)
         if cost < best:
             best, chosen = cost, Plan(axis, copies=copies)
     vectors = 1
@@ -252,13 +261,10 @@ def plan(axes: Sequence[Axis], result: Ref, uses: Sequence[Use], machine: Machin
 
 def collapse(
     axes: Sequence[Axis], refs: Sequence[Ref]
-) -> tuple[tuple[Axis, ...], tuple[Ref, ...], dict[int, int]]:
-    """Pairs of axes that every number passes as if they were one, made one.
-
-    Gives the remaining axes, the refs on them, and which old axis each new one is.
-    """
+) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
+    """Pairs of axes that every number passes as if they were one, made one."""
     if any(any(axis.slopes) for axis in axes):
-        return tuple(axes), tuple(refs), {k: k for k in range(len(axes))}
+        return tuple(axes), tuple(refs)
     left = list(range(len(axes)))
     extents = [axis.extent for axis in axes]
     merged = True
@@ -277,13 +283,10 @@ def collapse(
                     break
             if merged:
                 break
-    kept = {new: old for new, old in enumerate(left)}
     count = len(axes)
 
     def narrowed(strides: tuple[int, ...]) -> tuple[int, ...]:
         return (*(strides[k] for k in left), *strides[count:])
-
-    from dataclasses import replace
 
     moved = tuple(
         replace(
@@ -293,7 +296,7 @@ def collapse(
         )
         for ref in refs
     )
-    return tuple(Axis(extents[k]) for k in left), moved, kept
+    return tuple(Axis(extents[k]) for k in left), moved
 
 
 def _stride(ref: Ref, axis: int) -> tuple[int, int]:
