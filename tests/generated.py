@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from scalargrad import Value, ops
+from scalargrad import Graph, Value, ops
 from strategies import Literal, Program, Step, on_values
 
 LONG = os.environ.get("SCALARGRAD_HYPOTHESIS") == "long"
@@ -105,11 +105,13 @@ def is_promised(outputs: Sequence[Value], results: Sequence[Value]) -> bool:
     """Whether the program is one whose derivative is promised bit for bit.
 
     Every number that was used is finite, and those that are not finite come from a pole or `exp`,
-    not from the overflow of a sum or a product.
+    not from the overflow of a sum or a product. And no gradient overflows: where one is infinite,
+    it is at a root of 0 or below it.
     """
     for node in results:
         begins = not math.isfinite(node.data) and all(math.isfinite(x.data) for x in node.operands)
-        if begins and node.op not in ("div", "pow", "power", "exp", "log", "sqrt"):
+        whole = node.op == "pow" and node.const >= 0.0 and node.const.is_integer()
+        if begins and (whole or node.op not in ("div", "pow", "power", "exp", "log", "sqrt")):
             return False
     waiting, seen = list(outputs), set()
     while waiting:
@@ -120,4 +122,29 @@ def is_promised(outputs: Sequence[Value], results: Sequence[Value]) -> bool:
         if not math.isfinite(node.data):
             return False
         waiting += _taken(node, node.op)
-    return True
+        if not _is_root(node) and not all(math.isfinite(d) for d in node._local_grads):
+            return False
+    return not _overflows(outputs)
+
+
+def _is_root(node: Value) -> bool:
+    return node.op in ("sqrt", "power") or (node.op == "pow" and 0.0 < node.const < 1.0)
+
+
+def _overflows(outputs: Sequence[Value]) -> bool:
+    """Whether finite numbers give an infinite gradient anywhere but at a root."""
+    gradients: dict[Value, float] = {}
+    for output in outputs:
+        gradients[output] = gradients.get(output, 0.0) + 1.0
+    for node in reversed(Graph(outputs).nodes):
+        g = gradients.get(node, 0.0)
+        for operand, d in zip(node.operands, node._local_grads):
+            if g == 0.0 or (d == 0.0 and node.op != "mul"):
+                continue
+            before = gradients.get(operand, 0.0)
+            gradients[operand] = before + d * g
+            if math.isfinite(gradients[operand]) or not math.isfinite(before):
+                continue
+            if math.isfinite(g) and (math.isfinite(d) or not _is_root(node)):
+                return True
+    return False

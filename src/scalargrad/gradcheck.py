@@ -93,7 +93,8 @@ class _Point:
     def __call__(self, xs: Sequence[Any]) -> Value:
         """The function's result, one number."""
         given = list(self._args)
-        for k, x in zip(self._argnums, self._tree.nested(xs)):
+        of_values = any(isinstance(x, Value) for x in xs)
+        for k, x in zip(self._argnums, self._tree.nested(xs, of_values)):
             given[k] = x
         out = flatten(self._function(*given), "the result").leaves
         if len(out) == 1:

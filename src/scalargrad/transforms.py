@@ -43,7 +43,7 @@ Function: TypeAlias = Callable[..., Any]
 
 def _is_inside() -> bool:
     """Whether this is called by a function that is being differentiated or traced."""
-    return getattr(current, "differentiating", 0) > 0 or current.tracer is not None
+    return current.differentiating > 0 or current.tracer is not None
 
 
 def _are_numbers(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -53,7 +53,7 @@ def _are_numbers(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
 
 @contextmanager
 def _differentiating() -> Iterator[None]:
-    current.differentiating = getattr(current, "differentiating", 0) + 1
+    current.differentiating += 1
     try:
         # `no_grad` is about graphs that the caller would hold on to; a derivative needs its own.
         with nullcontext() if current.grad else modes(grad=True):
@@ -87,7 +87,7 @@ class _Run:
         self.variables = [v for variables in per_tree for v in variables]
         given = list(args)
         for k, tree, variables in zip(argnums, self.trees, per_tree):
-            given[k] = tree.nested(variables)
+            given[k] = tree.nested(variables, of_values=True)
         with _differentiating():
             self.result = function(*given, **kwargs)
 
@@ -109,9 +109,9 @@ class _Run:
             return Value(x)
         return x if self._keeps_graph else x.detach()
 
-    def shown_all(self, xs: Sequence[Scalar]) -> list[Scalar]:
-        """`shown` for each."""
-        return [self.shown(x) for x in xs]
+    def nested(self, tree: Tree, xs: Sequence[Scalar]) -> Any:
+        """Numbers of the result as the caller sees them, in the containers of a tree."""
+        return tree.nested([self.shown(x) for x in xs], of_values=not self.numeric)
 
 
 def _variable(x: Scalar) -> Value:
@@ -245,7 +245,11 @@ def value_and_grad(
     @wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         positions = _positions(argnums, len(args))
-        if isinstance(f, CompiledFunction) and not has_aux and _are_numbers(args, kwargs):
+        if (
+            isinstance(f, CompiledFunction)
+            and f._options.has_aux == has_aux
+            and _are_numbers(args, kwargs)
+        ):
             wrt = tuple(positions) if isinstance(argnums, tuple | list) else positions[0]
             return f.value_and_grad(*args, wrt=wrt, **kwargs)
         run = _Run(f, args, kwargs, positions)
@@ -259,7 +263,7 @@ def value_and_grad(
             result, aux = result
         output = _one_number(result, "grad")
         gradients = run.derivative_of([output]).backward([1.0])
-        nested = _arguments(run.trees, argnums).nested(run.shown_all(gradients))
+        nested = run.nested(_arguments(run.trees, argnums), gradients)
         value = run.shown(output)
         return ((value, replace(aux, run.shown)) if has_aux else value), nested
 
@@ -319,7 +323,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     out = flatten(run.result, "the result of the function given to jvp")
     outputs = [x if isinstance(x, Value) else Value(x) for x in out.leaves]
     speeds = _Built(outputs, run.variables).forward(directions) if outputs else []
-    return out.nested(run.shown_all(out.leaves)), out.nested(run.shown_all(speeds))
+    return run.nested(out, out.leaves), run.nested(out, speeds)
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -344,14 +348,16 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], Any]]:
     def pull_back(cotangents: Any) -> Any:
         seeds = _matching(cotangents, out, "cotangents", "the result")
         if not seeds:
-            return arguments.nested([run.shown(0.0) for _ in run.variables])
+            return run.nested(arguments, [0.0] * len(run.variables))
         numeric = run.numeric and not holds_value(seeds)
         if numeric not in kept:
             kept[numeric] = run.derivative_of(out.leaves, numeric)
         gradients = kept[numeric].backward(seeds)
-        return arguments.nested(run.shown_all(gradients) if numeric == run.numeric else gradients)
+        if numeric != run.numeric:
+            return arguments.nested(gradients, of_values=True)
+        return run.nested(arguments, gradients)
 
-    return out.nested(run.shown_all(out.leaves)), pull_back
+    return run.nested(out, out.leaves), pull_back
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -375,8 +381,8 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         for k in range(len(out.leaves)):
             seeds = [0.0] * len(out.leaves)
             seeds[k] = 1.0
-            rows.append(run.shown_all(derivative.backward(seeds)))
-        return _blocks(rows, out, inside)
+            rows.append([run.shown(g) for g in derivative.backward(seeds)])
+        return _blocks(rows, out, inside, of_values=not run.numeric)
 
     return jacobian_of_f
 
@@ -391,7 +397,7 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     return jacobian(grad(f, argnums), argnums)
 
 
-def _blocks(rows: Sequence[Sequence[Scalar]], out: Tree, inside: Tree) -> Any:
+def _blocks(rows: Sequence[Sequence[Scalar]], out: Tree, inside: Tree, of_values: bool) -> Any:
     """The rows of a Jacobian in the structure of the result, with the argument's inside."""
     nested = []
     for shape, (top, bottom) in zip(out.shapes, out.spans):
@@ -399,6 +405,6 @@ def _blocks(rows: Sequence[Sequence[Scalar]], out: Tree, inside: Tree) -> Any:
         for inner, (left, right) in zip(inside.shapes, inside.spans):
             numbers = [x for row in rows[top:bottom] for x in row[left:right]]
             whole = (*shape, *inner)
-            blocks.append(numbers[0] if whole == () else array_of(numbers, whole))
+            blocks.append(numbers[0] if whole == () else array_of(numbers, whole, of_values))
         nested.append(inside.of_groups(blocks))
     return out.of_groups(nested)

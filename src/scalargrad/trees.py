@@ -32,18 +32,13 @@ class Tree(NamedTuple):
     rebuild: Rebuild
     form: str
 
-    def nested(self, flat: Sequence[Any]) -> Any:
-        """The numbers of `flat` in the containers of this tree: Values or floats."""
-        return self.of_groups(self.groups(flat))
-
-    def groups(self, flat: Sequence[Any]) -> list[Any]:
-        """The numbers of `flat` as arrays and lone numbers, one for each of the shapes."""
-        found, start = [], 0
-        for shape in self.shapes:
-            end = start + prod(shape)
-            found.append(flat[start] if shape == () else array_of(flat[start:end], shape))
-            start = end
-        return found
+    def nested(self, flat: Sequence[Any], of_values: bool = False) -> Any:
+        """The numbers of `flat` in the containers of this tree: floats, or else Values."""
+        found = []
+        for shape, (start, end) in zip(self.shapes, self.spans):
+            array = flat[start] if shape == () else array_of(flat[start:end], shape, of_values)
+            found.append(array)
+        return self.of_groups(found)
 
     def of_groups(self, groups: Sequence[Any]) -> Any:
         """One thing for each of the shapes, in the containers of this tree."""
@@ -56,9 +51,9 @@ class Tree(NamedTuple):
         return list(zip([0, *ends], ends))
 
 
-def array_of(flat: Sequence[Any], shape: tuple[int, ...]) -> Any:
-    """An array of floats, or of Values (dtype object) if there is one among them."""
-    if not any(isinstance(x, Value) for x in flat):
+def array_of(flat: Sequence[Any], shape: tuple[int, ...], of_values: bool) -> Any:
+    """An array of floats, or of Values: of dtype object."""
+    if not of_values:
         return np.array(flat, np.float64).reshape(shape)
     array = np.empty(len(flat), object)
     array[:] = flat
@@ -180,11 +175,7 @@ def replace(x: Any, change: Callable[[Value], Any]) -> Any:
         return {k: replace(y, change) for k, y in x.items()}
     if isinstance(x, np.ndarray) and x.dtype.kind == "O":
         flat = [replace(y, change) for y in x.ravel().tolist()]
-        if all(isinstance(y, float) for y in flat):
-            return array_of(flat, x.shape)
-        array = np.empty(len(flat), object)
-        array[:] = flat
-        return array.reshape(x.shape)
+        return array_of(flat, x.shape, not all(isinstance(y, float) for y in flat))
     return x
 
 

@@ -5,23 +5,22 @@ engine does that with numbers. Here it is done with Values, so a gradient is its
 a graph, which can be frozen, compiled, or differentiated again.
 
 The walk is the engine's: nodes in descending creation number, operands in order, each contribution
-added when its turn comes. Where the values are finite, so is every bit the same:
+added when its turn comes. Where values and gradients are finite, so is every bit the same:
 
 - The sums of the differentiated Values start from 0.0, as in the engine. Those in between start
   with their first contribution. A zero there may get another sign, but gradients only flow through
   products and sums, where the sign of a zero cannot touch a number that is not zero.
-- The engine passes nothing on from a node whose gradient g is 0, nor through a partial of 0 (but
+- The engine passes nothing on from a node whose gradient g is 0, nor through a partial d of 0 (but
   for products, plain IEEE arithmetic). Multiplied out that is 0 as well, unless the other factor
-  is inf or nan. So where a partial d can be infinite though all values are finite (sqrt at 0),
-  the contribution is `where(g, d * g, 0)`, and where d can be 0 it is `where(d, d * g, 0)`, since
-  g may have overflowed. (`where` takes any number but 0 as true.)
+  is inf or nan. So where a partial is infinite though the value is finite (a root at 0), and below
+  it, the contribution is d * g if that is finite, and otherwise 0 if d or g is 0. It is not simply
+  0 where g is 0: d * g has a derivative there, which the next differentiation needs.
 - On the side that a `where`, `maximum`, `relu` ... did not take, the values themselves may be inf
-  or nan. `_risky` finds the nodes that can be: they come from an operation with a pole, or `exp`,
-  and reach the outputs through selections only. What they are a factor of is guarded in the same
-  way; a factor of many products is once and for all replaced by `where(|t| < inf, t, 0)`.
+  or nan. `_find_risky` finds the nodes that can be: they come from an operation with a pole, or
+  `exp`, and reach the outputs through selections only. What they are a factor of is guarded in the
+  same way; a factor of many products is once and for all replaced by `where(|t| < inf, t, 0)`.
 
-Overflow of sums and products alone is not foreseen there: `where(x < 1e200, x * x * x, 0)` has the
-derivative nan, not 0, at x = 1e300.
+Overflow is not foreseen: `where(x < 1e200, x * x * x, 0)` has the derivative nan, not 0, at 1e300.
 """
 
 from __future__ import annotations
@@ -57,10 +56,15 @@ _MANY_PRODUCTS = 4  # uses from which making an operand finite is cheaper than g
 
 
 def _has_pole(code: int, const: float) -> bool:
-    """Whether finite operands can give the operation an infinite partial, or an infinite result."""
-    if code == ops.POW:  # whole powers have none; for huge ones n * a^(n-1) can overflow alone
-        return not (0.0 <= const <= 100.0 and const.is_integer())
+    """Whether finite operands can give the operation an infinite result, or nan."""
+    if code == ops.POW:  # whole powers have none
+        return not (const >= 0.0 and const.is_integer())
     return code in _POLES
+
+
+def _is_root(code: int, const: float) -> bool:
+    """Whether a partial can be infinite where the result is finite."""
+    return code in (ops.SQRT, ops.POWER) or (code == ops.POW and 0.0 < const < 1.0)
 
 
 def _can_vanish(code: int, slot: int, const: float) -> bool:
@@ -89,9 +93,9 @@ class Derivative:
         self.graph = graph
         self._index_of = index_of or _traced_index
         self._nodes = graph.nodes
-        self._newest = max(v.number for v in graph.outputs)
+        newest = max(v.number for v in graph.outputs)
         # Nothing older than the oldest variable depends on one.
-        oldest = min((v.number for v in variables), default=self._newest + 1)
+        oldest = min((v.number for v in variables), default=newest + 1)
         leaves, n = graph.tape.leaves, len(graph)
         leaf = bisect_left(self._nodes, oldest, 0, leaves, key=attrgetter("number"))
         first = bisect_left(self._nodes, oldest, leaves, n, key=attrgetter("number"))
@@ -102,8 +106,9 @@ class Derivative:
         self._operands, self._constants = _operands(graph.tape, first)
         self._active, self._order = self._depending(first)
         self._risky = self._find_risky(first)
+        self._above_roots, self._below_roots = self._find_roots()
         # Fresh leaves, not module constants: a trace takes older Values for parameters.
-        self._zero = Value(0.0)
+        self._zero, self._infinity = Value(0.0), Value(math.inf)
         self._partials: dict[int, tuple[Scalar, ...]] = {}
         self._finite: dict[int, Value] = {}
         self._equal: dict[tuple[int, int], Value] = {}
@@ -178,7 +183,7 @@ class Derivative:
                 if d == -1.0:
                     flow.subtract(j, g)
                 else:
-                    flow.add(j, self._guarded(i, slot, d, g, self._newest))
+                    flow.add(j, self._guarded(i, slot, d, g, self._below_roots[i]))
 
     def _product(self, other: int, g: Scalar) -> Scalar:
         """Node `other` times g, for a product that has it as a factor."""
@@ -189,27 +194,35 @@ class Derivative:
             return d * g
         if uses > _MANY_PRODUCTS:
             return self._made_finite(other) * g
-        return self._where(g, d * g, self._zero)
+        return self._if_finite(d * g, [g])
 
-    def _guarded(self, i: int, slot: int, d: Scalar, g: Scalar, finite_until: int) -> Scalar:
-        """d * g, or 0 wherever the engine passes nothing on; d is a partial of node i.
-
-        A g that is a node of the graph, one numbered up to `finite_until`, is finite.
-        """
+    def _guarded(self, i: int, slot: int, d: Scalar, g: Scalar, g_may_be_infinite: int) -> Scalar:
+        """d * g, or 0 wherever the engine passes nothing on; d is a partial of node i."""
         if isinstance(d, float):
             return g if d == 1.0 else d * g
         if isinstance(g, float) and math.isfinite(g):
             return d if g == 1.0 else d * g
         code, const, g = self._codes[i], self._constants.get(i, 0.0), _value(g)
         if code == ops.RELU:  # d is 1 or 0
-            product = self._where(d, g, self._zero)
-        else:
-            product = d * g
-            if g.number > finite_until and _can_vanish(code, slot, const):
-                product = self._where(d, product, self._zero)
-        if _has_pole(code, const) or any(j in self._risky for j in self._operands[i]):
-            product = self._where(g, product, self._zero)
-        return product
+            return self._where(d, g, self._zero)
+        d_may_hide_it = g_may_be_infinite and _can_vanish(code, slot, const)
+        if code in _SELECTS:  # d is one of a few numbers, without a derivative
+            return self._where(d, d * g, self._zero) if d_may_hide_it else d * g
+        zeros = []
+        if _is_root(code, const) or i in self._risky:
+            zeros.append(g)
+        if d_may_hide_it:
+            zeros.append(d)
+        return self._if_finite(d * g, zeros)
+
+    def _if_finite(self, product: Value, zeros: Sequence[Value]) -> Value:
+        """The product; if it is inf or nan, then 0 where one of `zeros` is 0."""
+        if not zeros:
+            return product
+        otherwise = product
+        for factor in zeros:
+            otherwise = self._where(factor, otherwise, self._zero)
+        return self._where(self._is_finite(product), product, otherwise)
 
     # --- one node, forward ---------------------------------------------------------------------------
 
@@ -228,10 +241,8 @@ class Derivative:
                     continue
                 if d == -1.0:
                     flow.subtract(i, t)
-                elif code == ops.MUL:
-                    flow.add(i, d if t == 1.0 else d * t)
                 else:
-                    flow.add(i, self._guarded(i, slot, d, t, 0))
+                    flow.add(i, self._guarded(i, slot, d, t, self._above_roots[operands[slot]]))
 
     def _taken_speed(self, i: int, flow: _Flow) -> Scalar:
         speed: Scalar = 0.0
@@ -276,9 +287,11 @@ class Derivative:
     def _made_finite(self, j: int) -> Value:
         if j not in self._finite:
             node = self._nodes[j]
-            is_finite = Value.apply("less", abs(node), Value(math.inf))
-            self._finite[j] = self._where(is_finite, node, self._zero)
+            self._finite[j] = self._where(self._is_finite(node), node, self._zero)
         return self._finite[j]
+
+    def _is_finite(self, x: Value) -> Value:
+        return Value.apply("less", abs(x), self._infinity)
 
     # --- about the graph -----------------------------------------------------------------------------
 
@@ -326,6 +339,28 @@ class Derivative:
             if pole or not risky.keys().isdisjoint(operands):
                 risky[i] = 0
         return risky
+
+    def _find_roots(self) -> tuple[bytearray, bytearray]:
+        """Which nodes depend on a root, and which a root depends on.
+
+        Speeds of the former and gradients of the latter may be infinite where values are finite.
+        """
+        above, below = bytearray(len(self._codes)), bytearray(len(self._codes))
+        roots = [i for i in self._order if _is_root(self._codes[i], self._constants.get(i, 0.0))]
+        if not roots:
+            return above, below
+        for i in roots:
+            above[i] = 1
+            for j in self._operands[i]:
+                below[j] = 1
+        for i in self._order:
+            if any(above[j] for j in self._operands[i]):
+                above[i] = 1
+        for i in reversed(self._order):
+            if below[i]:
+                for j in self._operands[i]:
+                    below[j] = 1
+        return above, below
 
     def _surely_used(self, first: int) -> bytearray:
         """Which nodes reach an output by a path without selections: they are as finite as it is."""
