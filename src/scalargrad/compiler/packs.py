@@ -44,11 +44,13 @@ class Packs:
     pack     int32[n]  the pack of each node; a leaf's is its space
     members  int32[]   the nodes of packs LEAVES, LEAVES + 1, ... one after the other, by rank
     first    int32[]   members[first[k]:first[k + 1]] is pack LEAVES + k
+    coarse             whether nodes of a pack only agree in the spaces they read
     """
 
     pack: NDArray[np.int32]
     members: NDArray[np.int32]
     first: NDArray[np.int32]
+    coarse: bool = False
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -73,7 +75,7 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     count = _group(flat, level, np.ascontiguousarray(order), pack, coarse)
     by_pack = order[np.argsort(pack[order], kind="stable")]
     first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
-    return Packs(pack, by_pack, first.astype(np.int32))
+    return Packs(pack, by_pack, first.astype(np.int32), bool(coarse))
 
 
 def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:

@@ -36,6 +36,7 @@ from .loops import (
     Take,
     counters,
 )
+from .packs import Packs
 
 _FOLDS = {ops.ADD: ops.ADD, FOLD_MAXIMUM: ops.MAXIMUM, FOLD_MINIMUM: ops.MINIMUM}
 _STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
@@ -68,10 +69,17 @@ class Run:
     count: NDArray[np.int64]
     step: Rows | None = None
     pattern: NDArray[np.int64] | None = None
-    patterns: list[list[Found]] = field(default_factory=list)
+    patterns: list[Rows] = field(default_factory=list)
     all_a: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     all_b: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     irregular: bool = False
+    found: dict[int, list[Found]] = field(default_factory=dict)
+
+    def pieces(self, pattern: int) -> list[Found]:
+        """The loops of a pattern."""
+        if pattern not in self.found:
+            self.found[pattern] = nest(self.patterns[pattern]) or []
+        return self.found[pattern]
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,13 @@ class Tables:
 class Recovery:
     """Turns packs into nests, one after the other, placing their results."""
 
-    def __init__(self, flat: Flat, layout: Layout, accumulate: bool = False) -> None:
+    def __init__(
+        self, flat: Flat, packs: Packs, layout: Layout, accumulate: bool = False
+    ) -> None:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
+        self.coarse = packs.coarse
+        # What operands must agree in to be read by one loop.
+        self._sort = (flat.space if packs.coarse else packs.pack).astype(np.int64)
         self.tables = Tables()
 
     def nests(
@@ -124,7 +137,7 @@ class Recovery:
         """
         kind = int(self.flat.kind[nodes[0]])
         plan = self._best_plan(nodes, kind)
-        if plan.found is None:
+        if plan.found is None or self._pieces(plan) > max(4 * FEW_NESTS, len(nodes)):
             made, rest = self._with_tables(plan, kind, worth)
         elif len(nodes) + self._terms(plan.runs) < worth * len(plan.found):
             return [], nodes
@@ -134,6 +147,14 @@ class Recovery:
             ]
             rest = nodes[:0]
         return [replace(step, origin=origin) for step in made], rest
+
+    def _pieces(self, plan: Plan) -> int:
+        """How many segments the nests of a plan would have."""
+        return sum(
+            1 if run.pattern is None else len(run.pieces(int(run.pattern[found.item])))
+            for run in plan.runs
+            for found in plan.found or ()
+        )
 
     def _terms(self, runs: list[Run]) -> int:
         return sum(int(run.count.sum()) for run in runs)
@@ -210,9 +231,6 @@ class Recovery:
             runs.append(run)
         return runs
 
-    def set_packs(self, sort: NDArray[np.int32]) -> None:
-        """What operands must agree in to be read by one loop: packs, or spaces."""
-        self._sort = sort.astype(np.int64)
 
     def _inner(
         self, run: Run, head: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
@@ -260,6 +278,9 @@ class Recovery:
 
     def _patterns(self, run: Run, heads: NDArray[np.int64]) -> None:
         """Terms that are not evenly spaced: nodes with the same spacings share a pattern."""
+        if self.coarse:
+            run.irregular = True
+            return
         known: dict[bytes, int] = {}
         run.pattern = np.zeros(len(heads), np.int64)
         if (run.count == run.count[0]).all():
@@ -267,7 +288,7 @@ class Recovery:
             rows = np.stack((run.all_a.reshape(shape), run.all_b.reshape(shape)), axis=2)
             relative = rows - rows[:, :1]
             if (relative == relative[:1]).all():
-                run.patterns.append(nest(relative[0]) or [])
+                run.patterns.append(relative[0])
                 return
         for k, (head, count) in enumerate(zip(heads.tolist(), run.count.tolist())):
             terms = slice(head, head + count)
@@ -279,7 +300,7 @@ class Recovery:
                     run.irregular = True
                     return
                 known[key] = len(run.patterns)
-                run.patterns.append(nest(relative) or [])
+                run.patterns.append(relative)
             run.pattern[k] = known[key]
 
     def _split(self, runs: list[Run]) -> list[Run] | None:
@@ -356,7 +377,7 @@ class Recovery:
     ]:
         """Offsets and strides of both factors and the loops, for each segment of a run."""
         if run.pattern is not None:
-            for part in run.patterns[int(run.pattern[item])]:
+            for part in run.pieces(int(run.pattern[item])):
                 loops = tuple(
                     Loop(loop.extent, (0,) * depth + loop.slopes if loop.slopes else ())
                     for loop in part.loops

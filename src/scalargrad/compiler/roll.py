@@ -49,9 +49,10 @@ from .simplify import simplify
 from .walks import Walks
 
 
-# With more packs than this a program is too large to be all nests; a pack of less than SMALL
-# nodes, or a nest that does less than WORTH operations, is then walked through node by node.
-MANY_PACKS, SMALL, WORTH = 256, 16, 64
+# With more packs than this a program is too large to be all nests: it gets at most some MANY_NESTS
+# of them, for what does at least WORTH operations, and the rest is walked through node by node.
+MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
+FEW_NODES = 16  # packs of fewer nodes on average are made coarser
 
 
 @dataclass
@@ -94,13 +95,12 @@ def roll(
     stats.live = len(live)
     clock.lap("simplify", check, lambda: verify(live))
     packs = find_packs(live)
-    coarse = len(packs) > 64 and len(packs) * 16 > len(live)
-    if coarse:
+    if len(packs) > MANY_PACKS and len(packs) * FEW_NODES > len(live):
         packs = find_packs(live, coarse=True)
     stats.packs = len(packs)
     clock.lap("packs", check, lambda: verify_packs(live, packs))
     layout = Layout(live)
-    loops = _loops(live, outputs, marks, packs, layout, coarse, lines or {})
+    loops = _loops(live, outputs, marks, packs, layout, lines or {})
     stats.instructions = len(loops.instructions)
     clock.lap("recover", check, lambda: verify_layout(live, layout))
     if check:
@@ -127,11 +127,9 @@ def _loops(
     marks: Marks,
     packs: Packs,
     layout: Layout,
-    coarse: bool,
     lines: Mapping[int, str],
 ) -> Loops:
-    recovery = Recovery(flat, layout, marks.accumulate)
-    recovery.set_packs(flat.space.astype(np.int32) if coarse else packs.pack)
+    recovery = Recovery(flat, packs, layout, marks.accumulate)
     instructions = _instructions(flat, packs, layout, recovery, lines)
     results: dict[Space, int] = {}
     instructions += _outputs(flat, outputs, marks, layout, results)
@@ -159,17 +157,17 @@ def _instructions(
     lines: Mapping[int, str],
 ) -> list[Instruction]:
     """The packs as nests; in a program of very many packs, small ones are walked through."""
-    worth = WORTH if len(packs) > MANY_PACKS else 0
+    worth = max(WORTH, len(flat) // MANY_NESTS) if len(packs) > MANY_PACKS else 0
     order = np.arange(len(packs))
     if worth:
         # Nothing reads a gradient: at the end they do not cut walks short.
         last = flat.space[packs.members[packs.first[:-1]]] > Space.BATCHED
         order = np.argsort(last, kind="stable")
     made: list[Instruction] = []
-    walks = Walks(flat, layout)
+    walks = Walks(flat, layout, recovery.accumulate)
     for k in order.tolist():
         nodes = packs.nodes(k)
-        if worth and len(nodes) < SMALL and walks.takes(nodes):
+        if len(nodes) * 8 < worth and walks.takes(nodes):
             walks.add(nodes)
             continue
         origin = _origin(flat.rank[nodes], lines)

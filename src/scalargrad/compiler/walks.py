@@ -17,20 +17,27 @@ class Walks:
     An unbatched node reads no batched one, so the walk of the unbatched ones comes first.
     """
 
-    def __init__(self, flat: Flat, layout: Layout) -> None:
-        self.flat, self.layout = flat, layout
+    def __init__(self, flat: Flat, layout: Layout, accumulate: bool) -> None:
+        self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.waiting: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
 
     def takes(self, nodes: NDArray[np.int32]) -> bool:
-        """Whether a pack can be walked through: no selections, no gradient that is an output."""
-        kind, space = int(self.flat.kind[nodes[0]]), int(self.flat.space[nodes[0]])
-        return kind not in (ops.TAKE, INDICATOR) and space <= Space.BATCHED
+        """Whether a pack can be walked through: it selects nothing, goes over no batch, and adds to
+        no number that is there already."""
+        flat, node = self.flat, int(nodes[0])
+        if flat.kind[node] in (ops.TAKE, INDICATOR):
+            return False
+        if flat.space[node] <= Space.BATCHED:
+            return True
+        style = flat.style[flat.first[node] : flat.first[node + 1]]
+        return not self.accumulate and not bool((style & OVER).any())
 
     def add(self, nodes: NDArray[np.int32]) -> None:
         """Let nodes of one pack wait; they have their places at once."""
         space = Space(int(self.flat.space[nodes[0]]))
-        base = self.layout.reserve(space, len(nodes))
-        self.layout.address[nodes] = base + np.arange(len(nodes))
+        if space <= Space.BATCHED:
+            base = self.layout.reserve(space, len(nodes))
+            self.layout.address[nodes] = base + np.arange(len(nodes))
         self.waiting[space.batched].append(nodes)
 
     def flush(self) -> list[Walk]:
@@ -63,6 +70,6 @@ class Walks:
             left=address[left].astype(np.int32),
             right_space=np.where(right >= 0, flat.space[right], 0).astype(np.uint8),
             right=np.where(right >= 0, address[right], -1).astype(np.int32),
-            style=flat.style[terms] & ~np.uint8(OVER),
+            style=flat.style[terms],
             origin=Origin((int(rank.min()), int(rank.max()))),
         )
