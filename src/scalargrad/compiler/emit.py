@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ops
 from .arithmetic import FORMS, Arithmetic, heavy
-from .fuse import Cluster, fuse
+from .fuse import Cluster, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
     IN_OUT,
@@ -36,37 +36,12 @@ from .loops import (
     Take,
     Walk,
 )
+from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
 from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, can_copy, collapse, plan
 
 SLOTS = SCRATCH + 1
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a space lies in memory: elements between neighbours, and between examples."""
-
-    element: int
-    example: int
-    padded: bool = False
-
-    def length(self, size: int, batch: int) -> int:
-        """Numbers in the whole space."""
-        if self.padded:
-            return size * self.element
-        return (size - 1) * self.element + (batch - 1) * self.example + 1 if size else 0
-
-
-def layouts(loops: Loops, batch: int, lanes: int) -> dict[Space, Layout]:
-    """Batched temporaries have examples side by side, if these fill a vector; else elements."""
-    result = {space: Layout(1, 0) for space in Space if not space.batched}
-    for space in Space:
-        if space.batched:
-            result[space] = Layout(1, loops.size(space))
-    if batch >= lanes > 1:
-        result[Space.BATCHED] = Layout(-(-batch // lanes) * lanes, 1, True)
-    return result
 
 
 @dataclass
@@ -80,23 +55,33 @@ class Emitter:
     copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.layouts = layouts(self.loops, self.batch, self.module.width)
+        self.memory = Memory(self.loops, self.batch, self.module.width)
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps)
         self.padded = -(-self.batch // self.module.width) * self.module.width
 
     # --- binding ---------------------------------------------------------------------------------
 
-    def bind(self, operand: Operand, batched: bool, lanes: int, over: int = 0) -> Ref:
-        """An operand in memory. Its axes: the examples if the result is batched, the lanes, the
-        examples if its group goes over them, and the loops of its segment."""
+    def bind(
+        self,
+        operand: Operand,
+        batched: bool,
+        loops: Sequence[Loop],
+        lanes: int | None = None,
+        over: int = 0,
+    ) -> Ref:
+        """An operand in memory, under `loops` of which the first `lanes` are those of the lanes.
+        Its axes: the examples if the result is batched, the lanes, the examples if its group goes
+        over them, and the loops of its segment.
+        """
+        lanes = len(loops) if lanes is None else lanes
         known = self._number(operand)
         first = (0,) if batched else ()
         middle = (0,) if over else ()
         strides = operand.strides
         if known is not None:
             return Ref(operand.space, 0, (*first, *strides, *middle), number=known)
-        layout = self.layouts[operand.space]
+        layout = self.memory.layout(operand.space, self._within(operand, lanes, loops))
         example = layout.example if operand.space.batched else 0
         first = (example,) if batched else ()
         middle = (over * example,) if over else ()
@@ -109,16 +94,23 @@ class Emitter:
                 ((0,) * len(first) + strides[:lanes] + (0,) * len(middle) + strides[lanes:]),
                 beyond=(*first, *zero[:lanes], *middle, *zero[lanes:]),
                 scale=layout.element,
-                shift=start,
+                shift=layout.address(0) + start,
                 padded=layout.padded,
             )
         scaled = tuple(stride * layout.element for stride in strides)
         return Ref(
             operand.space,
-            operand.base * layout.element + start,
+            layout.address(operand.base) + start,
             (*first, *scaled[:lanes], *middle, *scaled[lanes:]),
             padded=layout.padded,
         )
+
+    def _within(self, operand: Operand, lanes: int, loops: Sequence[Loop]) -> int:
+        """An element that the operand reaches."""
+        if operand.space != Space.BATCHED:
+            return 0
+        reached = region(operand, tuple(loops), lanes, self.loops.table)
+        return 0 if reached is None else reached.low
 
     def _number(self, operand: Operand) -> float | None:
         if operand.indirect or any(operand.strides):
@@ -268,7 +260,7 @@ class _Cluster:
         first = cluster.steps[0]
         assert isinstance(first, Contract | Apply)
         self.batched = first.result.space.batched
-        self.lanes = len(first.lanes)
+        self.loops, self.lanes = first.lanes, len(first.lanes)
         self.axes = emitter.axes(first.lanes, self.batched)
         self.uses: list[Use] = []
         self._known: dict[Use, int] = {}
@@ -286,19 +278,25 @@ class _Cluster:
         return self._known[use]
 
     def _source(
-        self, operand: Operand, terms: tuple[Axis, ...] = (), over: int = 0
+        self,
+        operand: Operand,
+        terms: tuple[Axis, ...] = (),
+        inner: tuple[Loop, ...] = (),
+        over: int = 0,
     ) -> _Source:
         own = operand
         if len(operand.strides) > self.lanes and not any(operand.strides[self.lanes :]):
             own = operand._replace(strides=operand.strides[: self.lanes])
         if own in self._owner:
             return _Source(member=self._owner[own])
-        ref = self.emitter.bind(operand, self.batched, self.lanes, over)
+        ref = self.emitter.bind(
+            operand, self.batched, (*self.loops, *inner), self.lanes, over
+        )
         return _Source(self._use(ref, terms))
 
     def _member(self, number: int, step: Instruction, stored: bool) -> _Member:
         assert isinstance(step, Contract | Apply)
-        result = self._use(self.emitter.bind(step.result, self.batched, self.lanes))
+        result = self._use(self.emitter.bind(step.result, self.batched, self.loops))
         member = _Member(step, result, stored)
         if isinstance(step, Apply):
             member.operands = [self._source(operand) for operand in step.operands]
@@ -312,8 +310,10 @@ class _Cluster:
 
     def _part(self, segment: Segment, over: int) -> _Part:
         terms = self.emitter.terms(segment, self.batched, self.lanes, over)
-        left = self._source(segment.left, terms, over)
-        right = None if segment.right is None else self._source(segment.right, terms, over)
+        left = self._source(segment.left, terms, segment.loops, over)
+        right = None
+        if segment.right is not None:
+            right = self._source(segment.right, terms, segment.loops, over)
         return _Part(left, right, terms, segment.minus, segment.skip)
 
     def _plan(self) -> None:
@@ -534,10 +534,9 @@ def fold(m: Arithmetic, op: int, value: str, left: str, right: str | None, minus
 
 def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
     batched = step.result.space.batched
-    lanes = len(step.lanes)
     axes = emitter.axes(step.lanes, batched)
-    result = emitter.bind(step.result, batched, lanes)
-    index = emitter.bind(step.index, batched, lanes)
+    result = emitter.bind(step.result, batched, step.lanes)
+    index = emitter.bind(step.index, batched, step.lanes)
     candidate = _counting(step.candidate, batched)
     uses = [Use(index)] if candidate is None else [Use(index), Use(candidate)]
     chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
@@ -608,11 +607,11 @@ def _counted(tile: Tile, candidate: Operand, batched: bool, spot: Spot) -> str:
 
 def _take(emitter: Emitter, function: Function, step: Take) -> None:
     batched = step.result.space.batched
-    lanes = len(step.lanes)
     axes = emitter.axes(step.lanes, batched)
-    result = emitter.bind(step.result, batched, lanes)
-    index = emitter.bind(step.index, batched, lanes)
-    source = emitter.bind(step.source, batched, lanes)
+    result = emitter.bind(step.result, batched, step.lanes)
+    index = emitter.bind(step.index, batched, step.lanes)
+    loops = (*step.lanes, Loop(step.count))
+    source = emitter.bind(step.source, batched, loops, len(step.lanes))
     uses = [Use(index), Use(source)]
     chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
     nest = Nest(function, axes, [result, index, source], chosen)
@@ -656,7 +655,7 @@ def _walk(emitter: Emitter, function: Function, step: Walk) -> None:
     def ref(space: int, place: int) -> Ref:
         key = (int(space), int(place))
         if key not in known:
-            known[key] = emitter.bind(Operand(Space(key[0]), key[1]), batched, 0)
+            known[key] = emitter.bind(Operand(Space(key[0]), key[1]), batched, ())
         return known[key]
 
     results = [ref(step.space[i], step.at[i]) for i in range(count)]

@@ -26,7 +26,6 @@ from .loops import (
     Loops,
     Operand,
     Space,
-    Take,
     Walk,
     segments,
 )
@@ -93,7 +92,7 @@ def region(
     return Region(operand.space, low, high, own)
 
 
-def _touched(loops: Loops, step: Instruction) -> tuple[list[Region], list[Region]]:
+def touched(loops: Loops, step: Instruction) -> tuple[list[Region], list[Region]]:
     """What an instruction reads and writes."""
     if isinstance(step, Walk):
         used = step.right >= 0
@@ -173,7 +172,7 @@ def fuse(loops: Loops) -> list[Cluster]:
     """The instructions of a program in clusters, in an order that gives the same results."""
     clusters: list[Cluster] = []
     for step in loops.instructions:
-        reads, writes = _touched(loops, step)
+        reads, writes = touched(loops, step)
         for cluster in clusters[: -WINDOW - 1 : -1]:
             if _joins(step, reads, writes, cluster):
                 cluster.steps.append(step)
@@ -210,5 +209,3 @@ def _mark_dead(clusters: list[Cluster]) -> None:
             ).any():
                 cluster.dead.add(k)
 
-
-__all__ = ["Cluster", "Region", "Take", "fuse", "region"]

@@ -69,7 +69,7 @@ class NativeProgram:
         emitter = Emitter(loops, module, batch)
         emitter.run()
         self.llvm_ir = module.text()
-        self.layouts = emitter.layouts
+        self.lengths = emitter.memory.lengths
         self.scratch = emitter.scratch
         code = llvm.compile_text(self.llvm_ir)
         self._library = llvm.Library(code, library_addresses(), ("run",))
@@ -114,12 +114,10 @@ class Frame:
         self._address = self._environment.ctypes.data
         self._owned: list[NDArray[Any]] = []
         for space in Space:
-            size = loops.size(space)
-            length = program.layouts[space].length(size, batch)
-            array = aligned(length, program.kind(space))
+            array = aligned(program.lengths[space], program.kind(space))
             if space == Space.CONSTANT:
                 array[:] = loops.constants
-            elif space == Space.SCALAR and size:
+            elif space == Space.SCALAR and len(array):
                 array[:] = (1.0 / batch, float(batch))
             self._owned.append(array)
             self._environment[space] = array.ctypes.data

@@ -200,33 +200,40 @@ def _tile(
     """The number of rows and of vectors of a tile; `count` vectors make the vector axis."""
     limit = machine.registers - 8 if machine.registers > 16 else machine.registers - 4
     rows = 1 if plan.rows is None else axes[plan.rows].extent
-    across = [u for u in uses if plan.vector is not None and u.ref.moves(plan.vector)]
-    down = [u for u in uses if plan.rows is not None and u.ref.moves(plan.rows)]
-    both = len([u for u in across if u in down])
     extents = typical(axes)
     outer = prod(e for k, e in enumerate(extents) if k not in (plan.vector, plan.rows))
-    terms = max(
-        sum(prod(typical((*axes, *u.terms))[len(axes) :]) for u in uses) / max(len(uses), 1), 1.0
-    )
+    sums: dict[tuple[Axis, ...], list[int]] = {}
+    for use in uses:
+        counts = sums.setdefault(use.terms, [0, 0, 0])
+        across = plan.vector is not None and use.ref.moves(plan.vector)
+        down = plan.rows is not None and use.ref.moves(plan.rows)
+        if across or down:
+            counts[2 if across and down else 0 if across else 1] += 1
+    weighted = [
+        (prod(typical((*axes, *terms))[len(axes) :]), counts) for terms, counts in sums.items()
+    ]
+    most = max((terms for terms, _ in weighted), default=1.0)
 
     def passes(height: int, width: int) -> float:
-        loads = both * height * width
-        loads += (len(across) - both) * width + (len(down) - both) * height
-        arithmetic = float(height * width)
-        if width > 1 and machine.steps > 1:
-            # A number for all lanes goes through the adders' ports, unless only one product
-            # needs it and reads it from memory itself.
-            arithmetic += _BROADCAST * (len(down) - both) * height
-        return max(arithmetic, float(loads), _LATENCY) + 0.5
+        cycles = 0.0
+        for terms, (across, down, both) in weighted:
+            arithmetic = float(height * width)
+            if width > 1 and machine.steps > 1:
+                # A number for all lanes goes through the adders' ports, unless only one product
+                # needs it and reads it from memory itself.
+                arithmetic += _BROADCAST * down * height
+            loads = float(both * height * width + across * width + down * height)
+            cycles += terms * (max(arithmetic, loads, _LATENCY) + 0.5)
+        return cycles
 
     def total(height: int, width: int) -> float:
         cycles = code = 0.0
         for number, part in zip((rows // height, int(rows % height > 0)), (height, rows % height)):
             for again, piece in zip((count // width, int(count % width > 0)), (width, count % width)):
                 if number and again:
-                    cycles += number * again * (passes(part, piece) * terms + 6.0)
+                    cycles += number * again * (passes(part, piece) + 6.0)
                     code += part * piece
-        return cycles * outer + _CODE * code * min(terms, 4.0)
+        return cycles * outer + _CODE * code * min(most, 4.0)
 
     shapes = [
         (h, w)
