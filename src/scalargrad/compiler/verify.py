@@ -7,6 +7,7 @@ costs, so it stays on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,10 +30,18 @@ _COLUMNS: dict[str, type[np.generic]] = {
     "outputs": np.int32,
 }
 
-_WITH_CONSTANT = tuple(row.code for row in ops.TABLE if row.constant and row.arity == 1)
-_UNARY = tuple(row.code for row in ops.TABLE if row.arity == 1 and not row.constant)
-_BINARY = tuple(row.code for row in ops.TABLE if row.arity == 2)
-_KNOWN = tuple(ops.BY_CODE)
+
+def _among(codes: Iterable[int]) -> NDArray[np.bool_]:
+    """A table over all codes: which are among these."""
+    table = np.zeros(256, np.bool_)
+    table[list(codes)] = True
+    return table
+
+
+_WITH_CONSTANT = _among(row.code for row in ops.TABLE if row.constant and row.arity == 1)
+_UNARY = _among(row.code for row in ops.TABLE if row.arity == 1 and not row.constant)
+_BINARY = _among(row.code for row in ops.TABLE if row.arity == 2)
+_KNOWN = _among(ops.BY_CODE)
 
 
 def verify(tape: Tape) -> Tape:
@@ -85,12 +94,12 @@ class _Check:
         )
         results = np.arange(first, len(tape))
         self._require(tape.op[first:] != ops.LEAF, results, "no leaf comes after a result")
-        self._require(np.isin(tape.op[first:], _KNOWN), results, "its op is in ops.TABLE")
+        self._require(_KNOWN[tape.op[first:]], results, "its op is in ops.TABLE")
         self._check_unary(self._nodes(_UNARY))
         self._check_with_constant(self._nodes(_WITH_CONSTANT))
         self._check_binary(self._nodes(_BINARY))
-        self._check_where(self._nodes((ops.WHERE,)))
-        self._check_take(self._nodes((ops.TAKE,)))
+        self._check_where(self._nodes(_among([ops.WHERE])))
+        self._check_take(self._nodes(_among([ops.TAKE])))
         self._check_outputs()
 
     def _check_unary(self, nodes: Integers) -> None:
@@ -141,8 +150,8 @@ class _Check:
 
     # --- how a rule is checked ---------------------------------------------------------------------
 
-    def _nodes(self, codes: tuple[int, ...]) -> Integers:
-        found: Integers = np.flatnonzero(np.isin(self.tape.op, codes))
+    def _nodes(self, codes: NDArray[np.bool_]) -> Integers:
+        found: Integers = np.flatnonzero(codes[self.tape.op])
         return found
 
     def _require_before(self, operands: NDArray[Any], nodes: Integers, name: str) -> None:
