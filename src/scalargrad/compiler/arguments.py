@@ -51,7 +51,7 @@ class ArgumentNames:
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         listed = self._signature.parameters.values() if self._signature else ()
         self._names = [p.name for p in listed if p.kind in kinds]
-        self._rest = next((p.name for p in listed if p.kind is p.VAR_POSITIONAL), "argument ")
+        self._rest = next((p.name for p in listed if p.kind is p.VAR_POSITIONAL), "arguments")
 
     def bind(
         self, arguments: tuple[Any, ...], keywords: dict[str, Any]

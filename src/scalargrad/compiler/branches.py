@@ -65,16 +65,19 @@ class Branches:
             wrong = variant.flipped(outputs)
             if outside is not None:
                 variant.require_in_range(rows, outside, wrong)
-            if wrong is not None and not wrong[0].any():
+            if wrong is None:
+                break
+            if not wrong[0].any():
                 self._refuse_mixture(variant, wrong)
             tried.append(variant)
-            following = variant if wrong is None else self._following(variant, wrong[0], rows)
+            following = self._following(variant, wrong[0], rows)
             if following in tried:
-                if following is not variant and not self._rounds:
+                if not self._rounds:
                     self._refuse_contradiction()
-                self._latest = variant
-                return variant, outputs
+                break
             variant = following
+        self._latest = variant
+        return variant, outputs
 
     def _following(self, variant: Variant, wrong: NDArray[np.bool_], rows: Floats) -> Variant:
         """A variant that goes the other way where this one first went wrong."""

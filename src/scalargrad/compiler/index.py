@@ -56,6 +56,16 @@ class Index(StandIn):
             "compiled, use a closure, a default argument or functools.partial"
         )
 
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, list | tuple | str):
+            self._fixed("a repetition")
+        return super().__mul__(other)
+
+    def __rmul__(self, other: Any) -> Any:
+        if isinstance(other, list | tuple | str):
+            self._fixed("a repetition")
+        return super().__rmul__(other)
+
     def __index__(self) -> int:
         self._fixed("operator.index()")
 
