@@ -53,6 +53,9 @@ def as_value(x: Any, name: str = "x") -> Value:
     """
     if isinstance(x, Value):
         return x
+    if hasattr(x, "as_value"):  # a traced integer or comparison
+        value: Value = x.as_value()
+        return value
     try:
         return Value(x)
     except TypeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from .coerce import is_real
 from .engine import Value
 from .errors import ShapeError
 from .functional import (
@@ -47,9 +48,10 @@ def _paired(a: Any, b: Any, name_a: str, name_b: str) -> list[tuple[Value, Value
 
 
 def _check_numbers(x: Any, name: str, allowed: Callable[[float], bool], expected: str) -> None:
-    """Refuse plain numbers that are not allowed; a Value's number is the program's own affair."""
+    """Refuse plain numbers that are not allowed; the number of a Value, or of an integer being
+    traced, is the program's own affair."""
     for item in x if _is_list(x) else [x]:
-        if not isinstance(item, Value) and not allowed(item):
+        if is_real(item) and not allowed(item):
             raise ValueError(f"{name}: expected {expected}, got {item!r}")
 
 
