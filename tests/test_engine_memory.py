@@ -340,6 +340,7 @@ parameters = [sg.Value(0.1 * k - 0.5, f"p{k}") for k in range(12)]
 def step(x):
     hidden = [(parameters[3 * k] * x + parameters[3 * k + 1]).tanh() for k in range(4)]
     output = sum(h * parameters[3 * k + 2] for k, h in enumerate(hidden))
+    output.label = "output"
     loss = (output - 0.3) ** 2
     for p in parameters:
         p.grad = 0.0

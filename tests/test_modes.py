@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -376,6 +377,18 @@ def test_code_of_the_package_is_not_the_users_line() -> None:
 
     def compute() -> None:
         inside["f"](Value(0.0))
+
+    line = f"{__file__}:{compute.__code__.co_firstlineno + 1}"
+    with detect_anomaly(), pytest.raises(AnomalyError) as caught:
+        compute()
+    assert str(caught.value).endswith(f"at {line}")
+
+
+def test_numpys_own_code_is_not_the_users_line() -> None:
+    values = np.array([Value(1.0), Value(math.inf)])
+
+    def compute() -> None:
+        values.mean()
 
     line = f"{__file__}:{compute.__code__.co_firstlineno + 1}"
     with detect_anomaly(), pytest.raises(AnomalyError) as caught:
