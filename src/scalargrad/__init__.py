@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import _pure as _pure  # first: it decides which engine is imported
 from . import data as data
+from . import errors as errors
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim
@@ -28,6 +29,8 @@ from .graph import Graph as Graph
 from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 from .rng import manual_seed as manual_seed
+from .train import EarlyStopping as EarlyStopping
+from .train import History as History
 from .train import Trainer as Trainer
 from .transforms import grad as grad
 from .transforms import hessian as hessian

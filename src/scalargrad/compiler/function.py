@@ -139,6 +139,35 @@ class CompiledFunction:
             variant.write_gradient()
             return self._answer(variant, outputs)
 
+    # --- for those who keep the parameters' numbers themselves -------------------------------
+
+    def work(self, do: Callable[[Variant, Floats], Floats], *args: Any) -> tuple[Variant, Floats]:
+        """Have `do` run the program that answers a call: the branch it was, and its outputs.
+
+        `do(variant, rows)` fills the parameters of `variant.program`, runs it on the rows, and
+        returns the outputs. It is called again where a comparison shows that another branch
+        answers.
+        """
+        call = self._read(args, {})
+        if call is None:
+            raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
+        with self._lock:
+            return self._run(*call, do)
+
+    def aux(self, variant: Variant, outputs: Floats) -> Any:
+        """What the function returned beside the loss, from the outputs of a batch.
+
+        One array whose first axis are the examples, where aux is a number or a rectangle of
+        numbers, and a list with an entry for each example otherwise.
+        """
+        signature = self._loss_and_aux(variant)
+        assert signature is not None
+        rest = outputs[:, 1 : variant.trace.results]
+        stacked = stack(signature, rest)
+        if isinstance(stacked, np.ndarray):
+            return stacked
+        return [signature.build(Numbers(row)) for row in rest]
+
     # --- looking -----------------------------------------------------------------------------
 
     @property

@@ -8,12 +8,14 @@ are nested is the caller's part (`function.py`). A back end is a class with this
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from ..errors import MissingExtraError
 from ..replay import Replay
 from .rows import Rows
 from .structure import Floats
@@ -112,15 +114,28 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A back end: what makes its programs, and the `dtype`s and `mode`s it can do."""
+    """A back end: what makes its programs, the `dtype`s and `mode`s it can do, what it needs."""
 
     make: Callable[[Trace, Options], Program]
     dtypes: tuple[str, ...]
     modes: tuple[str, ...]
+    library: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library it needs is there."""
+        return not self.library or importlib.util.find_spec(self.library) is not None
+
+
+def _native(trace: Trace, options: Options) -> Program:
+    from .jit import Native
+
+    return Native(trace, options)
 
 
 # The best first: `backend=None` takes the first that can do what is asked.
 BACKENDS: dict[str, Backend] = {
+    "llvm": Backend(_native, ("float64", "float32"), ("exact", "fast"), "llvmlite"),
     # Without any licence to reassociate taken, the exact answer is a "fast" one too.
     "interpreter": Backend(Interpreter, ("float64",), ("exact", "fast")),
 }
@@ -145,10 +160,13 @@ def checked(options: Options) -> Options:
     able = [
         name
         for name, backend in BACKENDS.items()
-        if options.dtype in backend.dtypes and options.mode in backend.modes
+        if options.dtype in backend.dtypes and options.mode in backend.modes and backend.installed
     ]
     if options.backend is None and able:
         return replace(options, backend=able[0])
+    if options.backend is not None and not BACKENDS[options.backend].installed:
+        library = BACKENDS[options.backend].library
+        raise MissingExtraError(library, "all", f"backend={options.backend!r}")
     if options.backend not in able:
         where = f"backend {options.backend!r}" if options.backend else "any back end"
         backend = BACKENDS[options.backend or next(iter(BACKENDS))]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..engine import Value
 from ..errors import ShapeError
 from ..modes import no_grad
+from ..optim import Optimizer
 from .arguments import shown
 from .examples import Batch, Example, plain_numbers
 
@@ -18,18 +23,41 @@ Loss: TypeAlias = Callable[[Any, Any], Value]
 Penalty: TypeAlias = Callable[[Any], Value]
 
 
+GRADIENT = "a gradient is inf or nan"
+PARAMETER = "a parameter would become inf or nan"
+
+
 class Outcome(NamedTuple):
-    """What a step computes besides gradients: the loss, and the prediction for each example."""
+    """What a step computes besides gradients: the loss, and the prediction for each example.
+
+    The predictions are a list, or an array whose first axis are the examples.
+    """
 
     loss: float
-    predictions: list[Any]
+    predictions: Any
 
 
 class Step(Protocol):
-    """How a `Trainer` gets its numbers. Everything that implements this gives the same bits."""
+    """How a `Trainer` gets its numbers. Everything that implements this gives the same bits.
+
+    A step may keep the parameters' numbers to itself between `load` and `sync`.
+    """
+
+    def load(self) -> None:
+        """Start from the numbers that the parameters have now."""
+
+    def sync(self) -> None:
+        """Give the parameters the numbers and gradients computed since `load`."""
 
     def gradients(self, batch: Batch) -> Outcome:
-        """Set `grad` of every parameter to the derivative of the batch's loss."""
+        """The gradient of the batch's loss, in `grad` of every parameter after `sync`."""
+
+    def update(self) -> str:
+        """Move the parameters by the optimiser's rule and the last gradients.
+
+        Where a number would not be finite nothing is moved, and the answer says what: `GRADIENT`
+        or `PARAMETER`. Otherwise the answer is empty.
+        """
 
     def forward(self, batch: Batch) -> Outcome:
         """The loss and the predictions, without gradients."""
@@ -53,14 +81,35 @@ class EagerStep:
         loss: Loss,
         penalty: Penalty | None,
         parameters: Sequence[Value],
+        optimizer: Optimizer,
     ) -> None:
         self.model, self.loss, self.penalty, self.parameters = model, loss, penalty, parameters
+        self.optimizer = optimizer
+
+    def load(self) -> None:
+        """The Values are where the numbers are."""
+
+    def sync(self) -> None:
+        """The Values are where the numbers are."""
+
+    def update(self) -> str:
+        """See `Step.update`."""
+        moved = self.optimizer.parameters
+        if not all(map(math.isfinite, map(_GRAD, moved))):
+            return GRADIENT
+        before = list(map(_DATA, moved))
+        self.optimizer.step()
+        if all(map(math.isfinite, map(_DATA, moved))):
+            return ""
+        for parameter, data in zip(moved, before):
+            parameter.data = data
+        return PARAMETER
 
     def gradients(self, batch: Batch) -> Outcome:
         """Set `grad` of every parameter to the derivative of the batch's loss."""
         for parameter in self.parameters:
             parameter.grad = 0.0
-        penalty = self._penalty()
+        penalty = self.regularize()
         if penalty is not None:
             penalty.backward()
         each = [self._backward(example, len(batch)) for example in reversed(batch)]
@@ -70,7 +119,7 @@ class EagerStep:
         """The loss and the predictions, without gradients."""
         with no_grad():
             each = [_numbers(*self.one(example)) for example in batch]
-            return _outcome(each, self._penalty())
+            return _outcome(each, self.regularize())
 
     def _backward(self, example: Example, count: int) -> tuple[float, Any]:
         """Add one example's share of the gradients; when this returns its graph is gone."""
@@ -103,15 +152,17 @@ class EagerStep:
             if type(error) not in PLAIN_ERRORS:
                 raise
             raise type(error)(f"y[{row}] is {target!r}: {error}") from error
-        return _value(loss, "loss", "loss(prediction, target) for one example")
+        return required_value(loss, "loss", "loss(prediction, target) for one example")
 
-    def _penalty(self) -> Value | None:
+    def regularize(self) -> Value | None:
+        """The penalty of the model as it is, if there is one."""
         if self.penalty is None:
             return None
-        return _value(self.penalty(self.model), "penalty", "penalty(model)")
+        return required_value(self.penalty(self.model), "penalty", "penalty(model)")
 
 
-def _value(x: Any, name: str, call: str) -> Value:
+def required_value(x: Any, name: str, call: str) -> Value:
+    """x; a `TypeError` saying what `call` must return if it is not a Value."""
     if isinstance(x, Value):
         return x
     raise TypeError(
@@ -124,11 +175,16 @@ def _numbers(loss: Value, prediction: Any) -> tuple[float, Any]:
     return loss.data, plain_numbers(prediction)
 
 
+def mean_of(losses: Sequence[float]) -> float:
+    """The sum from left to right, divided by the count: `functional.mean` on floats."""
+    return functools.reduce(operator.add, losses) / len(losses)
+
+
+_DATA, _GRAD = attrgetter("data"), attrgetter("grad")
+
+
 def _outcome(each: Sequence[tuple[float, Any]], penalty: Value | None) -> Outcome:
-    total, _ = each[0]
-    for loss, _ in each[1:]:
-        total += loss
-    mean = total / len(each)
+    mean = mean_of([loss for loss, _ in each])
     return Outcome(
         mean if penalty is None else mean + penalty.data, [prediction for _, prediction in each]
     )

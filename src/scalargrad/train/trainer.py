@@ -7,7 +7,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import modes
 from ..checkpoint import PathLike
+from ..compiler.program import Options, checked
 from ..engine import Value
-from ..errors import AnomalyError, ShapeError
+from ..errors import AnomalyError, ShapeError, TraceError
 from ..nn import Module
 from ..optim import Optimizer
 from .arguments import positive_count, shown
+from .compiled import CompiledStep, can_compile, repeats
 from .examples import Batch, Examples, plain_numbers
 from .history import History
 from .interrupt import Interrupt, Stop
@@ -42,6 +43,12 @@ class Trainer:
     them, as in PyTorch; made with some of the model's parameters it moves only those. `seed`
     decides in which order examples are drawn, and nothing else. `progress` shows a bar on
     standard error: True always, False never, None where that is a terminal.
+
+    With `compile`, the model and the loss are traced once and every mini-batch runs the program
+    (see `scalargrad.compile`, which says what can be traced, and what `mode` and `dtype` mean).
+    In exact mode the numbers are those of `compile=False`, bit for bit. Examples of different
+    lengths, models that draw random numbers, and training inside `detect_anomaly()` are run
+    eagerly in any case.
     """
 
     def __init__(
@@ -51,6 +58,9 @@ class Trainer:
         optimizer: Optimizer,
         *,
         penalty: Penalty | None = None,
+        mode: str = "exact",
+        dtype: str = "float64",
+        compile: bool = True,
         seed: int = 0,
         progress: bool | None = None,
     ) -> None:
@@ -68,7 +78,10 @@ class Trainer:
         self.rng = random.Random(seed)
         self.parameters = tuple(model.parameters())
         _bind(optimizer, self.parameters)
-        self._eager = EagerStep(model, loss, penalty, self.parameters)
+        self.options = checked(Options(mode, dtype))
+        self.compile = bool(compile)
+        self._eager = EagerStep(model, loss, penalty, self.parameters, optimizer)
+        self._compiled: CompiledStep | None = None
         self._step: Step = self._eager
         self._stop_reason = ""
 
@@ -97,10 +110,12 @@ class Trainer:
 
         `metrics` is as in `fit`. Nothing is learned. Raises as `fit` does for its examples.
         """
-        return self._evaluate(_all(Examples(x, y)), named_metrics(metrics, self.loss))
+        return self._evaluate(self._eager, _all(Examples(x, y)), named_metrics(metrics, self.loss))
 
-    def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> dict[str, float]:
-        outcome = self._step.forward(batch)
+    def _evaluate(
+        self, step: Step, batch: Batch, metrics: Mapping[str, Metric]
+    ) -> dict[str, float]:
+        outcome = step.forward(batch)
         totals = sums(metrics, outcome.predictions, batch.targets())
         means = {name: total / len(batch) for name, total in totals.items()}
         return {"loss": outcome.loss, **means}
@@ -166,6 +181,7 @@ class Trainer:
             path=None if checkpoint is None else Path(checkpoint),
         )
         self._try_labels(plan)
+        self._step = self._fastest(plan)
         settings = configuration(self, plan) if plan.path else {}
         run = self._start(plan, settings)
         with Bar(plan, run, self.progress) as bar, Interrupt() as interrupt:
@@ -194,6 +210,21 @@ class Trainer:
                 for label, row in examples.labels():
                     self._eager.compare(prediction, label, row)
 
+    def _fastest(self, plan: Plan) -> Step:
+        """The compiled step where the program can be trusted to say what the model does."""
+        parts = [plan.examples, *filter(None, (plan.validation,))]
+        if not self.compile or modes.current.anomaly or not all(map(can_compile, parts)):
+            return self._eager
+        if self._compiled is None:
+            step = CompiledStep(self._eager, self.optimizer, self.options.mode, self.options.dtype)
+            try:
+                if not repeats(step, plan.examples):
+                    return self._eager
+            except TraceError as error:
+                raise TraceError(f"{error}. Trainer(compile=False) trains without") from error
+            self._compiled = step
+        return self._compiled
+
     def _start(self, plan: Plan, settings: Mapping[str, Any]) -> Run:
         """The run in the checkpoint, or a new one."""
         if plan.path is not None and plan.path.exists():
@@ -206,6 +237,7 @@ class Trainer:
     def _epoch(self, plan: Plan, run: Run, bar: Bar, interrupt: Interrupt) -> None:
         """What is left of an epoch: the mini-batches not yet done, then the validation."""
         started, before = time.perf_counter(), run.seconds
+        self._step.load()
         try:
             order = self._order(plan, run)
             for k in range(run.batch * plan.batch_size, len(order), plan.batch_size):
@@ -214,8 +246,11 @@ class Trainer:
                 bar.advance(run)
             validation: dict[str, float] = {}
             if plan.validation is not None:
-                validation = self._evaluate(_all(plan.validation, interrupt.check), plan.metrics)
+                validation = self._evaluate(
+                    self._step, _all(plan.validation, interrupt.check), plan.metrics
+                )
         finally:
+            self._step.sync()
             run.seconds = before + time.perf_counter() - started
         run.end_epoch(self.rng.getstate(), validation)
 
@@ -233,20 +268,10 @@ class Trainer:
             raise self._anomaly(f"the loss is {outcome.loss}", run)
         measured = sums(plan.metrics, outcome.predictions, batch.targets())
         with interrupt.whole():
-            self._update(run)
+            fault = self._step.update()
+            if fault:
+                raise self._anomaly(fault, run)
             run.add(outcome.loss, measured, len(batch))
-
-    def _update(self, run: Run) -> None:
-        """Move the parameters; where one would overflow, none."""
-        moved = self.optimizer.parameters
-        if not all(map(math.isfinite, map(_GRAD, moved))):
-            raise self._anomaly("a gradient is inf or nan", run)
-        before = list(map(_DATA, moved))
-        self.optimizer.step()
-        if not all(map(math.isfinite, map(_DATA, moved))):
-            for parameter, data in zip(moved, before):
-                parameter.data = data
-            raise self._anomaly("a parameter would become inf or nan", run)
 
     def _anomaly(self, what: str, run: Run) -> AnomalyError:
         return AnomalyError(
@@ -269,9 +294,6 @@ class Trainer:
         for callback in plan.callbacks:
             if hasattr(callback, "finish"):
                 callback.finish(self, run.history)
-
-
-_DATA, _GRAD = attrgetter("data"), attrgetter("grad")
 
 
 def _bind(optimizer: Optimizer, parameters: tuple[Value, ...]) -> None:

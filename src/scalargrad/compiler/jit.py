@@ -1,0 +1,190 @@
+"""The native back end: a trace's Loops as machine code, with the interpreter until it is there.
+
+The interpreter can answer at once and native code is quick; in exact mode they give the same
+bits. So the first calls are interpreted while a thread compiles, and nobody can see the switch.
+There is one piece of code for each purpose (outputs, gradients with respect to what) and each
+number of examples.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import native
+from .loops import BATCH, SEED, Loops, Space
+from .marks import Batch, marks_of_trace
+from .native import Frame
+from .program import Interpreter, Options
+from .roll import Stats, roll
+from .structure import Floats
+from .trace import Trace
+
+# How many nodes the interpreter visits before compiling is taken to be worth it: what it does in
+# some milliseconds. A function that is called once or twice is not worth a compilation.
+PATIENCE = 2_000_000
+# Where the interpreter has the numbers of the code, it answers while that is being compiled.
+TIERED = ("float64",)
+KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
+
+
+@cache
+def _compiler() -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scalargrad-compiler")
+    # What is still waiting when Python ends is of no use to anybody.
+    atexit.register(pool.shutdown, wait=True, cancel_futures=True)
+    return pool
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a piece of code computes: outputs, and perhaps gradients, for so many examples."""
+
+    examples: int
+    wanted: tuple[Space, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A piece of code and the memory it runs in."""
+
+    loops: Loops
+    stats: Stats
+    frame: Frame
+
+
+class Native:
+    """See `program.Program`; runs what `roll` finds in the trace."""
+
+    def __init__(self, trace: Trace, options: Options) -> None:
+        self.trace, self._options = trace, options
+        self._interpreter = Interpreter(trace, options)
+        self.parameters: Floats = self._interpreter.parameters
+        self.gradient: Floats = self._interpreter.gradient
+        self._kernels: OrderedDict[Purpose, Future[Kernel]] = OrderedDict()
+        # The same numbers only in this case; otherwise the first call waits for the code.
+        self._visited = 0
+        self._last: Purpose | None = None
+        self._tiered = options.dtype == "float64"
+        slots = np.flatnonzero(trace.indices >= 0)
+        self._selecting = trace.indices[slots]
+        self._lengths = trace.lengths[slots]
+
+    def forward(self, rows: Floats) -> Floats:
+        """See `Program.forward`."""
+        kernel = self._kernel(Purpose(len(rows), ()))
+        return self._interpreter.forward(rows) if kernel is None else self._run(kernel, rows)
+
+    def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
+        """See `Program.backward`."""
+        wanted: tuple[Space, ...] = (Space.PARAMETER,) if len(self.parameters) else ()
+        if argument_gradient is not None:
+            wanted += (Space.ARGUMENT,) if len(rows) == 1 else (Space.ARGUMENT, Space.EXAMPLE)
+        kernel = self._kernel(Purpose(len(rows), wanted))
+        if kernel is None:
+            return self._interpreter.backward(rows, seed, argument_gradient)
+        arrays = kernel.frame.arrays
+        if kernel.loops.size(Space.SCALAR):
+            arrays[Space.SCALAR][SEED] = seed
+        self._give(kernel, Space.PARAMETER_GRADIENT, self.gradient)
+        if argument_gradient is not None:
+            self._give(kernel, Space.ARGUMENT_GRADIENT, argument_gradient[0])
+            self._give(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
+        outputs = self._run(kernel, rows)
+        self._take(kernel, Space.PARAMETER_GRADIENT, self.gradient)
+        if argument_gradient is not None:
+            self._take(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
+            if Space.ARGUMENT_GRADIENT in arrays:
+                own = self.trace.shared | (len(rows) == 1)
+                argument_gradient[0, own] = arrays[Space.ARGUMENT_GRADIENT][own]
+        return outputs
+
+    def wait(self) -> Kernel | None:
+        """The code for the purpose of the last call, compiled now if need be; None before one."""
+        if self._last is None:
+            return None
+        if self._last not in self._kernels:
+            self._visited = PATIENCE
+            self._kernel(self._last)
+        return self._kernels[self._last].result()
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def _run(self, kernel: Kernel, rows: Floats) -> Floats:
+        trace = self.trace
+        self._give(kernel, Space.PARAMETER, self.parameters)
+        self._give(kernel, Space.ARGUMENT, rows[0])
+        self._give(kernel, Space.EXAMPLE, rows)
+        if len(self._selecting):
+            chosen = rows[:, self._selecting]
+            # What is out of range selects the first candidate: memory has no other answer.
+            inside = np.where((chosen >= 0.0) & (chosen < self._lengths), chosen, 0.0)
+            indices = np.zeros(rows.shape, np.int64)
+            indices[:, self._selecting] = inside
+            self._give(kernel, Space.INDEX, indices[0])
+            self._give(kernel, Space.EXAMPLE_INDEX, indices)
+        kernel.frame.run()
+        arrays = kernel.frame.arrays
+        outputs = np.empty((len(rows), len(trace.tape.outputs)))
+        outputs[...] = arrays[Space.OUTPUT if len(rows) == 1 else Space.EXAMPLE_OUTPUT]
+        return outputs
+
+    def _give(self, kernel: Kernel, space: Space, numbers: NDArray[Any]) -> None:
+        """Put numbers into a space that the program reads, unless that memory is already theirs."""
+        array = kernel.frame.arrays[space]
+        if array.size and array is not numbers:
+            array[...] = numbers
+
+    def _take(self, kernel: Kernel, space: Space, numbers: Floats) -> None:
+        array = kernel.frame.arrays[space]
+        if array.size and array is not numbers:
+            numbers[...] = array
+
+    # --- compiling ---------------------------------------------------------------------------------
+
+    def _kernel(self, purpose: Purpose) -> Kernel | None:
+        """The code for a purpose; None while it is not worth it, or being compiled."""
+        self._last = purpose
+        future = self._kernels.get(purpose)
+        if future is None:
+            if self._tiered:
+                self._visited += len(self.trace.tape) * purpose.examples
+                if self._visited < PATIENCE:
+                    return None
+            future = self._kernels[purpose] = _compiler().submit(self._compile, purpose)
+            if len(self._kernels) > KEPT:
+                self._kernels.popitem(last=False)
+        else:
+            self._kernels.move_to_end(purpose)
+        if self._tiered and not future.done():
+            return None
+        return future.result()
+
+    def _compile(self, purpose: Purpose) -> Kernel:
+        trace, options, stats = self.trace, self._options, Stats()
+        batch: Batch = None if purpose.examples == 1 else "each"
+        marks = marks_of_trace(trace, batch, purpose.wanted, accumulate=True)
+        loops = roll(trace.tape, marks, lines=trace.lines, stats=stats)
+        program = native.build(
+            loops, None if batch is None else purpose.examples, options.mode, options.dtype
+        )
+        frame = program.frame()
+        if loops.size(Space.SCALAR):
+            scalars = np.ones(loops.size(Space.SCALAR), program.dtype)
+            scalars[BATCH] = purpose.examples
+            frame.bind(Space.SCALAR, scalars)
+        if options.dtype == "float64":
+            for space, array in (
+                (Space.PARAMETER, self.parameters),
+                (Space.PARAMETER_GRADIENT, self.gradient),
+            ):
+                if loops.size(space):
+                    frame.bind(space, array)
+        return Kernel(loops, stats, frame)
