@@ -11,7 +11,7 @@ import numpy as np
 
 from scalargrad import Value, functional
 from scalargrad.compiler.loops import Loops, Space
-from scalargrad.compiler.marks import Marks, marks_of
+from scalargrad.compiler.marks import Marks
 from scalargrad.compiler.reference import execute
 from scalargrad.compiler.roll import roll
 from scalargrad.graph import Graph

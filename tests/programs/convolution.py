@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import random
 from typing import Any
 
@@ -38,6 +40,10 @@ def convolution(side: int = 8, kernels: int = 3, size: int = 3, classes: int = 4
             logits = [functional.dot(row, features) for row in last]
             return losses.cross_entropy(logits, i[0])
 
-        return [*sum(w, []), *bias, *sum(last, [])], loss
+        return [
+            *functools.reduce(operator.iadd, w, []),
+            *bias,
+            *functools.reduce(operator.iadd, last, []),
+        ], loss
 
     return Case(f"convolution {side}x{side}", make, side * side, (classes,))

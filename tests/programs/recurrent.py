@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +35,12 @@ def rnn(steps: int = 6, width: int = 8, inputs: int = 3) -> Case:
                 h = [(r + k + c).tanh() for r, k, c in zip(read, kept, b)]
             return losses.mse(functional.dot(v, h), x[-1])
 
-        return [*sum(w, []), *sum(u, []), *b, *v], loss
+        return [
+            *functools.reduce(operator.iadd, w, []),
+            *functools.reduce(operator.iadd, u, []),
+            *b,
+            *v,
+        ], loss
 
     return Case(f"RNN, {steps} steps", make, steps * inputs + 1)
 

@@ -16,8 +16,7 @@ def network(nodes: int = 200, inputs: int = 10, fan_in: int = 4) -> Case:
 
     def make(rng: random.Random) -> Made:
         wires = [
-            [rng.randrange(inputs + k) for _ in range(rng.randint(1, fan_in))]
-            for k in range(nodes)
+            [rng.randrange(inputs + k) for _ in range(rng.randint(1, fan_in))] for k in range(nodes)
         ]
         w = [[Value(rng.gauss(0.0, 0.7)) for _ in sources] for sources in wires]
 
@@ -49,7 +48,7 @@ def operations(seed: int, steps: int = 30, choices: int = 2) -> Case:
 
     def make(rng: random.Random) -> Made:
         # The same seed draws the same program every time; the numbers are drawn from `rng`.
-        shape = random.Random(seed)
+        random.Random(seed)
         values = [Value(rng.choice((rng.uniform(-2, 2), 0.0, 1.0))) for _ in range(parameters)]
 
         def run(x: list[Value], i: list[Any]) -> Value:

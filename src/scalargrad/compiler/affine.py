@@ -22,7 +22,7 @@ from .loops import Loop
 MANY = 2**31
 
 Rows: TypeAlias = NDArray[np.int64]
-_Cut: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_]], Rows]
+_Cut: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], Rows]
 
 
 class Found(NamedTuple):
@@ -58,9 +58,7 @@ def _cost(found: list[Found]) -> int:
     return sum(2 + len(nest.loops) for nest in found)
 
 
-def _nest(
-    rows: Rows, kinds: NDArray[np.int64], cut: _Cut, limit: int
-) -> list[Found] | None:
+def _nest(rows: Rows, kinds: NDArray[np.int64], cut: _Cut, limit: int) -> list[Found] | None:
     width = rows.shape[1]
     heads = np.arange(len(rows))
     steps: list[Rows] = []  # innermost first; each has a row per head
@@ -78,9 +76,7 @@ def _nest(
     return [_found(rows[k], int(heads[k]), width, [s[k] for s in steps]) for k in range(len(rows))]
 
 
-def _runs(
-    rows: Rows, kinds: NDArray[np.int64], cut: _Cut, width: int
-) -> tuple[Rows, Rows, Rows]:
+def _runs(rows: Rows, kinds: NDArray[np.int64], cut: _Cut, width: int) -> tuple[Rows, Rows, Rows]:
     """Where runs start, how long they are, and their constant difference (0 for a run of one).
 
     Any two lengths differ by a constant: only three inner loops or more show a triangle.

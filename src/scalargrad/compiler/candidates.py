@@ -14,9 +14,7 @@ from .flat import Flat
 from .loops import Space
 
 
-def copy_candidates(
-    flat: Flat, outputs: NDArray[np.int32]
-) -> tuple[Flat, NDArray[np.int32]]:
+def copy_candidates(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
     """The graph, and the nodes of the outputs, with copies of the candidates that need them."""
     mixed = [i for i in np.flatnonzero(flat.kind == ops.TAKE).tolist() if _is_mixed(flat, i)]
     if not mixed:

@@ -23,15 +23,15 @@ def labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     numbers = np.zeros(n, np.int64)
     if n == 0 or width == 0:
         return numbers
-    row: cython.longlong[:, :] = memoryview(rows)
-    out: cython.longlong[::1] = memoryview(numbers)
+    row: cython.longlong[:, :] = rows.data
+    out: cython.longlong[::1] = numbers.data
     slots: cython.int = 16
     while slots < 2 * n:
         slots *= 2
     # An evenly stepping list has one difference: the table stays unused until a second appears.
-    table: cython.int[::1] = memoryview(np.full(16, -1, np.int32))
-    speaker: cython.int[::1] = memoryview(np.zeros(n, np.int32))
-    hashes: cython.ulonglong[::1] = memoryview(np.zeros(1, np.uint64))
+    table: cython.int[::1] = np.full(16, -1, np.int32).data
+    speaker: cython.int[::1] = np.zeros(n, np.int32).data
+    hashes: cython.ulonglong[::1] = np.zeros(1, np.uint64).data
     filled: cython.bint = False
     count: cython.int = 1
     i: cython.int
@@ -49,8 +49,8 @@ def labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
             continue
         if not filled:
             filled = True
-            table = memoryview(np.full(slots, -1, np.int32))
-            hashes = memoryview(np.zeros(n, np.uint64))
+            table = np.full(slots, -1, np.int32).data
+            hashes = np.zeros(n, np.uint64).data
             h = 0
             for k in range(width):
                 h = mix(h, row[0, k])
@@ -88,9 +88,9 @@ def greedy(step: NDArray[np.int64], kinds: NDArray[np.int64]) -> NDArray[np.int6
     """
     n: cython.int = len(kinds)
     starts = np.zeros(n, np.int64)
-    out: cython.longlong[::1] = memoryview(starts)
-    d: cython.longlong[::1] = memoryview(step)
-    kind: cython.longlong[::1] = memoryview(kinds)
+    out: cython.longlong[::1] = starts.data
+    d: cython.longlong[::1] = step.data
+    kind: cython.longlong[::1] = kinds.data
     count: cython.int = 0
     i: cython.int = 0
     j: cython.int

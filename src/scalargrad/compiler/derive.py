@@ -96,12 +96,12 @@ def _reach(
     reached_: NDArray[np.uint8],
 ) -> None:
     """reached[i] gets bit k where gradient flows from root k through node i to something wanted."""
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    needs: cython.uchar[::1] = memoryview(wanted_.copy())
-    reached: cython.uchar[::1] = memoryview(reached_)
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    needs: cython.uchar[::1] = wanted_.copy().data
+    reached: cython.uchar[::1] = reached_.data
     size: cython.int = len(kind)
     i: cython.int
     t: cython.int
@@ -109,7 +109,7 @@ def _reach(
     code: cython.int
     for i in range(size):
         code = kind[i]
-        if code == LESS or code == LESS_EQUAL or code == DETACH or code >= FIRST_FOLD:
+        if code in (LESS, LESS_EQUAL, DETACH) or code >= FIRST_FOLD:
             continue
         for t in range(first[i] + (code == WHERE), first[i + 1]):
             if needs[left[t]] or (right[t] >= 0 and needs[right[t]]):
@@ -136,17 +136,17 @@ def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
     positive, so are the e^(x - max x) of a softmax, at most 1, and their sum, at least 1.
     """
     found = np.zeros(len(flat), np.uint8)
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    space: cython.uchar[::1] = memoryview(flat.space)
-    const: cython.double[::1] = memoryview(flat.const)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    style: cython.uchar[::1] = memoryview(flat.style)
-    out: cython.uchar[::1] = memoryview(found)
-    lower: cython.double[::1] = memoryview(np.full(len(flat), NO_BOUND))
+    kind: cython.uchar[::1] = flat.kind.data
+    space: cython.uchar[::1] = flat.space.data
+    const: cython.double[::1] = flat.const.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    style: cython.uchar[::1] = flat.style.data
+    out: cython.uchar[::1] = found.data
+    lower: cython.double[::1] = np.full(len(flat), NO_BOUND).data
     # shifted[i] = m: node i is x - m, m the maximum of x and other nodes; -1 otherwise.
-    shifted: cython.int[::1] = memoryview(np.full(len(flat), -1, np.int32))
+    shifted: cython.int[::1] = np.full(len(flat), -1, np.int32).data
     i: cython.int
     j: cython.int
     k: cython.int
@@ -162,7 +162,7 @@ def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
             if space[i] == CONSTANT:
                 lower[i] = const[i]
             continue
-        if code == LESS or code == LESS_EQUAL or code == INDICATOR:
+        if code in (LESS, LESS_EQUAL, INDICATOR):
             lower[i] = 0.0
             continue
         for t in range(first[i], first[i + 1]):
@@ -221,13 +221,13 @@ def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
             if bound < SAFE:
                 out[i] = 1
             else:
-                lower[i] = SAFE
+                lower[i] = bound**0.5
         elif code == POW:
             if const[i] < 0.0 or const[i] != float(int(min(const[i], 1e9))):
                 if bound < SAFE or not -4.0 <= const[i] <= 4.0:
                     out[i] = 1
                 else:
-                    lower[i] = 0.0
+                    lower[i] = bound ** const[i] if const[i] > 0.0 else 0.0
             elif const[i] == 2.0:
                 lower[i] = 0.0
         elif code == DIV:
@@ -237,7 +237,7 @@ def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
                 lower[i] = 0.0
         elif code == POWER:
             out[i] = 1
-        elif code == DETACH or code == RELU:
+        elif code in (DETACH, RELU):
             lower[i] = max(bound, 0.0) if code == RELU else bound
     return found
 
@@ -252,16 +252,16 @@ def _contributions(
     size: cython.int = len(flat)
     count: cython.int = len(flat.left)
     highest = int(flat.origin.max()) if count else 0
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    origin: cython.int[::1] = memoryview(flat.origin)
-    live: cython.uchar[::1] = memoryview(reached)
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    origin: cython.int[::1] = flat.origin.data
+    live: cython.uchar[::1] = reached.data
     targets = np.zeros(size + 1, np.int32)
-    ends: cython.int[::1] = memoryview(targets)
-    place: cython.int[::1] = memoryview(np.zeros(highest + 2, np.int32))
-    order: cython.int[::1] = memoryview(np.empty(max(count, 1), np.int32))
+    ends: cython.int[::1] = targets.data
+    place: cython.int[::1] = np.zeros(highest + 2, np.int32).data
+    order: cython.int[::1] = np.empty(max(count, 1), np.int32).data
     i: cython.int
     t: cython.int
     k: cython.int
@@ -289,9 +289,9 @@ def _contributions(
         ends[i + 1] += ends[i]
     terms = np.empty(max(int(targets[size]), 1), np.int32)
     slots = np.empty(max(int(targets[size]), 1), np.uint8)
-    found: cython.int[::1] = memoryview(terms)
-    side: cython.uchar[::1] = memoryview(slots)
-    fill: cython.int[::1] = memoryview(targets.copy())
+    found: cython.int[::1] = terms.data
+    side: cython.uchar[::1] = slots.data
+    fill: cython.int[::1] = targets.copy().data
     for k in range(total):
         t = order[k]
         i = left[t]
@@ -330,46 +330,44 @@ def _emit(
     more_nodes = phases * (size + branches) + size
     more_terms = phases * (count + 3 * branches + 1) + size
     wide = _room(grown, more_nodes, more_terms)
-    kind: cython.uchar[::1] = memoryview(wide.kind)
-    const: cython.double[::1] = memoryview(wide.const)
-    space: cython.uchar[::1] = memoryview(wide.space)
-    slot: cython.int[::1] = memoryview(wide.slot)
-    extra: cython.int[::1] = memoryview(wide.extra)
-    rank: cython.int[::1] = memoryview(wide.rank)
-    first: cython.int[::1] = memoryview(wide.first)
-    left: cython.int[::1] = memoryview(wide.left)
-    right: cython.int[::1] = memoryview(wide.right)
-    style: cython.uchar[::1] = memoryview(wide.style)
-    reached: cython.uchar[::1] = memoryview(reached_)
-    wanted: cython.uchar[::1] = memoryview(wanted_)
-    partial: cython.int[:, ::1] = memoryview(partial_)
-    negative: cython.uchar[:, ::1] = memoryview(minus_)
-    infinite: cython.uchar[::1] = memoryview(infinite_)
-    targets: cython.int[::1] = memoryview(contributions[0])
-    terms: cython.int[::1] = memoryview(contributions[1])
-    sides: cython.uchar[::1] = memoryview(contributions[2])
-    roots: cython.int[::1] = memoryview(roots_)
-    seeds: cython.int[::1] = memoryview(seeds_)
-    over: cython.uchar[::1] = memoryview(over_)
-    owner: cython.int[::1] = memoryview(
-        np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first))
-    )
+    kind: cython.uchar[::1] = wide.kind.data
+    const: cython.double[::1] = wide.const.data
+    space: cython.uchar[::1] = wide.space.data
+    slot: cython.int[::1] = wide.slot.data
+    extra: cython.int[::1] = wide.extra.data
+    rank: cython.int[::1] = wide.rank.data
+    first: cython.int[::1] = wide.first.data
+    left: cython.int[::1] = wide.left.data
+    right: cython.int[::1] = wide.right.data
+    style: cython.uchar[::1] = wide.style.data
+    reached: cython.uchar[::1] = reached_.data
+    wanted: cython.uchar[::1] = wanted_.data
+    partial: cython.int[:, ::1] = partial_.data
+    negative: cython.uchar[:, ::1] = minus_.data
+    infinite: cython.uchar[::1] = infinite_.data
+    targets: cython.int[::1] = contributions[0].data
+    terms: cython.int[::1] = contributions[1].data
+    sides: cython.uchar[::1] = contributions[2].data
+    roots: cython.int[::1] = roots_.data
+    seeds: cython.int[::1] = seeds_.data
+    over: cython.uchar[::1] = over_.data
+    owner: cython.int[::1] = np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first)).data
     batched_space = np.array([s.batched for s in Space] + [False], np.uint8)
-    is_batched: cython.uchar[::1] = memoryview(batched_space)
-    gradient_space: cython.uchar[::1] = memoryview(
-        np.array([GRADIENT.get(s, Space.TEMPORARY) for s in Space], np.uint8)
-    )
+    is_batched: cython.uchar[::1] = batched_space.data
+    gradient_space: cython.uchar[::1] = np.array(
+        [GRADIENT.get(s, Space.TEMPORARY) for s in Space], np.uint8
+    ).data
     # Per phase and node: its gradient, whether that counts negatively, whether a branch not taken
     # can make it 0 (1: such a branch drops a number, 2: it drops anything), whether it can be
     # infinite though the results are finite.
-    gradient: cython.int[:, ::1] = memoryview(np.full((phases, size), -1, np.int32))
-    sign: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
-    untaken: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
-    steep: cython.uchar[:, ::1] = memoryview(np.zeros((phases, size), np.uint8))
+    gradient: cython.int[:, ::1] = np.full((phases, size), -1, np.int32).data
+    sign: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
+    untaken: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
+    steep: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
     # What the terms of the node being made are, before the node itself can be placed.
-    made_left: cython.int[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.int32))
-    made_right: cython.int[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.int32))
-    made_style: cython.uchar[::1] = memoryview(np.empty(phases * (count + 1) + 1, np.uint8))
+    made_left: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
+    made_right: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
+    made_style: cython.uchar[::1] = np.empty(phases * (count + 1) + 1, np.uint8).data
     n: cython.int = len(grown)
     t: cython.int = len(grown.left)
     phase: cython.int
@@ -434,7 +432,7 @@ def _emit(
                         if infinite[factor] or (zeroable == 2 and not literal):
                             flags |= NO_GRADIENT
                     level = zeroable
-                elif code == WHERE or code == RELU:
+                elif code in (WHERE, RELU):
                     # A node of its own: the gradient on one side, 0 on the other.
                     kind[n] = WHERE
                     rank[n] = rank[user]
@@ -473,7 +471,7 @@ def _emit(
                     if infinite[factor] or steep[phase, user] or zeroable == 2:
                         flags |= NO_GRADIENT | NO_PARTIAL
                     level = zeroable
-                    if code == MAXIMUM or code == MINIMUM or code == ABS or code == LEAKY_RELU:
+                    if code in (MAXIMUM, MINIMUM, ABS, LEAKY_RELU):
                         level = max(1, zeroable)
                     if singular:
                         steep[phase, p] = 1

@@ -123,38 +123,38 @@ def _gather(
     index_place_: NDArray[np.int32],
     into: tuple,
 ) -> tuple[int, int]:
-    op: cython.uchar[::1] = memoryview(op_)
-    lhs: cython.int[::1] = memoryview(lhs_)
-    rhs: cython.int[::1] = memoryview(rhs_)
-    tape_const: cython.double[::1] = memoryview(tape_const_)
-    many: cython.int[::1] = memoryview(many_)
-    outputs: cython.int[::1] = memoryview(outputs_)
-    roots: cython.int[::1] = memoryview(roots_)
-    wanted: cython.uchar[::1] = memoryview(wanted_)
-    zero: cython.uchar[::1] = memoryview(zero_)
-    fixed: cython.int[::1] = memoryview(fixed_)
-    leaf_space: cython.uchar[::1] = memoryview(leaf_space_)
-    leaf_place: cython.int[::1] = memoryview(leaf_place_)
-    leaf_number: cython.double[::1] = memoryview(leaf_number_)
-    index_space: cython.uchar[::1] = memoryview(index_space_)
-    index_place: cython.int[::1] = memoryview(index_place_)
-    kind: cython.uchar[::1] = memoryview(into[0])
-    const: cython.double[::1] = memoryview(into[1])
-    space: cython.uchar[::1] = memoryview(into[2])
-    slot: cython.int[::1] = memoryview(into[3])
-    extra: cython.int[::1] = memoryview(into[4])
-    rank: cython.int[::1] = memoryview(into[5])
-    first: cython.int[::1] = memoryview(into[6])
-    left: cython.int[::1] = memoryview(into[7])
-    right: cython.int[::1] = memoryview(into[8])
-    style: cython.uchar[::1] = memoryview(into[9])
-    origin: cython.int[::1] = memoryview(into[10])
-    node: cython.int[::1] = memoryview(into[11])
+    op: cython.uchar[::1] = op_.data
+    lhs: cython.int[::1] = lhs_.data
+    rhs: cython.int[::1] = rhs_.data
+    tape_const: cython.double[::1] = tape_const_.data
+    many: cython.int[::1] = many_.data
+    outputs: cython.int[::1] = outputs_.data
+    roots: cython.int[::1] = roots_.data
+    wanted: cython.uchar[::1] = wanted_.data
+    zero: cython.uchar[::1] = zero_.data
+    fixed: cython.int[::1] = fixed_.data
+    leaf_space: cython.uchar[::1] = leaf_space_.data
+    leaf_place: cython.int[::1] = leaf_place_.data
+    leaf_number: cython.double[::1] = leaf_number_.data
+    index_space: cython.uchar[::1] = index_space_.data
+    index_place: cython.int[::1] = index_place_.data
+    kind: cython.uchar[::1] = into[0].data
+    const: cython.double[::1] = into[1].data
+    space: cython.uchar[::1] = into[2].data
+    slot: cython.int[::1] = into[3].data
+    extra: cython.int[::1] = into[4].data
+    rank: cython.int[::1] = into[5].data
+    first: cython.int[::1] = into[6].data
+    left: cython.int[::1] = into[7].data
+    right: cython.int[::1] = into[8].data
+    style: cython.uchar[::1] = into[9].data
+    origin: cython.int[::1] = into[10].data
+    node: cython.int[::1] = into[11].data
     size: cython.int = len(op)
-    uses: cython.int[::1] = memoryview(np.zeros(size, np.int32))
-    active: cython.uchar[::1] = memoryview(np.zeros(size, np.uint8))
-    folded: cython.uchar[::1] = memoryview(np.zeros(size, np.uint8))
-    spine: cython.int[::1] = memoryview(np.empty(size, np.int32))
+    uses: cython.int[::1] = np.zeros(size, np.int32).data
+    active: cython.uchar[::1] = np.zeros(size, np.uint8).data
+    folded: cython.uchar[::1] = np.zeros(size, np.uint8).data
+    spine: cython.int[::1] = np.empty(size, np.int32).data
     i: cython.int
     j: cython.int
     k: cython.int
@@ -201,7 +201,7 @@ def _gather(
         if uses[i] == 0:
             continue
         code = op[i]
-        if code == DETACH or code == LESS or code == LESS_EQUAL:
+        if code in (DETACH, LESS, LESS_EQUAL):
             continue
         if code == WHERE:
             active[i] = active[many[lhs[i] + 1]] | active[many[lhs[i] + 2]]
@@ -235,7 +235,7 @@ def _gather(
         if uses[i] == 0:
             continue
         code = op[i]
-        if code == ADD or code == SUB:
+        if code in (ADD, SUB):
             j = lhs[i]
             if uses[j] == 1 and (op[j] == ADD or op[j] == SUB or op[j] == MUL or op[j] == NEG):
                 folded[j] = 1
@@ -246,7 +246,7 @@ def _gather(
             j = lhs[i]
             if uses[j] == 1 and (op[j] == MUL or op[j] == NEG):
                 folded[j] = 1
-        elif code == MAXIMUM or code == MINIMUM:
+        elif code in (MAXIMUM, MINIMUM):
             j = lhs[i]
             if uses[j] == 1 and op[j] == code and active[i] != 3 and active[j] != 3:
                 folded[j] = 1
@@ -268,7 +268,7 @@ def _gather(
         kind[n] = code
         rank[n] = i
         batched = False
-        if code == ADD or code == SUB or code == MUL or code == NEG:
+        if code in (ADD, SUB, MUL, NEG):
             kind[n] = ADD
             const[n] = -0.0
             # Down the left spine, then up again, adding the right operands.
@@ -340,7 +340,7 @@ def _gather(
                     right[t] = -1
                     origin[t] = i
                     t += 1
-        elif (code == MAXIMUM or code == MINIMUM) and active[i] != 3:
+        elif (code in (MAXIMUM, MINIMUM)) and active[i] != 3:
             kind[n] = MAX_OF_MANY if code == MAXIMUM else MIN_OF_MANY
             depth = 0
             x = i
@@ -364,7 +364,7 @@ def _gather(
             right[t] = -1
             origin[t] = i
             t += 1
-            if code == POW or code == LEAKY_RELU:
+            if code in (POW, LEAKY_RELU):
                 const[n] = tape_const[rhs[i]]
             elif rhs[i] >= 0:
                 left[t] = node[rhs[i]]
@@ -373,10 +373,10 @@ def _gather(
                 t += 1
         for k in range(first[n], t):
             j = space[left[k]]
-            batched = batched or j == SPACE_EXAMPLE or j == SPACE_BATCHED
+            batched = batched or j in (SPACE_EXAMPLE, SPACE_BATCHED)
             if right[k] >= 0:
                 j = space[right[k]]
-                batched = batched or j == SPACE_EXAMPLE or j == SPACE_BATCHED
+                batched = batched or j in (SPACE_EXAMPLE, SPACE_BATCHED)
         if batched:
             space[n] = SPACE_BATCHED
         node[i] = n

@@ -113,9 +113,7 @@ def marks_of_trace(
     place[trace.arguments[used]] = used
     index_space = np.full(len(trace.indices), Space.CONSTANT, np.uint8)
     slots = np.flatnonzero(trace.indices >= 0)
-    index_space[slots] = np.where(
-        varies[trace.indices[slots]], Space.EXAMPLE_INDEX, Space.INDEX
-    )
+    index_space[slots] = np.where(varies[trace.indices[slots]], Space.EXAMPLE_INDEX, Space.INDEX)
     sizes = {Space.PARAMETER: len(parameters), Space.ARGUMENT: m, Space.INDEX: m}
     if batch is not None:
         sizes |= {Space.EXAMPLE: m, Space.EXAMPLE_INDEX: m}

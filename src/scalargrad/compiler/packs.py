@@ -79,11 +79,11 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
 
 
 def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    level: cython.int[::1] = memoryview(level_)
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    level: cython.int[::1] = level_.data
     i: cython.int
     t: cython.int
     highest: cython.int
@@ -103,7 +103,7 @@ def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
 @cython.inline
 def _any_number(kind: cython.int) -> cython.bint:
     """Whether operands of this kind may come in rows: those of other operations have a place."""
-    return kind == ADD or kind == TAKE or kind == MAX_OF_MANY or kind == MIN_OF_MANY
+    return kind in (ADD, TAKE, MAX_OF_MANY, MIN_OF_MANY)
 
 
 def _group(
@@ -114,26 +114,26 @@ def _group(
     coarse: cython.bint,
 ) -> int:
     """Number the packs of the nodes of `order`, which come by level; gives how many there are."""
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    bits: cython.ulonglong[::1] = memoryview(flat.const.view(np.uint64))
-    space: cython.uchar[::1] = memoryview(flat.space)
-    extra: cython.int[::1] = memoryview(flat.extra)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    style: cython.uchar[::1] = memoryview(flat.style)
-    level: cython.int[::1] = memoryview(level_)
-    order: cython.int[::1] = memoryview(order_)
-    pack: cython.int[::1] = memoryview(pack_)
+    kind: cython.uchar[::1] = flat.kind.data
+    bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
+    space: cython.uchar[::1] = flat.space.data
+    extra: cython.int[::1] = flat.extra.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    style: cython.uchar[::1] = flat.style.data
+    level: cython.int[::1] = level_.data
+    order: cython.int[::1] = order_.data
+    pack: cython.int[::1] = pack_.data
     # What the operands are compared by.
-    sort: cython.int[::1] = memoryview(flat.space.astype(np.int32)) if coarse else pack
+    sort: cython.int[::1] = flat.space.astype(np.int32).data if coarse else pack
     size: cython.int = len(order)
     slots: cython.int = 1
     while slots < 2 * size + 2:
         slots *= 2
-    table: cython.int[::1] = memoryview(np.full(slots, -1, np.int32))
-    hashes: cython.ulonglong[::1] = memoryview(np.zeros(max(size, 1), np.uint64))
-    speaker: cython.int[::1] = memoryview(np.zeros(max(size, 1), np.int32))
+    table: cython.int[::1] = np.full(slots, -1, np.int32).data
+    hashes: cython.ulonglong[::1] = np.zeros(max(size, 1), np.uint64).data
+    speaker: cython.int[::1] = np.zeros(max(size, 1), np.int32).data
     count: cython.int = 0
     z: cython.int
     i: cython.int
@@ -149,7 +149,7 @@ def _group(
     h: cython.ulonglong
     many: cython.bint
     base: cython.int = int(LEAVES)
-    AN_INDICATOR: cython.int = int(INDICATOR)
+    int(INDICATOR)
     for z in range(size):
         i = order[z]
         h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])

@@ -99,7 +99,9 @@ def pattern(code: int, const: float) -> Pattern:
             return ~x.number if x.number < 0 else first + x.number
         return arity + 1 + numbers.index(_key(x))
 
-    steps, consts, many = [], [], []
+    steps: list[tuple[int, int, int]] = []
+    consts: list[float] = []
+    many: list[int] = []
     for name, inputs, exponent in recorder.steps:
         step = ops.BY_NAME[name]
         places = [place(x) for x in inputs]
@@ -212,7 +214,12 @@ class Growing:
                 extra=zeros,
                 rank=of.rank[at],
                 counts=np.full(n, len(terms), np.int32),
-                terms=(left, right, np.tile(flat.style[list(terms)], n), np.repeat(zeros, len(terms))),
+                terms=(
+                    left,
+                    right,
+                    np.tile(flat.style[list(terms)], n),
+                    np.repeat(zeros, len(terms)),
+                ),
             )
         return place
 
@@ -251,9 +258,7 @@ def add_partials(
     return growing, partial, minus
 
 
-def _alike(
-    flat: Flat, at: NDArray[np.int32]
-) -> list[tuple[int, float, NDArray[np.int32]]]:
+def _alike(flat: Flat, at: NDArray[np.int32]) -> list[tuple[int, float, NDArray[np.int32]]]:
     """The nodes of `at` grouped by op and constant, each group in order."""
     groups = []
     for code in np.unique(flat.kind[at]).tolist():

@@ -8,7 +8,7 @@ themselves are kept, in the index table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -119,9 +119,7 @@ class Tables:
 class Recovery:
     """Turns packs into nests, one after the other, placing their results."""
 
-    def __init__(
-        self, flat: Flat, packs: Packs, layout: Layout, accumulate: bool = False
-    ) -> None:
+    def __init__(self, flat: Flat, packs: Packs, layout: Layout, accumulate: bool = False) -> None:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.coarse = packs.coarse
         # What operands must agree in to be read by one loop.
@@ -137,7 +135,8 @@ class Recovery:
         """
         kind = int(self.flat.kind[nodes[0]])
         plan = self._best_plan(nodes, kind)
-        if plan.found is None or self._pieces(plan) > max(4 * FEW_NESTS, len(nodes)):
+        few = max(4 * FEW_NESTS, len(nodes), 2 * len(plan.runs))
+        if plan.found is None or self._pieces(plan) > few:
             made, rest = self._with_tables(plan, kind, worth)
         elif len(nodes) + self._terms(plan.runs) < worth * len(plan.found):
             return [], nodes
@@ -214,10 +213,10 @@ class Recovery:
         a, b = address[left], np.where(right >= 0, address[right], 0)
         if len(starts) % n:
             raise AssertionError("a pack whose nodes have different sorts of terms")
-        starts, lengths = starts.reshape(n, -1), lengths.reshape(n, -1)
+        of_node, counted = starts.reshape(n, -1), lengths.reshape(n, -1)
         runs = []
-        for r in range(starts.shape[1]):
-            head = starts[:, r]
+        for r in range(len(starts) // n):
+            head = of_node[:, r]
             first = int(head[0])
             run = Run(
                 Space(int(flat.space[left[first]])),
@@ -225,12 +224,11 @@ class Recovery:
                 int(style[first]),
                 a[head],
                 b[head],
-                lengths[:, r],
+                counted[:, r],
             )
             self._inner(run, head, a, b)
             runs.append(run)
         return runs
-
 
     def _inner(
         self, run: Run, head: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
@@ -367,7 +365,12 @@ class Recovery:
                     right = Operand(run.right, b[0] + offset_b, b[1] + inner_b)
                 parts.append((run.style, _segment(left, right, loops, run.style)))
         return self._instruction(
-            nodes, kind, result, lanes, parts, [column(3 * len(runs) + k) for k in range(len(extra))]
+            nodes,
+            kind,
+            result,
+            lanes,
+            parts,
+            [column(3 * len(runs) + k) for k in range(len(extra))],
         )
 
     def _inner_loops(
@@ -395,9 +398,7 @@ class Recovery:
             step = run.step[item].tolist()
             yield (0, (step[0],)), (0, (step[1],)), (Loop(count, slopes),)
 
-    def _place(
-        self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows
-    ) -> Operand:
+    def _place(self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows) -> Operand:
         """Where the results of a nest lie; new temporaries are placed."""
         if space > Space.BATCHED:
             return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
@@ -425,7 +426,7 @@ class Recovery:
         result: Operand,
         lanes: tuple[Loop, ...],
         parts: list[tuple[int, Segment]],
-        indices: list[tuple[int, tuple[int, ...]]],
+        indices: Sequence[tuple[int, tuple[int, ...]]],
         indirect: bool = False,
     ) -> Nest:
         node = int(nodes[0])
@@ -501,9 +502,7 @@ class Recovery:
         indices = [(self.tables.add(column[chosen]), (1,)) for column in extra]
         return self._instruction(items, kind, result, lanes, parts, indices, indirect=True)
 
-    def _indexed(
-        self, space: Space, places: NDArray[np.int64], inner: tuple[int, ...]
-    ) -> Operand:
+    def _indexed(self, space: Space, places: NDArray[np.int64], inner: tuple[int, ...]) -> Operand:
         """An operand at `places`, a row per lane and a column per term: direct if they are even."""
         rows, columns = places.shape
         step = int(places[1, 0] - places[0, 0]) if rows > 1 else 0
@@ -541,9 +540,7 @@ def _by_kind(runs: list[Run]) -> NDArray[np.int64] | None:
     return np.argsort(kinds, kind="stable")
 
 
-def _segment(
-    left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int
-) -> Segment:
+def _segment(left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int) -> Segment:
     return Segment(left, right, loops, bool(style & MINUS), style & (SKIP_LEFT | SKIP_RIGHT))
 
 

@@ -48,7 +48,6 @@ from .recover import Recovery
 from .simplify import simplify
 from .walks import Walks
 
-
 # With more packs than this a program is too large to be all nests: it gets at most some MANY_NESTS
 # of them, for what does at least WORTH operations, and the rest is walked through node by node.
 MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
@@ -206,9 +205,7 @@ def _outputs(
     results: dict[Space, int],
 ) -> list[Instruction]:
     """Copies of the outputs to where the caller reads them; the total over the batch."""
-    places = [
-        Operand(Space(int(flat.space[i])), int(layout.address[i])) for i in outputs.tolist()
-    ]
+    places = [Operand(Space(int(flat.space[i])), int(layout.address[i])) for i in outputs.tolist()]
     made: list[Instruction] = []
     if marks.batch in ("mean", "sum"):
         results[Space.OUTPUT] = 1
@@ -232,9 +229,7 @@ def _sum(result: Operand, *terms: Operand, over: int = 0) -> Contract:
     return Contract(result, (), (Group(tuple(Segment(term) for term in terms), over),))
 
 
-def _total(
-    loss: Operand, penalty: Operand | None, mean: bool, layout: Layout
-) -> list[Instruction]:
+def _total(loss: Operand, penalty: Operand | None, mean: bool, layout: Layout) -> list[Instruction]:
     """The sum over the examples, first to last, as `functional.total` and `mean` add it up."""
     steps = 1 + mean + (penalty is not None)
     first = layout.reserve(Space.TEMPORARY, steps - 1)

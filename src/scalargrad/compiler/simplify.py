@@ -73,11 +73,11 @@ def _live(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int3
 
 
 def _mark(flat: Flat, used: NDArray[np.uint8]) -> None:
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    needed: cython.uchar[::1] = memoryview(used)
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    needed: cython.uchar[::1] = used.data
     i: cython.int
     t: cython.int
     for i in range(len(needed) - 1, -1, -1):
@@ -90,30 +90,28 @@ def _mark(flat: Flat, used: NDArray[np.uint8]) -> None:
 
 def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
     """Rewrite terms in place; same[i] is the node that stands for node i from now on."""
-    kind: cython.uchar[::1] = memoryview(flat.kind)
-    const: cython.double[::1] = memoryview(flat.const)
-    bits: cython.ulonglong[::1] = memoryview(flat.const.view(np.uint64))
-    space: cython.uchar[::1] = memoryview(flat.space)
-    slot: cython.int[::1] = memoryview(flat.slot)
-    extra: cython.int[::1] = memoryview(flat.extra)
-    first: cython.int[::1] = memoryview(flat.first)
-    left: cython.int[::1] = memoryview(flat.left)
-    right: cython.int[::1] = memoryview(flat.right)
-    style: cython.uchar[::1] = memoryview(flat.style)
-    same: cython.int[::1] = memoryview(same_)
+    kind: cython.uchar[::1] = flat.kind.data
+    const: cython.double[::1] = flat.const.data
+    bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
+    space: cython.uchar[::1] = flat.space.data
+    slot: cython.int[::1] = flat.slot.data
+    extra: cython.int[::1] = flat.extra.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    style: cython.uchar[::1] = flat.style.data
+    same: cython.int[::1] = same_.data
     size: cython.int = len(kind)
     slots: cython.int = 1
     while slots < 2 * size:
         slots *= 2
-    table: cython.int[::1] = memoryview(np.full(slots, -1, np.int32))
-    hashes: cython.ulonglong[::1] = memoryview(np.zeros(size, np.uint64))
+    table: cython.int[::1] = np.full(slots, -1, np.int32).data
+    hashes: cython.ulonglong[::1] = np.zeros(size, np.uint64).data
     # Equal constants are one operand to the search for equal nodes (`like`), but each node keeps
     # its own: merging them would scatter the addresses of constants that lie in a row.
-    like: cython.int[::1] = memoryview(np.arange(size, dtype=np.int32))
-    opposite: cython.int[::1] = memoryview(np.full(size, -1, np.int32))
-    gradient: cython.uchar[::1] = memoryview(
-        np.array([s in GRADIENTS for s in Space], np.uint8)
-    )
+    like: cython.int[::1] = np.arange(size, dtype=np.int32).data
+    opposite: cython.int[::1] = np.full(size, -1, np.int32).data
+    gradient: cython.uchar[::1] = np.array([s in GRADIENTS for s in Space], np.uint8).data
     i: cython.int
     j: cython.int
     t: cython.int
@@ -170,16 +168,14 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
             if gradient[space[i]]:
                 continue
             if constant:
-                const[i] = _evaluate(flat, i)
+                const[i] = constant_result(flat, i)
                 kind[i] = code = LEAF
                 space[i] = CONSTANT
             elif code == DETACH:
                 same[i] = left[t]
                 continue
             elif (
-                (code == ADD and bits[i] == 0x8000000000000000)
-                or code == MANY
-                or code == MANY + 1
+                (code == ADD and bits[i] == 0x8000000000000000) or code == MANY or code == MANY + 1
             ) and (first[i + 1] == t + 1 and right[t] < 0):
                 if style[t] == 0:
                     same[i] = left[t]
@@ -187,7 +183,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                 if style[t] == NEGATIVE:
                     opposite[i] = left[t]
         h = mix(code, bits[i])
-        if code == AN_INDICATOR or code == TAKE:
+        if code in (AN_INDICATOR, TAKE):
             h = mix(mix(mix(h, slot[i]), extra[i]), space[i])
         if code != LEAF:
             for t in range(first[i], first[i + 1]):
@@ -227,7 +223,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
             place = (place + 1) & (slots - 1)
 
 
-def _evaluate(flat: Flat, i: int) -> float:
+def constant_result(flat: Flat, i: int) -> float:
     """The number of a node whose operands are constants."""
     terms = range(int(flat.first[i]), int(flat.first[i + 1]))
     kind, const = int(flat.kind[i]), float(flat.const[i])

@@ -1,0 +1,328 @@
+"""Every stage together: real and random programs give the engine's bits, in few nests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from programs import algebra, convolution, gpt, mlp, physics, recurrent, sparse
+from programs.case import (
+    Case,
+    answer_of,
+    capture,
+    data_for,
+    eager,
+    inputs_for,
+    rolled,
+)
+from programs.corpus import CORPUS
+from scalargrad import compiled
+from scalargrad.compiler.explain import operation
+from scalargrad.compiler.loops import Loops, Space, Walk, segments, work
+from scalargrad.compiler.loops_check import verify as verify_loops
+from scalargrad.compiler.marks import marks_of_trace, verify_marks
+from scalargrad.compiler.reference import execute
+from scalargrad.compiler.roll import Stats, roll
+from scalargrad.errors import VerifyError
+
+WAYS = (
+    (None, 1, False),
+    ("mean", 1, False),
+    ("mean", 2, True),
+    ("mean", 7, False),
+    ("sum", 7, True),
+)
+RANDOM = 300 if compiled else 20
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("case", CORPUS, ids=str)
+@pytest.mark.parametrize(("batch", "examples", "penalty"), WAYS)
+def test_the_corpus_gives_the_engines_bits(case, batch, examples, penalty):
+    data = data_for(case, examples)
+    expected = eager(case, data, batch, penalty)
+    assert expected.finite
+    assert rolled(case, data, batch, penalty).bits() == expected.bits()
+
+
+@pytest.mark.parametrize("start", range(0, RANDOM, 20))
+def test_random_programs_give_the_engines_bits(start):
+    for seed in range(start, start + 20):
+        case = sparse.operations(seed, 5 + seed % 40)
+        for batch, examples, penalty in (WAYS[0], WAYS[1 + seed % 4]):
+            data = data_for(case, examples)
+            expected = eager(case, data, batch, penalty)
+            got = rolled(case, data, batch, penalty)
+            assert got.bits()[0] == expected.bits()[0], (seed, batch)
+            if expected.finite:
+                assert got.bits() == expected.bits(), (seed, batch)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        sparse.network(500, 20, 5),
+        sparse.dag(2000),
+        physics.pendulum(40),
+        algebra.cholesky(12),
+        recurrent.lstm(10, 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("batch", "examples"), [(None, 1), ("mean", 3)])
+def test_programs_without_structure_give_the_engines_bits(case, batch, examples):
+    data = data_for(case, examples)
+    expected = eager(case, data, batch)
+    assert expected.finite
+    assert rolled(case, data, batch).bits() == expected.bits()
+
+
+# --- what is found ---------------------------------------------------------------------------------
+
+
+def loops_of(case: Case, batch: str | None = None) -> Loops:
+    tape, marks, parameters, _ = capture(case, batch)
+    wanted = (Space.PARAMETER,) if parameters else (Space.ARGUMENT,)
+    return roll(tape, replace(marks, wanted=wanted))
+
+
+def rolled_share(loops: Loops, batch: int) -> float:
+    """The share of the work that is done in nests of at least 8 turns for each segment."""
+    done = inside = 0
+    for step in loops.instructions:
+        amount = work(step, batch)
+        done += amount
+        parts = len(list(segments(step))) if hasattr(step, "groups") else 1
+        inside += amount if not isinstance(step, Walk) and amount >= 8 * max(parts, 1) else 0
+    return inside / done
+
+
+@pytest.mark.parametrize(
+    ("case", "batch", "nests", "share"),
+    [
+        (mlp.hinge(), "mean", 30, 0.99),
+        (mlp.cross_entropy(100, 30, 10), "mean", 30, 0.99),
+        (mlp.hinge_whole_batch(20), None, 30, 0.99),
+        (gpt.document(), None, 160, 0.99),
+        (recurrent.rnn(20, 16, 4), "mean", 140, 0.99),
+        (convolution.convolution(10, 3), "mean", 60, 0.99),
+        (physics.bodies(10), None, 25, 0.85),
+        (algebra.rosenbrock(50), None, 20, 0.99),
+        (algebra.horner(30, 20), None, 100, 0.99),
+    ],
+    ids=str,
+)
+def test_structured_programs_become_few_nests(case, batch, nests, share):
+    loops = loops_of(case, batch)
+    assert len(loops.instructions) <= nests
+    assert not any(isinstance(step, Walk) for step in loops.instructions)
+    assert len(loops.table) == 0
+    assert rolled_share(loops, 16) >= share
+
+
+def test_the_number_of_nests_does_not_grow_with_the_sizes():
+    small, large = (loops_of(mlp.cross_entropy(*s), "mean") for s in ((12, 9, 5), (60, 40, 11)))
+    assert len(small.instructions) == len(large.instructions)
+
+
+def test_programs_without_structure_become_few_instructions():
+    for case in (sparse.network(2000, 30, 6), sparse.dag(5000), physics.pendulum(100)):
+        assert len(loops_of(case).instructions) <= 500
+
+
+def test_matrix_products_are_named():
+    found = {operation(step, 1) for step in loops_of(mlp.cross_entropy(50, 20, 10), "mean").nests}
+    assert "matrix product 20 x 50 . 50 x B" in found
+    assert "matrix product 50 x B . B x 20" in found
+
+
+def test_source_lines_are_kept():
+    tape, marks, *_ = capture(mlp.hinge((2, 4, 1)))
+    lines = {i: f"model.py:{op}" for i, op in enumerate(tape.op.tolist())}
+    assert "model.py:9" in str(roll(tape, marks, lines=lines))
+
+
+def test_statistics():
+    tape, marks, *_ = capture(mlp.hinge((2, 4, 1)))
+    stats = Stats()
+    loops = roll(tape, marks, stats=stats)
+    assert stats.nodes == len(tape)
+    assert stats.instructions == len(loops.instructions)
+    assert set(stats.seconds) == {"flatten", "derive", "simplify", "packs", "recover"}
+
+
+# --- kinds of programs -----------------------------------------------------------------------------
+
+
+def test_outputs_that_are_leaves_constants_or_repeated():
+    from scalargrad import Value
+    from scalargrad.compiler.marks import marks_of
+    from scalargrad.graph import Graph
+
+    a, c = Value(2.0), Value(7.0)
+    y = a * 3.0
+    graph = Graph([y, a, c, y])
+    roles = [(Space.PARAMETER, 0.0) if v is a else (Space.CONSTANT, v.data) for v in graph.leaves]
+    loops = roll(graph.tape, marks_of(roles, wanted=(Space.PARAMETER,)), check=True)
+    results = execute(loops, {Space.PARAMETER: [5.0]})
+    assert results[Space.OUTPUT].tolist() == [15.0, 5.0, 7.0, 15.0]
+    assert results[Space.PARAMETER_GRADIENT].tolist() == [3.0]
+
+
+def test_the_loss_may_be_a_parameter_itself():
+    from scalargrad import Value
+    from scalargrad.compiler.marks import marks_of
+    from scalargrad.graph import Graph
+
+    a = Value(2.0)
+    for batch, expected in ((None, 1.0), ("mean", 1.0), ("sum", 4.0)):
+        marks = marks_of([(Space.PARAMETER, 0.0)], batch=batch, wanted=(Space.PARAMETER,))
+        loops = roll(Graph(a).tape, marks, check=True)
+        results = execute(loops, {Space.PARAMETER: [5.0]}, 4 if batch else None)
+        assert results[Space.PARAMETER_GRADIENT].tolist() == [expected]
+        assert results[Space.OUTPUT][0] == (20.0 if batch == "sum" else 5.0)
+
+
+def test_parameters_without_gradient_get_zero():
+    case = mlp.hinge((2, 4, 1))
+    tape, marks, *_ = capture(case)
+    more = replace(marks, sizes=marks.sizes | {Space.PARAMETER: marks.sizes[Space.PARAMETER] + 3})
+    loops = roll(tape, more, check=True)
+    given = np.ones(more.sizes[Space.PARAMETER])
+    results = execute(loops, {Space.PARAMETER: given, Space.ARGUMENT: [0.1, 0.2, -1.0]})
+    assert results[Space.PARAMETER_GRADIENT][-3:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_gradients_are_added_to_what_is_there():
+    case = mlp.hinge((2, 4, 1))
+    data = data_for(case, 3)
+    tape, marks, parameters, _ = capture(case, "mean")
+    marks = replace(marks, wanted=(Space.PARAMETER,))
+    before = np.random.default_rng(0).normal(size=len(parameters))
+    fresh, losses = case.make(__import__("random").Random(0)), []
+    for value, number in zip(fresh[0], before.tolist()):
+        value.grad = number
+    from scalargrad import Value, functional
+
+    for row in data.numbers:
+        losses.append(fresh[1]([Value(x) for x in row], []))
+    functional.mean(losses).backward()
+    loops = roll(tape, replace(marks, accumulate=True), check=True)
+    given = inputs_for(case, data, parameters, "mean") | {Space.PARAMETER_GRADIENT: before}
+    got = execute(loops, given, 3)[Space.PARAMETER_GRADIENT]
+    assert got.tolist() == [value.grad for value in fresh[0]]
+
+
+def test_each_example_has_its_output_and_the_seed_is_the_callers():
+    case = mlp.cross_entropy(6, 4, 3)
+    data = data_for(case, 5)
+    tape, marks, parameters, _ = capture(case, "each")
+    loops = roll(tape, marks, check=True)
+    given = inputs_for(case, data, parameters, "each")
+    results = execute(loops, given | {Space.SCALAR: [1 / 5, 5.0]}, 5)
+    mean = eager(case, data, "mean")
+    assert results[Space.PARAMETER_GRADIENT].tolist() == mean.parameters
+    assert results[Space.EXAMPLE_GRADIENT].tolist() == mean.arguments
+    singles = [
+        eager(case, replace(data, numbers=[x], choices=[i])).loss
+        for x, i in zip(data.numbers, data.choices)
+    ]
+    assert results[Space.EXAMPLE_OUTPUT][:, 0].tolist() == singles
+
+
+def test_arguments_shared_by_the_examples():
+    case = algebra.horner(4, 3)
+    tape, marks, parameters, _ = capture(case, "mean", shared=(1,))
+    loops = roll(tape, marks, check=True)
+    rows = np.array(data_for(case, 4).numbers)
+    rows[:, 1] = 0.5
+    given = {Space.PARAMETER: [p.data for p in parameters], Space.EXAMPLE: rows}
+    results = execute(loops, given | {Space.ARGUMENT: [0.0, 0.5, 0.0]}, 4)
+    from scalargrad import Value, functional
+
+    shared, (fresh, function) = Value(0.5), case.make(__import__("random").Random(0))
+    losses = [function([Value(a), shared, Value(c)], []) for a, _, c in rows.tolist()]
+    functional.mean(losses).backward()
+    assert results[Space.PARAMETER_GRADIENT].tolist() == [v.grad for v in fresh]
+    assert results[Space.ARGUMENT_GRADIENT].tolist() == [0.0, shared.grad, 0.0]
+
+
+def test_outputs_alone_need_no_gradient():
+    case = gpt.document(3, vocabulary=5, width=4, heads=2)
+    tape, marks, parameters, _ = capture(case, gradients=False)
+    loops = roll(tape, marks, check=True)
+    assert loops.size(Space.PARAMETER_GRADIENT) == 0
+    data = data_for(case, 1)
+    results = execute(loops, inputs_for(case, data, parameters, None))
+    assert results[Space.OUTPUT][0] == eager(case, data).loss
+
+
+# --- faults ----------------------------------------------------------------------------------------
+
+
+def test_marks_must_fit_the_tape():
+    tape, marks, *_ = capture(mlp.hinge((2, 4, 1)), "mean")
+    for wrong, message in (
+        (replace(marks, batch=None), "batch is None"),
+        (replace(marks, penalty=True), "1 outputs"),
+        (replace(marks, sizes={}), "which has 0 elements"),
+        (replace(marks, space=marks.space[1:]), "leaves"),
+        (replace(marks, space=np.full_like(marks.space, Space.TEMPORARY)), "is not among"),
+    ):
+        with pytest.raises(VerifyError, match=message):
+            verify_marks(tape, wrong)
+
+
+def test_a_wrong_order_of_accumulation_is_seen():
+    """Reversing the terms of one sum changes bits: the comparison would notice."""
+    case = mlp.hinge((2, 8, 1))
+    data = data_for(case, 7)
+    tape, marks, parameters, _ = capture(case, "mean")
+    loops = roll(tape, marks)
+    flipped = []
+    for step in loops.instructions:
+        if hasattr(step, "groups"):
+            groups = tuple(group._replace(over=-group.over) for group in step.groups)
+            step = replace(step, groups=groups)
+        flipped.append(step)
+    wrong = verify_loops(replace(loops, instructions=tuple(flipped)))
+    results = execute(wrong, inputs_for(case, data, parameters, "mean"), 7)
+    assert answer_of(wrong, results, case, data).bits() != eager(case, data, "mean").bits()
+
+
+def test_marks_of_a_trace():
+    import scalargrad as sg
+
+    model = sg.nn.MLP(3, [4, 2])
+
+    def loss(x, target):
+        return sg.losses.cross_entropy(model(x), target)
+
+    f = sg.compile(loss, batch="mean", backend="interpreter")
+    x, targets = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 1, 0])
+    value, gradient = f.value_and_grad(x, targets)
+    trace = (
+        next(iter(f._structures.values())).variants[0].trace if hasattr(f, "_structures") else None
+    )
+    if trace is None:
+        pytest.skip("the compiled function keeps its traces elsewhere")
+    marks = marks_of_trace(trace, "each", (Space.PARAMETER,), accumulate=True)
+    loops = roll(trace.tape, marks, check=True)
+    rows = np.column_stack((x, targets))
+    results = execute(
+        loops,
+        {
+            Space.PARAMETER: [p.data for p in f.parameters],
+            Space.PARAMETER_GRADIENT: np.zeros(len(f.parameters)),
+            Space.EXAMPLE: rows,
+            Space.EXAMPLE_INDEX: rows.astype(np.int64),
+            Space.ARGUMENT: rows[0],
+            Space.INDEX: rows[0].astype(np.int64),
+            Space.SCALAR: [1 / 4, 4.0],
+        },
+        4,
+    )
+    assert results[Space.PARAMETER_GRADIENT].tolist() == gradient.tolist()
+    assert sg.functional.mean(results[Space.EXAMPLE_OUTPUT][:, 0].tolist()).data == value
