@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from scalargrad import ops
 from scalargrad.compiler.loops import (
-    MINUS,
     SKIP_LEFT,
     SKIP_RIGHT,
     Apply,
@@ -44,7 +43,9 @@ class Case:
         self.table: list[int] = []
         self.steps: list[Instruction] = []
 
-    def loops(self, most: int = 3, extents: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 17)) -> tuple[Loop, ...]:
+    def loops(
+        self, most: int = 3, extents: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 17)
+    ) -> tuple[Loop, ...]:
         """Lane or reduction loops, some triangular."""
         draw = self.draw
         result: list[Loop] = []
@@ -67,9 +68,7 @@ class Case:
         top = base + int(reach.max()) + 1
         if draw(st.integers(0, 4)) == 0:
             start, many = len(self.table), draw(st.integers(1, 40))
-            self.table += draw(
-                st.lists(st.integers(0, many - 1), min_size=top, max_size=top)
-            )
+            self.table += draw(st.lists(st.integers(0, many - 1), min_size=top, max_size=top))
             self.sizes[space] = max(self.sizes.get(space, 0), many)
             return Operand(space, start + base, strides, indirect=True)
         self.sizes[space] = max(self.sizes.get(space, 0), top)
@@ -275,12 +274,10 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
         np.array(columns[4], np.uint8),
     )
     case = Case(draw, batch)
-    case.sizes = {space: 4 for space in inputs} | {home: count}
+    case.sizes = dict.fromkeys(inputs, 4) | {home: count}
     out = Space.EXAMPLE_OUTPUT if batched else Space.OUTPUT
     case.sizes[out] = count
-    copy = Apply(
-        Operand(out, 0, (1,)), (Loop(count),), ops.DETACH, (Operand(home, 0, (1,)),)
-    )
+    copy = Apply(Operand(out, 0, (1,)), (Loop(count),), ops.DETACH, (Operand(home, 0, (1,)),))
     case.steps += [walk, copy]
     return case.program(), case.inputs(), batch
 

@@ -1,8 +1,10 @@
-"""Native code against the reference executor, bit for bit."""
+"""Native code against the reference executor: bit for bit, and that mistakes would be seen."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,12 +19,33 @@ from compiler.loop_cases import (  # type: ignore[import-not-found]
     select_cases,
     walk_cases,
 )
-
-from scalargrad.compiler import native
-from scalargrad.compiler.loops import Loops, Space
+from programs.case import Case, capture, data_for, inputs_for
+from programs.corpus import CORPUS
+from scalargrad import ops
+from scalargrad.compiler import emit, fuse, native, serial
+from scalargrad.compiler.arithmetic import Arithmetic
+from scalargrad.compiler.loops import (
+    Apply,
+    Contract,
+    Group,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+)
 from scalargrad.compiler.reference import execute
+from scalargrad.compiler.roll import roll
+from scalargrad.errors import ShapeError
 
-SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None)
+WIDE = settings(suppress_health_check=list(HealthCheck), deadline=None)
+BATCHES = (1, 2, 7, 64, 100)
+RESULTS = (Space.OUTPUT, Space.EXAMPLE_OUTPUT, Space.PARAMETER_GRADIENT, Space.EXAMPLE_GRADIENT)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")
 
 
 def bits(numbers: np.ndarray) -> np.ndarray:
@@ -32,7 +55,7 @@ def bits(numbers: np.ndarray) -> np.ndarray:
 
 
 def agree(loops: Loops, inputs: Mapping[Space, np.ndarray], batch: int | None) -> None:
-    """Native code gives the reference executor's bits wherever the program writes."""
+    """Native code gives the reference executor's bits wherever the program writes results."""
     expected = execute(loops, inputs, batch)
     got = native.build(loops, batch).execute(inputs)
     for space, places in places_written(loops).items():
@@ -42,25 +65,281 @@ def agree(loops: Loops, inputs: Mapping[Space, np.ndarray], batch: int | None) -
             )
 
 
-@SLOW
+# --- every instruction, in every form -------------------------------------------------------------
+
+
+@WIDE
 @given(contract_cases())
 def test_sums_of_any_form_have_the_bits_of_the_reference(case):
     agree(*case)
 
 
-@SLOW
+@WIDE
 @given(apply_cases())
 def test_operations_of_any_form_have_the_bits_of_the_reference(case):
     agree(*case)
 
 
-@SLOW
+@WIDE
 @given(select_cases())
 def test_indicators_and_takes_have_the_bits_of_the_reference(case):
     agree(*case)
 
 
-@SLOW
+@WIDE
 @given(walk_cases())
-def test_code_without_structure_has_the_bits_of_the_reference(case):
+def test_short_walks_have_the_bits_of_the_reference(case):
     agree(*case)
+
+
+@WIDE
+@given(walk_cases())
+def test_long_walks_have_the_bits_of_the_reference(case):
+    before = serial.WRITTEN_OUT
+    serial.WRITTEN_OUT = -1
+    try:
+        agree(*case)
+    finally:
+        serial.WRITTEN_OUT = before
+
+
+# --- real programs --------------------------------------------------------------------------------
+
+
+def prepared(case: Case, batch: str | None, examples: int):
+    tape, marks, parameters, _ = capture(case, batch, penalty=batch is not None)
+    data = data_for(case, examples)
+    return roll(tape, marks), inputs_for(case, data, parameters, batch)
+
+
+@pytest.mark.parametrize("case", CORPUS, ids=str)
+@pytest.mark.parametrize("batch", [None, 1, 7, 20], ids=lambda b: f"batch {b}")
+def test_real_programs_have_the_bits_of_the_reference(case, batch):
+    loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
+    agree(loops, inputs, batch)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_batch_of_any_size(batch):
+    loops, inputs = prepared(CORPUS[0], "sum", batch)
+    agree(loops, inputs, batch)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "bound"),
+    [("fast", "float64", 1e-12), ("exact", "float32", 1e-5), ("fast", "float32", 1e-5)],
+)
+@pytest.mark.parametrize("case", CORPUS, ids=str)
+def test_other_modes_are_within_their_bounds(case, mode, dtype, bound):
+    for batch in (None, 20):
+        loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
+        expected = execute(loops, inputs, batch)
+        got = native.build(loops, batch, mode, dtype).execute(inputs)
+        for space in set(RESULTS) & set(got):
+            scale = np.abs(expected[space]).max(initial=0.0)
+            assert np.abs(got[space] - expected[space]).max(initial=0.0) <= bound * scale
+
+
+# --- the checker can fail -------------------------------------------------------------------------
+
+
+def product(lanes: int = 5, terms: int = 30) -> tuple[Loops, dict[Space, np.ndarray]]:
+    """A matrix and a vector, and the sum over a batch of what comes out."""
+    rng = np.random.default_rng(0)
+    first = Contract(
+        Operand(Space.BATCHED, 0, (1,)),
+        (Loop(lanes),),
+        (
+            Group(
+                (
+                    Segment(
+                        Operand(Space.PARAMETER, 0, (terms, 1)),
+                        Operand(Space.EXAMPLE, 0, (0, 1)),
+                        (Loop(terms),),
+                    ),
+                )
+            ),
+        ),
+    )
+    second = Contract(
+        Operand(Space.OUTPUT, 0, (1,)),
+        (Loop(lanes),),
+        (Group((Segment(Operand(Space.BATCHED, 0, (1,))),), -1),),
+    )
+    sizes = {
+        Space.PARAMETER: lanes * terms,
+        Space.EXAMPLE: terms,
+        Space.BATCHED: lanes,
+        Space.OUTPUT: lanes,
+    }
+    given_ = {
+        Space.PARAMETER: rng.normal(size=lanes * terms),
+        Space.EXAMPLE: rng.normal(size=(50, terms)),
+    }
+    return Loops((first, second), sizes, batched=True), given_
+
+
+def test_fused_sums_in_exact_mode_would_be_seen(monkeypatch):
+    def fused(self, op, value, left, right, minus):
+        return self.fused(left, right, value) if right is not None else self.add(value, left)
+
+    loops, inputs = product()
+    agree(loops, inputs, 50)
+    monkeypatch.setattr(Arithmetic, "folded", fused)
+    with pytest.raises(AssertionError):
+        agree(loops, inputs, 50)
+
+
+def test_a_batch_summed_in_the_other_order_would_be_seen(monkeypatch):
+    bind = emit.Emitter.bind
+
+    def ascending(self, operand, batched, loops, lanes=None, over=0):
+        return bind(self, operand, batched, loops, lanes, abs(over))
+
+    monkeypatch.setattr(emit.Emitter, "bind", ascending)
+    loops, inputs = product()
+    with pytest.raises(AssertionError):
+        agree(loops, inputs, 50)
+
+
+def chain(shift: int) -> tuple[Loops, dict[Space, np.ndarray]]:
+    """t = exp(p); y = the element of t `shift` further on, plus 1."""
+    lanes = (Loop(20),)
+    steps = (
+        Apply(
+            Operand(Space.TEMPORARY, 0, (1,)), lanes, ops.EXP, (Operand(Space.PARAMETER, 0, (1,)),)
+        ),
+        Apply(
+            Operand(Space.OUTPUT, 0, (1,)),
+            lanes,
+            ops.MUL,
+            (Operand(Space.TEMPORARY, 19 * shift, (1 - 2 * shift,)),) * 2,
+        ),
+    )
+    sizes = {Space.PARAMETER: 20, Space.TEMPORARY: 20, Space.OUTPUT: 20}
+    return Loops(steps, sizes), {Space.PARAMETER: np.linspace(-1.0, 1.0, 20)}
+
+
+def test_loops_are_shared_only_where_lanes_keep_to_themselves(monkeypatch):
+    together, inputs = chain(0)
+    assert [len(c.steps) for c in fuse.fuse(together)] == [2]
+    assert fuse.fuse(together)[0].dead == {0}
+    agree(together, inputs, None)
+    apart, inputs = chain(1)
+    assert [len(c.steps) for c in fuse.fuse(apart)] == [1, 1]
+    agree(apart, inputs, None)
+    monkeypatch.setattr(fuse, "_same_lane", lambda a, b: True)
+    with pytest.raises(AssertionError):
+        agree(apart, inputs, None)
+
+
+def update(count: int = 37) -> tuple[Loops, dict[Space, np.ndarray]]:
+    """y = sum_j p[3 - j] a[i] before and after p <- p - lr * p, with a transposed read of p."""
+    rows = (Loop(count),)
+
+    def read(base: int) -> Contract:
+        terms = Segment(
+            Operand(Space.PARAMETER, 0, (8, 1)), Operand(Space.ARGUMENT, 0, (0, 1)), (Loop(8),)
+        )
+        return Contract(Operand(Space.OUTPUT, base, (1,)), rows, (Group((terms,)),))
+
+    everything = (Loop(8 * count),)
+    step = Contract(
+        Operand(Space.PARAMETER, 0, (1,)),
+        everything,
+        (
+            Group(
+                (
+                    Segment(
+                        Operand(Space.ARGUMENT, 0, (0,)),
+                        Operand(Space.PARAMETER, 0, (1,)),
+                        minus=True,
+                    ),
+                )
+            ),
+        ),
+        resume=True,
+    )
+    sizes = {Space.PARAMETER: 8 * count, Space.ARGUMENT: 8, Space.OUTPUT: 2 * count}
+    rng = np.random.default_rng(1)
+    numbers = {Space.PARAMETER: rng.normal(size=8 * count), Space.ARGUMENT: rng.normal(size=8)}
+    return Loops((read(0), step, read(count)), sizes), numbers
+
+
+def test_copies_of_parameters_do_not_outlive_their_update(monkeypatch):
+    loops, inputs = update()
+    agree(loops, inputs, None)
+    monkeypatch.setattr(emit.Emitter, "forget", lambda self, step: None)
+    with pytest.raises(AssertionError):
+        agree(loops, inputs, None)
+
+
+# --- calling --------------------------------------------------------------------------------------
+
+
+def test_a_frame_runs_on_the_callers_arrays():
+    loops, inputs = update()
+    frame = native.build(loops).frame()
+    parameters = inputs[Space.PARAMETER].copy()
+    frame.bind(Space.PARAMETER, parameters)
+    frame.arrays[Space.ARGUMENT][:] = inputs[Space.ARGUMENT]
+    frame.run()
+    frame.run()
+    rate = inputs[Space.ARGUMENT][0]
+    once = inputs[Space.PARAMETER] - rate * inputs[Space.PARAMETER]
+    np.testing.assert_array_equal(parameters, once - rate * once)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(3), np.zeros(37 * 8, np.float32), np.zeros(2 * 37 * 8)[::2]]
+)
+def test_a_frame_refuses_arrays_that_do_not_fit(array):
+    frame = native.build(update()[0]).frame()
+    with pytest.raises(ShapeError, match=r"PARAMETER: expected a C-contiguous float64 array of"):
+        frame.bind(Space.PARAMETER, array)
+
+
+def test_a_program_serves_several_threads_each_with_its_frame():
+    loops, inputs = prepared(CORPUS[0], "mean", 20)
+    program = native.build(loops, 20)
+    expected = program.execute(inputs)[Space.PARAMETER_GRADIENT]
+    failures = []
+
+    def work() -> None:
+        for _ in range(20):
+            got = program.execute(inputs)[Space.PARAMETER_GRADIENT]
+            if not np.array_equal(got, expected):
+                failures.append(got)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "quick"}, "mode: expected 'exact' or 'fast', got 'quick'"),
+        ({"dtype": "float16"}, "dtype: expected 'float64' or 'float32', got 'float16'"),
+        ({"batch": None}, "batch: expected a batch size, got None"),
+        ({"batch": 0}, "batch: expected 1 example or more, got 0"),
+    ],
+)
+def test_unknown_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        native.build(product()[0], **{"batch": 2, **options})
+
+
+def test_a_batch_for_a_program_without_one_is_refused():
+    with pytest.raises(ValueError, match="None: the program has no batch"):
+        native.build(update()[0], 4)
+
+
+def test_a_program_is_code_of_its_own():
+    program = native.build(replace(product()[0]), 50)
+    assert "fmul" in program.llvm_ir
+    assert "fmuladd" not in program.llvm_ir
+    assert "fmuladd" in native.build(product()[0], 50, "fast").llvm_ir

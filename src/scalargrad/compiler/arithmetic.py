@@ -85,6 +85,15 @@ class Arithmetic:
         zeros = repeated("i32", "0", self.width)
         return emit(f"shufflevector {kind} {one}, {kind} poison, <{self.width} x i32> {zeros}")
 
+    def folded(self, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
+        """value + left * right, or the larger, or the smaller of the two; the term negated."""
+        if op == ops.ADD and right is not None and self.module.fast:
+            return self.fused(self.negative(left) if minus else left, right, value)
+        term = left if right is None else self.multiply(left, right)
+        if op == ops.ADD:
+            return self.subtract(value, term) if minus else self.add(value, term)
+        return FORMS[op](self, value, self.negative(term) if minus else term, 0.0)
+
     def library(self, name: str, *operands: str) -> str:
         """A function of the mathematics library in every lane, computed in double precision."""
         call = f"{PREFIX}{name}"
@@ -262,5 +271,3 @@ HEAVY = frozenset(
 def heavy(op: int, const: float) -> bool:
     """Whether an op is long or calls a function."""
     return op in HEAVY and not (op == ops.POW and const in (2.0, -1.0, 1.0))
-
-

@@ -8,18 +8,18 @@ the index table, and one to scratch memory for operands copied to a better layou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from .arithmetic import FORMS, Arithmetic, heavy
+from . import serial
+from .arithmetic import FORMS, heavy
 from .fuse import Cluster, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
     IN_OUT,
-    MINUS,
     RESULTS,
     SKIP_LEFT,
     SKIP_RIGHT,
@@ -38,9 +38,8 @@ from .loops import (
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
-from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, can_copy, collapse, plan
+from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, collapse, plan
 
-SLOTS = SCRATCH + 1
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
 
 
@@ -55,6 +54,8 @@ class Emitter:
     copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.slots = SCRATCH + 1
+        self.tables: list[serial.Tables] = []
         self.memory = Memory(self.loops, self.batch, self.module.width)
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps)
@@ -161,10 +162,11 @@ class Emitter:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
         # Counted upwards, whichever way this nest goes: so all nests share one copy.
-        base = ref.base + sum(
-            min(ref.strides[k], 0) * (axes[k].extent - 1) for k in moving
-        )
-        order = [along, *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k]))]
+        base = ref.base + sum(min(ref.strides[k], 0) * (axes[k].extent - 1) for k in moving)
+        order = [
+            along,
+            *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k])),
+        ]
         extents = tuple(axes[k].extent for k in order)
         strides = tuple(abs(ref.strides[k]) for k in order)
         key = (ref.slot, base, extents, strides)
@@ -265,6 +267,7 @@ class _Cluster:
         self.uses: list[Use] = []
         self._known: dict[Use, int] = {}
         self._owner: dict[Operand, int] = {}
+        self.inverse: dict[int, str] = {}
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
         ]
@@ -289,9 +292,7 @@ class _Cluster:
             own = operand._replace(strides=operand.strides[: self.lanes])
         if own in self._owner:
             return _Source(member=self._owner[own])
-        ref = self.emitter.bind(
-            operand, self.batched, (*self.loops, *inner), self.lanes, over
-        )
+        ref = self.emitter.bind(operand, self.batched, (*self.loops, *inner), self.lanes, over)
         return _Source(self._use(ref, terms))
 
     def _member(self, number: int, step: Instruction, stored: bool) -> _Member:
@@ -346,7 +347,22 @@ class _Cluster:
 
     def write(self) -> None:
         """Write the code."""
+        if self.emitter.module.fast:
+            self._invert_divisors()
         self.nest.run(self._body)
+
+    def _invert_divisors(self) -> None:
+        """Divide once by what all lanes are divided by, and multiply."""
+        one = self.nest.arithmetic(1)
+        for number, member in enumerate(self.members):
+            if not isinstance(member.step, Apply) or member.step.op != ops.DIV:
+                continue
+            divisor = member.operands[1]
+            ref = self.refs[divisor.ref]
+            axes = range(len(self.nest.axes))
+            if divisor.member < 0 and len(axes) and not any(ref.moves(k) for k in axes):
+                scalar = self.nest.load(self.nest.real, ref, self.nest.start(ref))
+                self.inverse[number] = one.divide(one.constant(1.0), scalar)
 
     def _body(self, tile: Tile) -> None:
         values: list[list[str]] = []
@@ -357,8 +373,13 @@ class _Cluster:
                 return values[source.member][k]
             return tile.read(self.refs[source.ref], tile.cursors[source.ref], tile.spots[k], seen)
 
-        for member in self.members:
-            if isinstance(member.step, Apply):
+        for k, member in enumerate(self.members):
+            if k in self.inverse:
+                computed = [
+                    m.multiply(number(member.operands[0], j), m.splat(self.inverse[k]))
+                    for j, m in enumerate(map(tile.arithmetic, tile.spots))
+                ]
+            elif isinstance(member.step, Apply):
                 form, const = FORMS[member.step.op], member.step.const
                 computed = [
                     form(tile.arithmetic(spot), *(number(x, k) for x in member.operands), const)
@@ -481,9 +502,7 @@ class _Sums:
     def _add(self, part: _Part, cursors: list[Cursor], values: list[str]) -> list[str]:
         """One term for every lane of the tile."""
         seen: dict[tuple[int, Spot], str] = {}
-        return [
-            self._term(part, cursors, k, value, seen) for k, value in enumerate(values)
-        ]
+        return [self._term(part, cursors, k, value, seen) for k, value in enumerate(values)]
 
     def _term(
         self,
@@ -498,7 +517,7 @@ class _Sums:
         right = None
         if part.right is not None:
             right = self._number(part.right, cursors, k, seen)
-        after = fold(m, self.step.op, value, left, right, part.minus)
+        after = m.folded(self.step.op, value, left, right, part.minus)
         if right is None or not part.skip:
             return after
         for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
@@ -519,16 +538,6 @@ class _Sums:
         return self.tile.read(self.refs[source.ref], cursors[source.ref], spot, seen)
 
 
-def fold(m: Arithmetic, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
-    """value + left * right, or the larger, or the smaller of the two."""
-    if op == ops.ADD and right is not None and m.module.fast:
-        return m.fused(m.negative(left) if minus else left, right, value)
-    term = left if right is None else m.multiply(left, right)
-    if op == ops.ADD:
-        return m.subtract(value, term) if minus else m.add(value, term)
-    return FORMS[op](m, value, m.negative(term) if minus else term, 0.0)
-
-
 # --- other nests ---------------------------------------------------------------------------------
 
 
@@ -546,7 +555,7 @@ def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
         for spot in tile.spots:
             m = tile.arithmetic(spot)
             kind = vector("i64", m.width)
-            number = tile._read(index, tile.cursors[1], spot, "i64")
+            number = tile.fetch(index, tile.cursors[1], spot, "i64")
             if candidate is None:
                 wanted = _counted(tile, step.candidate, batched, spot)
             else:
@@ -626,7 +635,7 @@ def _take(emitter: Emitter, function: Function, step: Take) -> None:
         for spot in tile.spots:
             piece = tile.parts[spot[1]]
             if piece.width == 1 or index.step(chosen.vector) == 0:
-                value = tile._read(source, chosen_place(tile, spot, 0), spot)
+                value = tile.fetch(source, chosen_place(tile, spot, 0), spot)
             else:
                 kind, value = vector(nest.real, piece.width), "poison"
                 for lane in range(piece.valid):
@@ -640,79 +649,8 @@ def _take(emitter: Emitter, function: Function, step: Take) -> None:
     nest.run(body)
 
 
-# --- code without structure ----------------------------------------------------------------------
-
-
-def _walk(emitter: Emitter, function: Function, step: Walk) -> None:
-    """Every operation written out, for all examples at once."""
-    count = len(step.code)
-    if not count:
-        return
-    batched = Space(int(step.space[0])).batched
-    axes: tuple[Axis, ...] = (Axis(emitter.batch),) if batched else ()
-    known: dict[tuple[int, int], Ref] = {}
-
-    def ref(space: int, place: int) -> Ref:
-        key = (int(space), int(place))
-        if key not in known:
-            known[key] = emitter.bind(Operand(Space(key[0]), key[1]), batched, ())
-        return known[key]
-
-    results = [ref(step.space[i], step.at[i]) for i in range(count)]
-    lefts = [ref(s, a) for s, a in zip(step.left_space, step.left)]
-    rights = [ref(s, a) if a >= 0 else None for s, a in zip(step.right_space, step.right)]
-    refs = list(known.values())
-    where = {id(r): k for k, r in enumerate(refs)}
-    wide = batched and emitter.batch > 1 and emitter.module.width > 1
-    chosen = Plan(0) if wide else Plan()
-    if wide and all(r.padded or not r.moves(0) for r in refs):
-        axes = (Axis(emitter.padded),)
-    nest = Nest(function, axes, refs, chosen)
-
-    def body(tile: Tile) -> None:
-        for spot in tile.spots:
-            m, seen = tile.arithmetic(spot), {}  # type: tuple[Arithmetic, dict[int, str]]
-
-            def number(r: Ref, spot: Spot = spot, seen: dict[int, str] = seen) -> str:
-                if id(r) not in seen:
-                    seen[id(r)] = tile._read(r, tile.cursors[where[id(r)]], spot)
-                return seen[id(r)]
-
-            for i in range(count):
-                span = range(int(step.first[i]), int(step.first[i + 1]))
-                value = _operation(m, step, i, span, lefts, rights, number)
-                seen[id(results[i])] = value
-                tile.write(results[i], tile.cursors[where[id(results[i])]], spot, value)
-
-    nest.run(body)
-
-
-def _operation(
-    m: Arithmetic,
-    step: Walk,
-    i: int,
-    span: range,
-    lefts: Sequence[Ref],
-    rights: Sequence[Ref | None],
-    number: Callable[[Ref], str],
-) -> str:
-    code, const = int(step.code[i]), float(step.const[i])
-    if code != ops.ADD:
-        return FORMS[code](m, *(number(lefts[t]) for t in span), const)
-    total = m.constant(const)
-    for t in span:
-        factor, style = rights[t], int(step.style[t])
-        left, right = number(lefts[t]), None if factor is None else number(factor)
-        after = fold(m, ops.ADD, total, left, right, bool(style & MINUS))
-        for flag, zero in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
-            if style & flag and zero is not None and right is not None:
-                after = m.select(m.compare("oeq", zero, m.constant(0.0)), total, after)
-        total = after
-    return total
-
-
 _WRITE: dict[type[Instruction], Any] = {
     Indicator: _indicator,
     Take: _take,
-    Walk: _walk,
+    Walk: serial.write,
 }

@@ -148,9 +148,7 @@ def _same_lane(a: Region, b: Region) -> bool:
     return not a.meets(b) or (a.operand is not None and a.operand == b.operand)
 
 
-def _joins(
-    step: Instruction, reads: list[Region], writes: list[Region], cluster: Cluster
-) -> bool:
+def _joins(step: Instruction, reads: list[Region], writes: list[Region], cluster: Cluster) -> bool:
     """Whether an instruction can share the loops of a cluster, to some use."""
     if not isinstance(step, Contract | Apply) or len(cluster.steps) >= MOST:
         return False
@@ -204,8 +202,10 @@ def _mark_dead(clusters: list[Cluster]) -> None:
                 continue
             own = next((w for w in cluster.writes if w.operand == step.result), None)
             found = arrays[step.result.space]
-            if own is not None and not (
-                (found[:, 0] <= own.high) & (found[:, 1] >= own.low) & (found[:, 2] != number)
-            ).any():
+            if (
+                own is not None
+                and not (
+                    (found[:, 0] <= own.high) & (found[:, 1] >= own.low) & (found[:, 2] != number)
+                ).any()
+            ):
                 cluster.dead.add(k)
-

@@ -13,27 +13,30 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping
-from functools import cache
+from functools import cache as once
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
-from . import llvm
+from . import llvm, serial
 from .arithmetic import LIBRARY, PREFIX
-from .emit import SLOTS, Emitter
+from .cache import Cache, enabled, key
+from .emit import Emitter
 from .ir import Module
 from .loops import INTEGERS, Loops, Space
 from .tiles import SCRATCH, TABLE
 
 ALIGNMENT = 64
+MODES = ("exact", "fast")
 REALS = {"float64": "double", "float32": "float"}
 # What a frame keeps to itself, unless the caller binds an array of its own.
 HIDDEN = (Space.CONSTANT, Space.SCALAR, Space.TEMPORARY, Space.BATCHED)
 
 
-@cache
+@once
 def library_addresses() -> dict[str, int]:
     """Where this process has the functions of the mathematics library that Python itself uses."""
     library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
@@ -58,7 +61,9 @@ def aligned(count: int, kind: Any) -> NDArray[Any]:
 class NativeProgram:
     """A Loops program as machine code, for one batch size, mode and dtype."""
 
-    def __init__(self, loops: Loops, batch: int, mode: str, dtype: str) -> None:
+    def __init__(
+        self, loops: Loops, batch: int, mode: str, dtype: str, cache: Cache | None = None
+    ) -> None:
         self.loops = loops
         self.batch = batch
         self.dtype: np.dtype[Any] = np.dtype(dtype)
@@ -66,14 +71,19 @@ class NativeProgram:
         module = Module(
             REALS[dtype], bits // (8 * self.dtype.itemsize), registers, fused, mode == "fast"
         )
+        began = perf_counter()
         emitter = Emitter(loops, module, batch)
         emitter.run()
         self.llvm_ir = module.text()
         self.lengths = emitter.memory.lengths
+        self.slots = emitter.slots
+        self.tables = emitter.tables
         self.scratch = emitter.scratch
-        code = llvm.compile_text(self.llvm_ir)
+        emitted = perf_counter()
+        code, self.cached = _code(self.llvm_ir, cache)
         self._library = llvm.Library(code, library_addresses(), ("run",))
         self.address = self._library.addresses["run"]
+        self.seconds = {"emit": emitted - began, "compile": perf_counter() - emitted}
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
 
     def kind(self, space: Space) -> Any:
@@ -110,7 +120,7 @@ class Frame:
         self.program = program
         loops, batch = program.loops, program.batch
         self.arrays: dict[Space, NDArray[Any]] = {}
-        self._environment = np.zeros(SLOTS, np.uintp)
+        self._environment = np.zeros(program.slots, np.uintp)
         self._address = self._environment.ctypes.data
         self._owned: list[NDArray[Any]] = []
         for space in Space:
@@ -127,6 +137,14 @@ class Frame:
         self._scratch = aligned(program.scratch, program.dtype)
         self._environment[TABLE] = self._table.ctypes.data
         self._environment[SCRATCH] = self._scratch.ctypes.data
+        self._fill()
+
+    def _fill(self) -> None:
+        program = self.program
+        if program.tables:
+            self._tables = serial.fill(
+                program.tables, self._environment, SCRATCH + 1, program.dtype
+            )
 
     def bind(self, space: Space, array: NDArray[Any]) -> None:
         """Let the runs read and write the caller's array.
@@ -142,6 +160,7 @@ class Frame:
             )
         self.arrays[space] = array
         self._environment[space] = array.ctypes.data
+        self._fill()
 
     def run(self) -> None:
         """Run the program on the arrays."""
@@ -149,7 +168,48 @@ class Frame:
 
 
 def build(
-    loops: Loops, batch: int | None = None, mode: str = "exact", dtype: str = "float64"
+    loops: Loops,
+    batch: int | None = None,
+    mode: str = "exact",
+    dtype: str = "float64",
+    cache: Cache | None = None,
 ) -> NativeProgram:
-    """Compile a program for `batch` examples (None for a program without a batch)."""
-    return NativeProgram(loops, 1 if batch is None else batch, mode, dtype)
+    """Compile a program for `batch` examples (None for a program without a batch).
+
+    mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
+    approximates exp, log and tanh. Raises `ValueError` for another mode, dtype or batch, and
+    `MissingExtraError` without llvmlite. `cache` is the user's own by default.
+    """
+    for name, got, allowed in (("mode", mode, MODES), ("dtype", dtype, tuple(REALS))):
+        if got not in allowed:
+            raise ValueError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {got!r}")
+    if (batch is not None) != loops.batched:
+        expected = "a batch size" if loops.batched else "None: the program has no batch"
+        raise ValueError(f"batch: expected {expected}, got {batch!r}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch: expected 1 example or more, got {batch}")
+    return NativeProgram(loops, 1 if batch is None else batch, mode, dtype, cache)
+
+
+@once
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("scalargrad")
+    except PackageNotFoundError:
+        return ""
+
+
+def _code(text: str, cache: Cache | None) -> tuple[bytes, bool]:
+    """The machine code of a module of IR, and whether it was kept from another time."""
+    if not enabled():
+        return llvm.compile_text(text), False
+    cache = Cache() if cache is None else cache
+    name = key((text, *llvm.host(), llvm.version(), _own_version()))
+    kept = cache.get(name)
+    if kept is not None:
+        return kept, True
+    code = llvm.compile_text(text)
+    cache.put(name, code)
+    return code, False

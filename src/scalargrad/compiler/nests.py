@@ -72,16 +72,15 @@ class Tile:
             part = -self.parts[part].width
         return row, part
 
-    def read(
-        self, ref: Ref, cursor: Cursor, spot: Spot, seen: dict[tuple[int, Spot], str]
-    ) -> str:
+    def read(self, ref: Ref, cursor: Cursor, spot: Spot, seen: dict[tuple[int, Spot], str]) -> str:
         """The numbers of a ref at a spot; what was `seen` in this pass is not read again."""
         key = id(ref), self.key(ref, spot)
         if key not in seen:
-            seen[key] = self._read(ref, cursor, spot)
+            seen[key] = self.fetch(ref, cursor, spot)
         return seen[key]
 
-    def _read(self, ref: Ref, cursor: Cursor, spot: Spot, kind: str = "") -> str:
+    def fetch(self, ref: Ref, cursor: Cursor, spot: Spot, kind: str = "") -> str:
+        """The numbers of a ref at a spot, read from memory."""
         nest, piece = self.nest, self.parts[spot[1]]
         kind = kind or nest.real
         if ref.number is not None:
@@ -366,7 +365,9 @@ def copy_block(function: Function, block: Block) -> None:
     rest = [k for k in range(len(extents)) if k not in (along, across)]
     rest.sort(key=lambda k: -abs(source.strides[k]))
 
-    def walk(left: Sequence[int], ranges: dict[int, tuple[int, int]], cursors: list[Cursor]) -> None:
+    def walk(
+        left: Sequence[int], ranges: dict[int, tuple[int, int]], cursors: list[Cursor]
+    ) -> None:
         if not left:
             one = nest.load(nest.real, source, cursors[0])
             pointer = nest.address(nest.real, target, cursors[1])

@@ -222,14 +222,16 @@ def _tile(
                 # A number for all lanes goes through the adders' ports, unless only one product
                 # needs it and reads it from memory itself.
                 arithmetic += _BROADCAST * down * height
-            loads = float(both * height * width + across * width + down * height)
+            loads = both * height * width + across * width + 0.5 * down * height
             cycles += terms * (max(arithmetic, loads, _LATENCY) + 0.5)
         return cycles
 
     def total(height: int, width: int) -> float:
         cycles = code = 0.0
         for number, part in zip((rows // height, int(rows % height > 0)), (height, rows % height)):
-            for again, piece in zip((count // width, int(count % width > 0)), (width, count % width)):
+            for again, piece in zip(
+                (count // width, int(count % width > 0)), (width, count % width)
+            ):
                 if number and again:
                     cycles += number * again * (passes(part, piece) + 6.0)
                     code += part * piece
@@ -266,9 +268,7 @@ def plan(
     return chosen._replace(width=min(vectors, 4))
 
 
-def collapse(
-    axes: Sequence[Axis], refs: Sequence[Ref]
-) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
+def collapse(axes: Sequence[Axis], refs: Sequence[Ref]) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
     """Pairs of axes that every number passes as if they were one, made one."""
     if any(any(axis.slopes) for axis in axes):
         return tuple(axes), tuple(refs)

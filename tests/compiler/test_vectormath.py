@@ -1,0 +1,69 @@
+"""Fast mode's functions against 50 digits, over their whole range, in both precisions."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from scalargrad import ops, rules
+from scalargrad.compiler import native
+from scalargrad.compiler.loops import Apply, Loop, Loops, Operand, Space
+
+RNG = np.random.default_rng(0)
+RANGES = {
+    ops.EXP: (mpmath.exp, np.concatenate((RNG.uniform(-80, 80, 300), RNG.normal(size=300)))),
+    ops.LOG: (
+        mpmath.log,
+        np.concatenate((np.exp(RNG.uniform(-80, 80, 300)), 1 + RNG.normal(size=300) * 1e-3)),
+    ),
+    ops.TANH: (
+        mpmath.tanh,
+        np.concatenate((RNG.normal(size=300) * 3, 10 ** RNG.uniform(-12, 1, 300))),
+    ),
+    ops.SIGMOID: (lambda x: 1 / (1 + mpmath.exp(-x)), RNG.normal(size=600) * 10),
+    ops.SOFTPLUS: (lambda x: mpmath.log(1 + mpmath.exp(x)), RNG.normal(size=600) * 10),
+}
+SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, 1.0, 1e-310, 5e-324, 1e308)
+EXTREME = (709.78, 709.79, 710.0, 800.0, -708.4, -740.0, -745.1, -746.0, -800.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")
+
+
+def fast(op: int, x: np.ndarray, const: float = 0.0) -> np.ndarray:
+    """op(x) by native code in fast mode."""
+    source, count = Operand(Space.PARAMETER, 0, (1,)), len(x)
+    step = Apply(Operand(Space.OUTPUT, 0, (1,)), (Loop(count),), op, (source,), const)
+    loops = Loops((step,), {Space.PARAMETER: count, Space.OUTPUT: count})
+    program = native.build(loops, mode="fast", dtype=str(x.dtype))
+    return program.execute({Space.PARAMETER: x})[Space.OUTPUT]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("op", RANGES, ids=lambda op: ops.BY_CODE[op].name)
+def test_within_four_units_in_the_last_place(op, dtype):
+    true, numbers = RANGES[op]
+    x = numbers.astype(dtype)
+    for a, y in zip(x, fast(op, x)):
+        with mpmath.workdps(50):
+            expected = true(mpmath.mpf(float(a)))
+            error = abs(mpmath.mpf(float(y)) - expected)
+            assert error <= 4 * float(np.finfo(dtype).eps) * abs(expected), (a, y)
+
+
+@pytest.mark.parametrize("op", RANGES, ids=lambda op: ops.BY_CODE[op].name)
+def test_special_numbers_are_where_they_belong(op):
+    x = np.array([*SPECIAL, *(EXTREME if op == ops.EXP else ())])
+    expected = np.array([rules.evaluate(op, float(a), 0.0, 0.0) for a in x])
+    np.testing.assert_allclose(fast(op, x), expected, rtol=1e-13, atol=1e-322)
+
+
+@pytest.mark.parametrize("n", [0.0, 0.5, -0.5, 1.0, 1.5, -1.5, 2.0, -2.0, 3.0, 4.0, 2.7, -3.1, 7.0])
+def test_constant_powers(n):
+    x = np.exp(RNG.normal(size=100))
+    np.testing.assert_allclose(fast(ops.POW, x, n), x**n, rtol=1e-14)
