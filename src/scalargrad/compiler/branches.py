@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TraceError
-from .arguments import Layout
+from .arguments import Layout, filler
 from .program import Options
 from .structure import Floats
 from .trace import trace
@@ -41,6 +41,7 @@ class Branches:
         learn: Callable[[Variant], None],
     ) -> None:
         self.layout = layout
+        self.filler = filler(layout, options.batch is not None)
         self.variants: dict[tuple[bool, ...], Variant] = {}
         self._function, self._name, self._options = function, name, options
         self._learn = learn

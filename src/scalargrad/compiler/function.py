@@ -15,7 +15,7 @@ import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -26,14 +26,19 @@ from ..modes import current, user_line
 from . import uncompiled
 from .arguments import ArgumentNames, Call, Layout, read
 from .branches import Branches
+from .explain import listing
+from .loops import Loops
 from .parameters import ParameterList
 from .program import Options, checked
 from .reading import HasValues
 from .results import pair, stack
 from .structure import Floats, Gradients, Numbers, Scalar, Signature, Static, describe
-from .summary import summary
+from .summary import rolled, summary
 from .trace import Trace
 from .variant import Variant
+
+if TYPE_CHECKING:
+    from .jit import Kernel
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
 
@@ -55,6 +60,7 @@ class CompiledFunction:
         self._options = options
         self._names = ArgumentNames(function)
         self._branches: OrderedDict[Call, Branches] = OrderedDict()
+        self._recent: Branches | None = None
         self._latest: Variant | None = None
         self._parameters = ParameterList()
         self._calls = self._traces = 0
@@ -73,14 +79,14 @@ class CompiledFunction:
         for an integer argument that selects out of range, `ShapeError` and `TypeError` for
         arguments that are no numbers or no batch.
         """
-        call = self._read(args, kwargs)
-        if call is None:
-            return self._itself(args, kwargs)
         with self._lock:
-            variant, outputs = self._run(*call, Variant.forward)
-            if self._options.batch is None and not self._options.has_aux:
-                return variant.trace.outputs.build(Numbers(outputs[0]))
-            return self._answer(variant, outputs)
+            call = self._read(args, kwargs)
+            if call is not None:
+                variant, outputs = self._run(*call, Variant.forward)
+                if self._options.batch is None and not self._options.has_aux:
+                    return variant.result(outputs)
+                return self._answer(variant, outputs)
+        return self._itself(args, kwargs)
 
     def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[Any, Any]:
         """`(value, gradient)` of a function that returns one number.
@@ -94,28 +100,28 @@ class CompiledFunction:
         Raises `ShapeError` if the function returns anything but one number, `ValueError` for
         another `wrt` and `TypeError` for an argument that has no numbers or only selects.
         """
-        call = self._read(args, kwargs)
-        if call is None:
-            raise TypeError(
-                "value_and_grad takes and gives plain numbers, but was called with Values or "
-                "inside a function that is being compiled or differentiated: use "
-                "scalargrad.value_and_grad there, whose result is made of Values"
-            )
         with self._lock:
-            into: list[Floats] = []
+            call = self._read(args, kwargs)
+            if call is None:
+                raise TypeError(
+                    "value_and_grad takes and gives plain numbers, but was called with Values or "
+                    "inside a function that is being compiled or differentiated: use "
+                    "scalargrad.value_and_grad there, whose result is made of Values"
+                )
+            branches, rows = call
+            gradient = np.empty_like(rows)
 
             def work(variant: Variant, rows: Floats) -> Floats:
-                into[:] = [np.zeros_like(rows)]
-                return variant.backward(rows, self._seed(variant, rows), into[0], False)
+                return variant.backward(rows, self._seed(variant, rows), gradient, False)
 
-            variant, outputs = self._run(*call, work, backward=True)
-            layout, gradient = self._branches[call[0]].layout, into[0]
+            variant, outputs = self._run(branches, rows, work, backward=True)
             if wrt is None:
                 wrt = "parameters" if self._parameters.values else 0
             if isinstance(wrt, tuple):
-                parts = tuple(self._gradient(one, layout, variant, gradient) for one in wrt)
-                return self._answer(variant, outputs), parts
-            return self._answer(variant, outputs), self._gradient(wrt, layout, variant, gradient)
+                parts = [self._gradient(x, branches.layout, variant, gradient) for x in wrt]
+                return self._answer(variant, outputs), tuple(parts)
+            found = self._gradient(wrt, branches.layout, variant, gradient)
+            return self._answer(variant, outputs), found
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
         """Add the gradient to the `grad` of the parameters, and return the value.
@@ -126,18 +132,18 @@ class CompiledFunction:
 
         Raises `ShapeError` if the function returns anything but one number.
         """
-        call = self._read(args, kwargs)
-        if call is None:
-            self._refuse_inside("backward()")
-            return uncompiled.backward(self._itself(args, kwargs), self._options)
+
+        def work(variant: Variant, rows: Floats) -> Floats:
+            return variant.backward(rows, self._seed(variant, rows), None, True)
+
         with self._lock:
-
-            def work(variant: Variant, rows: Floats) -> Floats:
-                return variant.backward(rows, self._seed(variant, rows), None, True)
-
-            variant, outputs = self._run(*call, work, backward=True)
-            variant.write_gradient()
-            return self._answer(variant, outputs)
+            call = self._read(args, kwargs)
+            if call is not None:
+                variant, outputs = self._run(*call, work, backward=True)
+                variant.write_gradient()
+                return self._answer(variant, outputs)
+        self._refuse_inside("backward()")
+        return uncompiled.backward(self._itself(args, kwargs), self._options)
 
     # --- for those who keep the parameters' numbers themselves -------------------------------
 
@@ -148,10 +154,10 @@ class CompiledFunction:
         returns the outputs. It is called again where a comparison shows that another branch
         answers.
         """
-        call = self._read(args, {})
-        if call is None:
-            raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
         with self._lock:
+            call = self._read(args, {})
+            if call is None:
+                raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
             return self._run(*call, do)
 
     def aux(self, variant: Variant, outputs: Floats) -> Any:
@@ -187,7 +193,11 @@ class CompiledFunction:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace."""
+        """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace.
+
+        Once native code runs: the packs of like nodes, the loop nests, the share of the work that
+        is in nests, and the seconds that each stage of compiling took.
+        """
         kept = list(self._branches.values())
         variants = [variant for branches in kept for variant in branches.variants.values()]
         counts: dict[str, Any] = {
@@ -209,19 +219,60 @@ class CompiledFunction:
                 "guards": len(found.guards),
                 "nbytes": found.tape.nbytes + found.data.nbytes,
             }
+            kernel = self._latest.compiled()
+            if kernel is not None:
+                counts |= {
+                    "packs": kernel.stats.packs,
+                    "nests": len(kernel.loops.nests),
+                    "rolled": rolled(kernel.loops, kernel.examples),
+                    "seconds": {**kernel.stats.seconds, "native": kernel.seconds},
+                }
         return counts
 
     def explain(self) -> str:
-        """The latest trace in words: its sizes, operations, source lines and guards."""
+        """The latest trace in words: its sizes, operations, source lines and guards.
+
+        With a native back end, also the program it found: a line of pseudo-code for each loop
+        nest, with the operation it is (a matrix product, say), its share of the work, and the
+        source lines it came from. This compiles what the latest call asked for, if need be.
+        """
         variant = self._require_traced("explain()")
-        return summary(self.__name__, variant.trace, self._options)
+        text = summary(self.__name__, variant.trace, self._options)
+        kernel = variant.kernel()
+        if kernel is None:
+            return text
+        return f"{text}\nloops\n{listing(kernel.loops, kernel.examples)}"
+
+    @property
+    def loops(self) -> Loops:
+        """The loop nests found for what the latest call asked for.
+
+        Raises `TraceError` before the first call, and for a back end that has no loops.
+        """
+        return self._native("loops").loops
+
+    def llvm_ir(self) -> str:
+        """The LLVM intermediate representation of what the latest call asked for, as text.
+
+        Raises `TraceError` before the first call, and for a back end that does not use LLVM.
+        """
+        return self._native("llvm_ir()").frame.program.llvm_ir
+
+    def _native(self, what: str) -> Kernel:
+        kernel = self._require_traced(what).kernel()
+        if kernel is None:
+            raise TraceError(
+                f"{what}: {self.__name__} is run by the {self._options.backend}, which has none: "
+                'compile it with backend="llvm"'
+            )
+        return kernel
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace that answers a call with these arguments, which is made."""
-        call = self._read(args, kwargs)
-        if call is None:
-            raise TypeError("trace: expected plain numbers as arguments, got Values")
         with self._lock:
+            call = self._read(args, kwargs)
+            if call is None:
+                raise TypeError("trace: expected plain numbers as arguments, got Values")
             variant, _ = self._run(*call, Variant.forward)
             return variant.trace
 
@@ -250,27 +301,28 @@ class CompiledFunction:
 
     # --- one call ----------------------------------------------------------------------------
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, list[Any]] | None:
-        """The call's signature and numbers; None where the function itself is to be called."""
+    def _read(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Branches, Floats] | None:
+        """What answers the call, and its numbers; None where the function itself is to be called."""
         if current.tracer is not None or current.differentiating:
             return None
+        branches = self._recent
+        if branches is not None and branches.filler is not None and not kwargs:
+            rows = branches.filler.fill(args)
+            if rows is not None:
+                return branches, rows
+        batched = self._options.batch is not None
         try:
-            return read(self._names, args, kwargs, self._options.batch is not None)
+            call, chunks = read(self._names, args, kwargs, batched)
         except HasValues:
             return None
+        self._recent = branches = self._find(call)
+        layout = branches.layout
+        return branches, layout.rows(chunks) if batched else layout.row(chunks)
 
-    def _itself(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return uncompiled.call(self._function, self._names, self._options, args, kwargs)
-
-    def _run(
-        self,
-        call: Call,
-        chunks: list[Any],
-        work: Callable[[Variant, Floats], Floats],
-        backward: bool = False,
-    ) -> tuple[Variant, Floats]:
-        """Have the right branch do the work on the call's numbers; the branch, and its outputs."""
-        self._calls += 1
+    def _find(self, call: Call) -> Branches:
+        """The branches for calls of a signature."""
         branches = self._branches.get(call)
         if branches is None:
             layout = Layout(call, self._names)
@@ -278,14 +330,26 @@ class CompiledFunction:
             self._branches[call] = branches
             if len(self._branches) > STRUCTURES:
                 self._branches.popitem(last=False)
-        elif len(self._branches) > 1:
-            self._branches.move_to_end(call)
-        layout = branches.layout
-        rows = layout.row(chunks) if self._options.batch is None else layout.rows(chunks)
+        self._branches.move_to_end(call)
+        return branches
+
+    def _itself(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return uncompiled.call(self._function, self._names, self._options, args, kwargs)
+
+    def _run(
+        self,
+        branches: Branches,
+        rows: Floats,
+        work: Callable[[Variant, Floats], Floats],
+        backward: bool = False,
+    ) -> tuple[Variant, Floats]:
+        """Have the right branch do the work on the call's numbers; the branch, and its outputs."""
+        self._calls += 1
         if current.anomaly:
-            rows = rows.copy()  # the function may call this one, which uses the same row
+            rows = rows.copy()  # the function may call this one, which uses the same rows
             for row in rows:
-                uncompiled.rehearse(self._function, layout.inputs(row), self._options, backward)
+                inputs = branches.layout.inputs(row)
+                uncompiled.rehearse(self._function, inputs, self._options, backward)
         self._latest, outputs = branches.run(rows, work)
         return self._latest, outputs
 
@@ -301,9 +365,11 @@ class CompiledFunction:
     def _answer(self, variant: Variant, outputs: Floats) -> Any:
         """The value, of a batch its examples' results added from left to right; and the aux."""
         aux = self._loss_and_aux(variant)
-        value: float = functools.reduce(operator.add, outputs[:, 0].tolist())
-        if self._options.batch == "mean" and len(outputs) > 1:
-            value /= len(outputs)
+        value: float = outputs.item(0)
+        if len(outputs) > 1:
+            value = functools.reduce(operator.add, outputs[:, 0].tolist())
+            if self._options.batch == "mean":
+                value /= len(outputs)
         if aux is None:
             return value
         rest = outputs[:, 1 : variant.trace.results]

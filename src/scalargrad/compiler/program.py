@@ -32,6 +32,8 @@ class Program(Protocol):
 
     parameters  float64[p]: the caller writes their numbers here before a call
     gradient    float64[p]: what `backward` adds to
+
+    Both are the same arrays as long as the program lives.
     """
 
     parameters: Floats
@@ -70,16 +72,14 @@ class Interpreter:
     def forward(self, rows: Floats) -> Floats:
         """See `Program.forward`."""
         outputs = np.empty((len(rows), self._outputs))
-        self._rows.forward(rows.reshape(-1).data, len(rows), outputs.reshape(-1).data)
+        self._rows.forward(rows, outputs)
         return outputs
 
     def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
         """See `Program.backward`."""
         outputs = np.empty((len(rows), self._outputs))
         self._others[:] = 0.0
-        gradient = None if argument_gradient is None else argument_gradient.reshape(-1).data
-        flat = (rows.reshape(-1).data, len(rows), outputs.reshape(-1).data)
-        self._rows.backward(*flat, seed, gradient)
+        self._rows.backward(rows, outputs, seed, argument_gradient)
         return outputs
 
 

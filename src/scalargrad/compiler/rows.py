@@ -19,6 +19,7 @@ else:
     from ..replay import Replay
 
 if TYPE_CHECKING:
+    from .structure import Floats
     from .trace import Trace
 
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Rows:
     """One trace's plan of where arguments go and results come from.
 
-    All arrays are given and kept as one-dimensional memoryviews: `data`, `grad` and `index` are
+    The plan is given and kept as memoryviews: `data`, `grad` and `index` are
     the buffers of the `Replay`; `columns[j]` is the flattened argument that node `nodes[j]`
     holds; argument `selecting[j]` chooses among the `lengths[j]` candidates of slot `slots[j]`,
     and chooses candidate 0 if it is out of range; `fresh` are the argument nodes whose gradient
@@ -46,7 +47,6 @@ class Rows:
     lengths: cython.int[::1]
     fresh: cython.int[::1]
     leaves: cython.Py_ssize_t
-    width: cython.Py_ssize_t  # of a row: flattened arguments
 
     def __init__(
         self,
@@ -60,27 +60,18 @@ class Rows:
         self.columns, self.nodes, self.selecting, self.slots, self.lengths, self.fresh = plan
         self.outputs = trace.tape.outputs.data
         self.leaves = trace.tape.leaves
-        self.width = len(trace.arguments)
 
-    def forward(self, rows: memoryview, count: int, outputs: memoryview) -> None:
-        """Write the outputs of `count` rows, side by side, into `outputs`."""
+    def forward(self, rows: Floats, outputs: Floats) -> None:
+        """Write the outputs of each row of arguments into the same row of `outputs`."""
         b: cython.Py_ssize_t
-        examples: cython.Py_ssize_t = count
-        given: cython.double[::1] = rows
-        out: cython.double[::1] = outputs
-        for b in range(examples):
+        given: cython.double[:, ::1] = rows
+        out: cython.double[:, ::1] = outputs
+        for b in range(len(given)):
             self._put(given, b)
             self.replay.forward()
             self._take(out, b)
 
-    def backward(
-        self,
-        rows: memoryview,
-        count: int,
-        outputs: memoryview,
-        seed: float,
-        gradient: memoryview | None,
-    ) -> None:
+    def backward(self, rows: Floats, outputs: Floats, seed: float, gradient: Floats | None) -> None:
         """As `forward`, from the last row to the first, with each row's backward pass after it.
 
         Seeds output 0. Gradients of parameters and shared arguments accumulate in `grad`; those
@@ -88,15 +79,14 @@ class Rows:
         """
         b: cython.Py_ssize_t
         i: cython.Py_ssize_t
-        examples: cython.Py_ssize_t = count
         first: cython.double = seed
-        given: cython.double[::1] = rows
-        out: cython.double[::1] = outputs
+        given: cython.double[:, ::1] = rows
+        out: cython.double[:, ::1] = outputs
         grad: cython.double[::1] = self.grad
         fresh: cython.int[::1] = self.fresh
         wanted: cython.bint = gradient is not None
-        into: cython.double[::1] = rows if gradient is None else gradient
-        for b in range(examples - 1, -1, -1):
+        into: cython.double[:, ::1] = rows if gradient is None else gradient
+        for b in range(len(given) - 1, -1, -1):
             self._put(given, b)
             self.replay.forward()
             self._take(out, b)
@@ -108,28 +98,26 @@ class Rows:
             self.replay.backward()
             if wanted:
                 for i in range(len(self.nodes)):
-                    into[b * self.width + self.columns[i]] += grad[self.nodes[i]]
+                    into[b, self.columns[i]] += grad[self.nodes[i]]
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def _put(self, rows: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
+    def _put(self, rows: cython.double[:, ::1], b: cython.Py_ssize_t) -> cython.void:
         """The numbers of row b to their nodes, its choices to their slots."""
         j: cython.Py_ssize_t
         chosen: cython.double
-        start: cython.Py_ssize_t = b * self.width
         for j in range(len(self.nodes)):
-            self.data[self.nodes[j]] = rows[start + self.columns[j]]
+            self.data[self.nodes[j]] = rows[b, self.columns[j]]
         for j in range(len(self.slots)):
-            chosen = rows[start + self.selecting[j]]
+            chosen = rows[b, self.selecting[j]]
             if not 0.0 <= chosen < self.lengths[j]:
                 chosen = 0.0
             self.index[self.slots[j]] = cython.cast(cython.longlong, chosen)
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def _take(self, outputs: cython.double[::1], b: cython.Py_ssize_t) -> cython.void:
+    def _take(self, outputs: cython.double[:, ::1], b: cython.Py_ssize_t) -> cython.void:
         """The outputs of row b from their nodes."""
         j: cython.Py_ssize_t
-        count: cython.Py_ssize_t = len(self.outputs)
-        for j in range(count):
-            outputs[b * count + j] = self.data[self.outputs[j]]
+        for j in range(len(self.outputs)):
+            outputs[b, j] = self.data[self.outputs[j]]

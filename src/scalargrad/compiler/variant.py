@@ -6,6 +6,8 @@ the parameters, the guards of the branch, and the ranges in which indices must l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,11 @@ from .. import replay
 from .arguments import EXACT
 from .index import out_of_range
 from .program import BACKENDS, Options, Program
-from .structure import Floats
+from .structure import NUMBER, Floats, Numbers
 from .trace import Traced
+
+if TYPE_CHECKING:
+    from .jit import Kernel
 
 
 class Variant:
@@ -27,7 +32,10 @@ class Variant:
         self.program: Program = BACKENDS[options.backend].make(traced.trace, options)
         self.outcomes = tuple(guard.outcome for guard in self.trace.guards)
         self._expected = np.array(self.outcomes, np.float64)
-        self._versions = np.empty(len(self.parameters), np.uint64)
+        self._is_number = self.trace.outputs == NUMBER
+        self._numbers = self.program.parameters.data
+        self._versions = np.empty(len(self.parameters), np.uint64).data
+        self._gradient = self.program.gradient.data
         self._integers = np.array(
             [k for k in self._indexlike() if self.trace.arguments[k] >= 0], np.intp
         )
@@ -41,28 +49,27 @@ class Variant:
 
     def forward(self, rows: Floats) -> Floats:
         """The outputs, at the parameters' present numbers."""
-        self._read_parameters()
+        replay.read_leaves(self.parameters, self._numbers, self._versions)
         return self.program.forward(rows)
 
     def backward(self, rows: Floats, seed: float, out: Floats | None, accumulate: bool) -> Floats:
         """The outputs; `program.gradient` is set, or added to what the parameters have in `grad`."""
-        self._read_parameters()
-        gradient = self.program.gradient
+        replay.read_leaves(self.parameters, self._numbers, self._versions)
         if accumulate:
-            replay.read_grad(self.parameters, len(gradient), gradient.data)
+            replay.read_grad(self.parameters, len(self.parameters), self._gradient)
         else:
-            gradient[:] = 0.0
+            self.program.gradient[:] = 0.0
         if out is not None:
             out[:] = 0.0
         return self.program.backward(rows, seed, out)
 
     def write_gradient(self) -> None:
         """Give the parameters the gradients that `backward` computed."""
-        replay.write_grad(self.parameters, self.program.gradient.data)
+        replay.write_grad(self.parameters, self._gradient)
 
-    def _read_parameters(self) -> None:
-        numbers, versions = self.program.parameters, self._versions
-        replay.read_leaves(self.parameters, numbers.data, versions.data)
+    def result(self, outputs: Floats) -> Any:
+        """What the function returned, from the outputs of a single call."""
+        return outputs.item(0) if self._is_number else self.trace.outputs.build(Numbers(outputs[0]))
 
     def only_selects(self, columns: slice) -> bool:
         """Whether these flattened arguments are integers that select, and nothing else."""
@@ -70,6 +77,20 @@ class Variant:
         nodes = self.trace.arguments[columns].tolist()
         columns_used = [node < 0 and k in selecting for k, node in enumerate(nodes, columns.start)]
         return bool(columns_used) and all(columns_used)
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def kernel(self) -> Kernel | None:
+        """The native code for what was last asked for, compiled if need be; None without LLVM."""
+        wait = getattr(self.program, "wait", None)
+        kernel: Kernel | None = wait() if wait is not None else None
+        return kernel
+
+    def compiled(self) -> Kernel | None:
+        """The native code for what was last asked for, if it is there."""
+        ready = getattr(self.program, "ready", None)
+        kernel: Kernel | None = ready() if ready is not None else None
+        return kernel
 
     # --- checking ----------------------------------------------------------------------------
 
