@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..tape import tape_of
-from .flat import Flat
+from .flat import Flat, is_batched
 from .flatten import flatten
 from .loops import MINUS, Space
 from .marks import marks_of
@@ -152,6 +152,7 @@ class Growing:
     def __init__(self, flat: Flat) -> None:
         self.parts = [flat]
         self.nodes, self.terms = len(flat), len(flat.left)
+        self.batched = is_batched(flat)
         self.constants: dict[str, int] = {}
 
     def constant(self, number: float) -> int:
@@ -193,10 +194,12 @@ class Growing:
     ) -> list[NDArray[np.int32]]:
         """Copy a pattern for each node of `at` in `of`; gives the copies of every pattern node."""
         flat, n = pattern.flat, len(at)
+        batched = [self.batched[operand] for operand in operands]
         place: list[NDArray[np.int32]] = list(operands)
         for i in range(pattern.operands, len(flat)):
             if flat.kind[i] == ops.LEAF:
                 place.append(np.full(n, self.constant(float(flat.const[i])), np.int32))
+                batched.append(np.zeros(n, bool))
                 continue
             terms = range(int(flat.first[i]), int(flat.first[i + 1]))
             left = np.column_stack([place[flat.left[t]] for t in terms]).ravel()
@@ -206,10 +209,13 @@ class Growing:
             ).ravel()
             place.append(np.arange(self.nodes, self.nodes + n, dtype=np.int32))
             zeros = np.zeros(n, np.int32)
+            read = [batched[j] for j in flat.operands(i)]
+            batched.append(np.logical_or.reduce(read))
+            space = np.where(batched[i], Space.BATCHED, Space.TEMPORARY).astype(np.uint8)
             self._append(
                 kind=np.full(n, flat.kind[i], np.uint8),
                 const=np.full(n, flat.const[i]),
-                space=of.space[at],
+                space=space,
                 slot=zeros,
                 extra=zeros,
                 rank=of.rank[at],

@@ -37,6 +37,7 @@ from .loops import (
     counters,
 )
 from .packs import Packs
+from .survey import survey
 
 _FOLDS = {ops.ADD: ops.ADD, FOLD_MAXIMUM: ops.MAXIMUM, FOLD_MINIMUM: ops.MINIMUM}
 _STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
@@ -123,7 +124,8 @@ class Recovery:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.coarse = packs.coarse
         # What operands must agree in to be read by one loop.
-        self._sort = (flat.space if packs.coarse else packs.pack).astype(np.int64)
+        self._space = flat.space.astype(np.int64)
+        self._sort = self._space if packs.coarse else packs.pack.astype(np.int64)
         self.tables = Tables()
 
     def nests(
@@ -191,88 +193,46 @@ class Recovery:
 
     def _runs(self, nodes: NDArray[np.int32]) -> list[Run]:
         """The terms of all nodes, cut where the sort of term changes."""
-        flat, address = self.flat, self.layout.address
-        start = flat.first[nodes].astype(np.int64)
-        counts = flat.first[nodes + 1] - start
-        n, total = len(nodes), int(counts.sum())
-        if not total:
-            return []
-        heads = np.cumsum(counts) - counts
-        terms = np.arange(total) + np.repeat(start - heads, counts)
-        left, right = flat.left[terms], flat.right[terms]
-        style = flat.style[terms].astype(np.int64)
-        packs = self._sort if flat.kind[nodes[0]] != ops.TAKE else flat.space.astype(np.int64)
-        sort = (packs[left] << 32 | np.where(right >= 0, packs[right] + 1, 0)) << 8 | style
-        change = np.empty(total, bool)
-        change[0], change[1:] = True, sort[1:] != sort[:-1]
-        change[heads[counts > 0]] = True
-        if flat.kind[nodes[0]] not in (*_FOLDS, ops.TAKE):
-            change[:] = True  # each operand of an operation has its own place
-        starts = np.flatnonzero(change)
-        lengths = np.diff(np.append(starts, total))
-        a, b = address[left], np.where(right >= 0, address[right], 0)
-        if len(starts) % n:
-            raise AssertionError("a pack whose nodes have different sorts of terms")
-        of_node, counted = starts.reshape(n, -1), lengths.reshape(n, -1)
+        flat, kind = self.flat, int(self.flat.kind[nodes[0]])
+        found = survey(
+            flat,
+            nodes,
+            self.layout.address,
+            self._space if kind == ops.TAKE else self._sort,
+            self.layout.canonical,
+            # Each operand of an operation has its own place: only sums have rows of terms.
+            kind in _FOLDS or kind == ops.TAKE,
+        )
         runs = []
-        for r in range(len(starts) // n):
-            head = of_node[:, r]
-            first = int(head[0])
+        for r, term in enumerate(found.sample.tolist()):
+            right = int(flat.right[term])
+            part = slice(int(found.begin[r]), int(found.begin[r + 1]))
             run = Run(
-                Space(int(flat.space[left[first]])),
-                Space(int(flat.space[right[first]])) if right[first] >= 0 else None,
-                int(style[first]),
-                a[head],
-                b[head],
-                counted[:, r],
+                Space(int(flat.space[flat.left[term]])),
+                Space(int(flat.space[right])) if right >= 0 else None,
+                int(flat.style[term]),
+                found.a[r],
+                found.b[r],
+                found.count[r],
+                all_a=found.all_a[part],
+                all_b=found.all_b[part],
             )
-            self._inner(run, head, a, b)
+            if part.stop - part.start > len(nodes):
+                self._inner(run, found.step[r], bool(found.even[r]))
             runs.append(run)
         return runs
 
-    def _inner(
-        self, run: Run, head: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
-    ) -> None:
+    def _inner(self, run: Run, step: Rows, even: bool) -> None:
         """How the addresses go on from the first term of each node."""
-        count = run.count
-        inner = np.repeat(head - (np.cumsum(count) - count), count) + np.arange(count.sum())
-        run.all_a, run.all_b = self._canonical(run, a[inner], b[inner])
-        ends = np.cumsum(count)
-        heads = ends - count
-        run.a, run.b = run.all_a[heads], run.all_b[heads]
-        longest = int(count.max())
-        if longest == 1:
+        if not even:
+            self._patterns(run, np.cumsum(run.count) - run.count)
             return
-        several = count > 1
-        step = np.zeros((len(count), 2), np.int64)
-        seconds = heads[several] + 1
-        step[several, 0] = run.all_a[seconds] - run.all_a[seconds - 1]
-        step[several, 1] = run.all_b[seconds] - run.all_b[seconds - 1]
-        follows = np.ones(len(run.all_a), bool)
-        follows[heads] = False
-        rest = np.flatnonzero(follows)
-        owner = np.repeat(np.arange(len(count)), count)[rest]
-        even = (run.all_a[rest] - run.all_a[rest - 1] == step[owner, 0]) & (
-            run.all_b[rest] - run.all_b[rest - 1] == step[owner, 1]
-        )
-        if even.all():
-            if not several.all() and several.any():
-                values, number = np.unique(step[several], axis=0, return_inverse=True)
-                step[~several] = values[np.bincount(number.reshape(-1)).argmax()]
-            run.step = step
-            return
-        self._patterns(run, heads)
-
-    def _canonical(
-        self, run: Run, a: NDArray[np.int64], b: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where all terms read the same constant, they read it at the same place."""
-        canonical = self.layout.canonical
-        if run.left == Space.CONSTANT and (canonical[a] == canonical[a[0]]).all():
-            a = canonical[a]
-        if run.right == Space.CONSTANT and (canonical[b] == canonical[b[0]]).all():
-            b = canonical[b]
-        return a, b
+        several = run.count > 1
+        if not several.all():
+            # A single term goes on in any way: as most do.
+            number = labels(np.ascontiguousarray(step[several]))
+            step[~several] = step[several][(number == np.bincount(number).argmax()).argmax()]
+        run.step = step
 
     def _patterns(self, run: Run, heads: NDArray[np.int64]) -> None:
         """Terms that are not evenly spaced: nodes with the same spacings share a pattern."""
@@ -521,10 +481,9 @@ def _kinds(runs: list[Run]) -> NDArray[np.int64]:
     """A number for each node of a pack, equal where the terms go on in the same way."""
     columns = [run.pattern[:, None] for run in runs if run.pattern is not None]
     columns += [run.step for run in runs if run.step is not None]
-    rows = np.hstack(columns) if columns else np.zeros((len(runs[0].a), 1), np.int64)
-    if (rows == rows[:1]).all():
-        return np.zeros(len(rows), np.int64)
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    if not columns:
+        return np.zeros(len(runs[0].a), np.int64)
+    return labels(np.ascontiguousarray(np.hstack(columns)))
 
 
 def _by_kind(runs: list[Run]) -> NDArray[np.int64] | None:

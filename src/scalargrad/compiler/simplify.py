@@ -182,7 +182,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                     continue
                 if style[t] == NEGATIVE:
                     opposite[i] = left[t]
-        h = mix(code, bits[i])
+        h = mix(mix(code, bits[i]), space[i])
         if code in (AN_INDICATOR, TAKE):
             h = mix(mix(mix(h, slot[i]), extra[i]), space[i])
         if code != LEAF:
@@ -197,7 +197,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
             if j < 0:
                 table[place] = i
                 break
-            if hashes[j] == h and kind[j] == code and bits[j] == bits[i]:
+            if hashes[j] == h and kind[j] == code and bits[j] == bits[i] and space[j] == space[i]:
                 if code == LEAF:
                     like[i] = j
                     break
