@@ -5,22 +5,19 @@ so a broken build cannot pass unnoticed. `SCALARGRAD_PURE=1` skips compilation.
 """
 
 import os
+import re
+from pathlib import Path
 
 from Cython.Build import build_ext
 from Cython.Distutils.extension import Extension
 from setuptools import setup
 
-COMPILED = [
-    "rules",
-    "order",
-    "engine",
-    "replay",
-    "compiler.rows",
-    "compiler.flatten",
-    "compiler.derive",
-    "compiler.simplify",
-    "compiler.packs",
-]
+# Every module that imports cython is one.
+COMPILED = sorted(
+    path
+    for path in Path("src").rglob("*.py")
+    if re.search(r"^ *import cython$", path.read_text(encoding="utf-8"), re.MULTILINE)
+)
 
 required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
 pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")
@@ -30,8 +27,8 @@ flags = ["/O2", "/fp:precise"] if os.name == "nt" else ["-O3", "-ffp-contract=of
 
 extensions = [
     Extension(
-        f"scalargrad.{name}",
-        [f"src/scalargrad/{name.replace('.', '/')}.py"],
+        ".".join(path.relative_to("src").with_suffix("").parts),
+        [path.as_posix()],
         optional=not required,
         extra_compile_args=flags,
         cython_directives={
@@ -44,7 +41,7 @@ extensions = [
             "embedsignature": True,
         },
     )
-    for name in COMPILED
+    for path in COMPILED
 ]
 
 setup(ext_modules=[] if pure else extensions, cmdclass={"build_ext": build_ext})

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class Kernel:
     loops: Loops
     stats: Stats
     frame: Frame
+    examples: int
+    seconds: float  # from the loops to machine code
 
 
 class Native:
@@ -114,6 +117,11 @@ class Native:
             self._visited = PATIENCE
             self._kernel(self._last)
         return self._kernels[self._last].result()
+
+    def ready(self) -> Kernel | None:
+        """The code for the purpose of the last call, if it is compiled."""
+        future = None if self._last is None else self._kernels.get(self._last)
+        return future.result() if future is not None and future.done() else None
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -172,9 +180,11 @@ class Native:
         batch: Batch = None if purpose.examples == 1 else "each"
         marks = marks_of_trace(trace, batch, purpose.wanted, accumulate=True)
         loops = roll(trace.tape, marks, lines=trace.lines, stats=stats)
+        start = perf_counter()
         program = native.build(
             loops, None if batch is None else purpose.examples, options.mode, options.dtype
         )
+        seconds = perf_counter() - start
         frame = program.frame()
         if loops.size(Space.SCALAR):
             scalars = np.ones(loops.size(Space.SCALAR), program.dtype)
@@ -187,4 +197,4 @@ class Native:
             ):
                 if loops.size(space):
                     frame.bind(space, array)
-        return Kernel(loops, stats, frame)
+        return Kernel(loops, stats, frame, purpose.examples, seconds)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .loops import Loops, Walk, work
 from .program import Options
 from .structure import describe
 from .trace import Trace
+
+
+def rolled(loops: Loops, examples: int) -> float:
+    """The share of the work that is in loop nests rather than in code without structure."""
+    amounts = [(work(step, examples), step) for step in loops.instructions]
+    total = sum(amount for amount, _ in amounts)
+    return sum(amount for amount, step in amounts if not isinstance(step, Walk)) / max(total, 1)
 
 
 def summary(name: str, trace: Trace, options: Options) -> str:

@@ -41,7 +41,11 @@ class CompiledStep:
         def fresh() -> CompiledFunction:
             return compile(example, mode=mode, dtype=dtype, batch="mean", has_aux=True)
 
+        def answer(x: Any) -> tuple[Value, Any]:
+            return Value(0.0), model(x)
+
         self.fresh, self._example, self._eager = fresh, fresh(), eager
+        self._model = compile(answer, mode=mode, dtype=dtype, batch="mean", has_aux=True)
         self._penalty: CompiledFunction | None = None
         if eager.penalty is not None:
             self._penalty = compile(eager.regularize, mode=mode, dtype=dtype)
@@ -112,6 +116,14 @@ class CompiledStep:
             parts.append(outputs)
         return self._outcome(variant, np.concatenate(parts), penalty)
 
+    def predict(self, x: NDArray[Any]) -> Any:
+        """What the model answers to each example, as `Outcome.predictions`."""
+        outputs = []
+        for start in range(0, len(x), ROWS):
+            variant, part = self._model.work(self._forward, x[start : start + ROWS])
+            outputs.append(part)
+        return self._model.aux(variant, np.concatenate(outputs))
+
     def _work(
         self, do: Callable[[Variant, Floats], Floats], batch: Batch
     ) -> tuple[Variant, Floats]:
@@ -164,7 +176,7 @@ class CompiledStep:
 
 def can_compile(examples: Examples) -> bool:
     """Whether the examples are rectangles of numbers, which a batch has to be."""
-    return isinstance(examples.x, np.ndarray) and isinstance(examples.y, np.ndarray)
+    return isinstance(examples.x, np.ndarray) and isinstance(examples.y, np.ndarray | None)
 
 
 def repeats(step: CompiledStep, examples: Examples) -> bool:

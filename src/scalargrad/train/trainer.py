@@ -30,6 +30,8 @@ from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
 from .step import EagerStep, Loss, Penalty, Step
 
+WORTHWHILE = 32  # examples to measure on from which tracing another program pays
+
 
 class Trainer:
     """Fits a model to examples: mini-batches, shuffling, measuring, stopping, resuming.
@@ -80,9 +82,9 @@ class Trainer:
         _bind(optimizer, self.parameters)
         self.options = checked(Options(mode, dtype))
         self.compile = bool(compile)
-        self._eager = EagerStep(model, loss, penalty, self.parameters, optimizer)
+        self.eager = EagerStep(model, loss, penalty, self.parameters, optimizer)
         self._compiled: CompiledStep | None = None
-        self._step: Step = self._eager
+        self._step: Step = self.eager
         self._stop_reason = ""
 
     # --- using ------------------------------------------------------------------------------------
@@ -93,8 +95,17 @@ class Trainer:
         Raises `ShapeError` for an example the model cannot take, naming it, and where answers
         differ in length from each other.
         """
+        examples = Examples(x)
+        compiled = self._program(examples)
+        if compiled is not None:
+            try:
+                answers = compiled.predict(np.asarray(examples.x))
+            except (IndexError, ShapeError, TypeError, ValueError):
+                answers = None  # run eagerly, which names the example
+            if isinstance(answers, np.ndarray):
+                return answers
         with modes.no_grad():
-            each = [plain_numbers(self._eager.predict(example)) for example in _all(Examples(x))]
+            each = [plain_numbers(self.eager.predict(example)) for example in _all(examples)]
         try:
             return np.array(each, dtype=np.float64)
         except ValueError:
@@ -110,7 +121,19 @@ class Trainer:
 
         `metrics` is as in `fit`. Nothing is learned. Raises as `fit` does for its examples.
         """
-        return self._evaluate(self._eager, _all(Examples(x, y)), named_metrics(metrics, self.loss))
+        examples = Examples(x, y)
+        step = self._program(examples) or self.eager
+        return self._evaluate(step, _all(examples), named_metrics(metrics, self.loss))
+
+    def _program(self, examples: Examples) -> CompiledStep | None:
+        """The compiled step, if `fit` made one, and these are examples that it is good for."""
+        step = self._compiled
+        if step is None or modes.current.anomaly or len(examples) < WORTHWHILE:
+            return None
+        if not can_compile(examples):
+            return None
+        step.load()
+        return step
 
     def _evaluate(
         self, step: Step, batch: Batch, metrics: Mapping[str, Metric]
@@ -206,20 +229,23 @@ class Trainer:
         """Meet a label that the loss refuses now, and not in the middle of an epoch."""
         with modes.no_grad():
             for examples in filter(None, (plan.examples, plan.validation)):
-                _, prediction = self._eager.one(examples[0])
+                _, prediction = self.eager.one(examples[0])
                 for label, row in examples.labels():
-                    self._eager.compare(prediction, label, row)
+                    self.eager.compare(prediction, label, row)
 
     def _fastest(self, plan: Plan) -> Step:
         """The compiled step where the program can be trusted to say what the model does."""
         parts = [plan.examples, *filter(None, (plan.validation,))]
-        if not self.compile or modes.current.anomaly or not all(map(can_compile, parts)):
-            return self._eager
+        own_step = type(self.optimizer).step is not Optimizer.step
+        if not self.compile or own_step or modes.current.anomaly:
+            return self.eager
+        if not all(map(can_compile, parts)):
+            return self.eager
         if self._compiled is None:
-            step = CompiledStep(self._eager, self.optimizer, self.options.mode, self.options.dtype)
+            step = CompiledStep(self.eager, self.optimizer, self.options.mode, self.options.dtype)
             try:
                 if not repeats(step, plan.examples):
-                    return self._eager
+                    return self.eager
             except TraceError as error:
                 raise TraceError(f"{error}. Trainer(compile=False) trains without") from error
             self._compiled = step
