@@ -21,7 +21,7 @@ from generated import is_promised, program, run
 from scalargrad import Graph, Value, detect_anomaly, no_grad, ops
 from scalargrad import functional as F
 from scalargrad.compiler import compile
-from scalargrad.errors import AnomalyError, ShapeError
+from scalargrad.errors import AnomalyError, ShapeError, StaleGraphError
 from scalargrad.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from strategies import DOMAINS, SMOOTH_OPS, Program, on_values, programs, same_bits
 
@@ -638,6 +638,19 @@ def test_tangents_and_cotangents_have_the_structure_of_what_they_go_with() -> No
     assert pull_back({"b": [1.0], "a": 10.0}) == (11.0,)
     with pytest.raises(ShapeError, match=r"array\(2,\), got array\(3,\)"):
         vjp(lambda x: x, np.ones(2))[1](np.ones(3))
+
+
+def test_a_function_that_writes_numbers_it_has_used_is_refused() -> None:
+    w = Value(2.0)
+
+    def f(x: Any) -> Any:
+        y = x * w
+        w.data = 5.0
+        return y
+
+    with pytest.raises(StaleGraphError, match="changed the data of a Value after using it"):
+        grad(f)(3.0)
+    assert grad(lambda x: (x - 5.0).log())(1.0) == -0.25  # a result of nan is no such change
 
 
 # --- size -------------------------------------------------------------------------------------------

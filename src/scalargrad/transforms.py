@@ -34,7 +34,7 @@ from . import replay
 from .compiler.adjoint import Derivative, graph_down_to
 from .compiler.function import CompiledFunction
 from .engine import Value
-from .errors import ShapeError
+from .errors import ShapeError, StaleGraphError
 from .modes import current, modes
 from .trees import Scalar, Tree, array_of, flatten, holds_value, joined, replace
 
@@ -138,6 +138,12 @@ class _Replayed:
         replay.read_leaves(graph.nodes, data.data, np.empty(leaves, np.uint64).data)
         self._replay.forward()
         self._leaves = leaves
+        if not np.array_equal(data[self._outputs], [v.data for v in outputs], equal_nan=True):
+            raise StaleGraphError(
+                "the function changed the data of a Value after using it, so its result no longer "
+                "follows from the numbers in it: use new Values, or .detach(), instead of writing "
+                ".data while it is differentiated"
+            )
 
     def backward(self, seeds: Sequence[Scalar]) -> list[float]:
         """The gradient of sum(seed * output) with respect to each variable."""

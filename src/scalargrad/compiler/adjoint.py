@@ -39,6 +39,7 @@ from ..errors import ShapeError
 from ..graph import Graph
 from ..modes import current
 from ..tape import Tape
+from .verify import verify
 
 Scalar: TypeAlias = Value | float  # a float where a gradient is a known number, as a seed of 1.0
 IndexOf: TypeAlias = Callable[[Value], Value | None]
@@ -467,6 +468,7 @@ def adjoint(
     derivative = Derivative(graph, graph.leaves if variables is None else variables, index_of)
     found = derivative.backward()
     both = Graph([*graph.outputs, *found])
+    verify(both.tape)
     if not graph.lines:
         return both
     lines = dict(graph.lines)
