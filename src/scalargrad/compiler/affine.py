@@ -10,19 +10,17 @@ evenly, the inner loop's extent depends on the outer counter: a triangle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuts import greedy, labels
+from .cuts import labels, runs
 from .loops import Loop
 
 MANY = 2**31
 
 Rows: TypeAlias = NDArray[np.int64]
-_Cut: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], Rows]
 
 
 class Found(NamedTuple):
@@ -44,11 +42,12 @@ def nest(
     """
     if len(rows) == 1:
         return [Found(rows[0], 0, (), ())]
+    rows = np.ascontiguousarray(rows, np.int64)
     kinds = np.zeros(len(rows), np.int64) if kinds is None else kinds
-    found = _nest(rows, kinds, greedy, limit)
+    found = _nest(rows, kinds, False, limit)
     if len(rows) < 3 or (found is not None and len(found) == 1 and len(found[0].loops) < 3):
         return found
-    other = _nest(rows, kinds, _modal, limit)
+    other = _nest(rows, kinds, True, limit)
     if found is None or other is None:
         return other if found is None else found
     return min(found, other, key=_cost)
@@ -58,17 +57,22 @@ def _cost(found: list[Found]) -> int:
     return sum(2 + len(nest.loops) for nest in found)
 
 
-def _nest(rows: Rows, kinds: NDArray[np.int64], cut: _Cut, limit: int) -> list[Found] | None:
+def _nest(rows: Rows, kinds: NDArray[np.int64], modal: bool, limit: int) -> list[Found] | None:
+    """Runs of rows, runs of runs, and so on; with `modal` only by the most frequent difference,
+    otherwise each run by the difference of its first two rows."""
     width = rows.shape[1]
     heads = np.arange(len(rows))
     steps: list[Rows] = []  # innermost first; each has a row per head
     while len(rows) > 1:
-        starts, lengths, step = _runs(rows, kinds, cut, width)
-        if len(starts) == len(rows):
+        starts, rows, step = runs(rows, kinds, _modal(rows, kinds) if modal else None, width)
+        if len(starts) == len(heads):
+            rows = rows[:, :-1]
             break
-        kinds = _kinds(kinds[starts], step, lengths)
-        step = _borrow(step, lengths, kinds)
-        rows = np.column_stack((rows[starts], lengths))
+        before = kinds[starts]
+        kinds = labels(np.column_stack((before, step)))
+        single = rows[:, -1] == 1
+        if single.any():
+            _borrow(step, kinds, before, single)
         steps = [s[starts] for s in steps] + [step]
         heads = heads[starts]
     if len(rows) > limit:
@@ -76,51 +80,26 @@ def _nest(rows: Rows, kinds: NDArray[np.int64], cut: _Cut, limit: int) -> list[F
     return [_found(rows[k], int(heads[k]), width, [s[k] for s in steps]) for k in range(len(rows))]
 
 
-def _runs(rows: Rows, kinds: NDArray[np.int64], cut: _Cut, width: int) -> tuple[Rows, Rows, Rows]:
-    """Where runs start, how long they are, and their constant difference (0 for a run of one).
-
-    Any two lengths differ by a constant: only three inner loops or more show a triangle.
-    """
-    difference = np.diff(rows, axis=0)
-    starts = cut(labels(difference), kinds)
-    lengths = np.diff(np.append(starts, len(rows)))
-    pairs = starts[lengths == 2]
-    uneven = pairs[(difference[pairs, width:] != 0).any(axis=1)]
-    if len(uneven):
-        starts = np.sort(np.concatenate((starts, uneven + 1)))
-        lengths = np.diff(np.append(starts, len(rows)))
-    step = np.zeros((len(starts), rows.shape[1]), np.int64)
-    several = lengths > 1
-    step[several] = difference[starts[several]]
-    return starts, lengths, step
+def _modal(rows: Rows, kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """1 where the difference to the next row is the most frequent one within a kind, else 0."""
+    number = labels(np.diff(rows, axis=0))
+    counts = np.bincount(number[kinds[1:] == kinds[:-1]])
+    most = counts.argmax() if len(counts) else -1
+    joined: NDArray[np.int64] = (number == most).astype(np.int64)
+    return joined
 
 
-def _kinds(kinds: NDArray[np.int64], step: Rows, lengths: Rows) -> NDArray[np.int64]:
-    """Runs may share an outer loop if their kinds and steps agree; a run of one has any step.
-
-    It is given the most frequent step of its kind.
-    """
-    number = labels(np.column_stack((kinds, step)))
-    single = lengths == 1
-    if single.any() and not single.all():
-        for kind in np.unique(kinds[single]).tolist():
-            others = number[~single & (kinds == kind)]
-            if len(others):
-                values, counts = np.unique(others, return_counts=True)
-                number[single & (kinds == kind)] = values[counts.argmax()]
-    return number
-
-
-def _borrow(step: Rows, lengths: Rows, kinds: NDArray[np.int64]) -> Rows:
-    """Give runs of one the step of their kind."""
-    single = np.flatnonzero(lengths == 1)
-    several = np.flatnonzero(lengths > 1)
-    if len(single) and len(several):
-        known, first = np.unique(kinds[several], return_index=True)
-        place = np.minimum(np.searchsorted(known, kinds[single]), len(known) - 1)
-        match = known[place] == kinds[single]
-        step[single[match]] = step[several[first[place[match]]]]
-    return step
+def _borrow(
+    step: Rows, kinds: NDArray[np.int64], before: NDArray[np.int64], single: NDArray[np.bool_]
+) -> None:
+    """A run of one has any step: give it the most frequent one of what was its kind before."""
+    for kind in np.unique(before[single]).tolist():
+        others = np.flatnonzero(~single & (before == kind))
+        if len(others):
+            most = np.bincount(kinds[others]).argmax()
+            lonely = single & (before == kind)
+            step[lonely] = step[others[(kinds[others] == most).argmax()]]
+            kinds[lonely] = most
 
 
 def _found(row: Rows, item: int, width: int, steps: list[Rows]) -> Found:
@@ -141,16 +120,3 @@ def _without(loop: Loop, k: int, kept: list[int]) -> Loop:
     """The loop when only the outer loops `kept` remain (the others turn once)."""
     slopes = tuple(loop.slopes[j] for j in kept if j < k and j < len(loop.slopes))
     return Loop(loop.extent, slopes if any(slopes) else ())
-
-
-# --- where to cut ----------------------------------------------------------------------------------
-
-
-def _modal(step: NDArray[np.int64], kinds: NDArray[np.int64]) -> Rows:
-    """As `greedy`, but only the most frequent difference continues a run."""
-    same = kinds[1:] == kinds[:-1]
-    counts = np.bincount(step[same])
-    if not len(counts):
-        return np.arange(len(kinds))
-    joined = same & (step == counts.argmax())
-    return np.concatenate(([0], np.flatnonzero(~joined) + 1))

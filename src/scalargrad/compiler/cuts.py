@@ -80,27 +80,60 @@ def labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return numbers
 
 
-def greedy(step: NDArray[np.int64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where runs start, if each takes the difference of its first two rows and goes on with it.
+def runs(
+    rows: NDArray[np.int64], kinds: NDArray[np.int64], step: NDArray[np.int64] | None, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut rows into runs: where they start, their first rows with the length added, their steps.
 
-    `step[i]` is the label of the difference between rows i and i + 1; rows of different kinds
-    are never in one run.
+    A run goes on as long as the difference is that of its first two rows and, with `step`, as
+    long as `step[i]`, the label of the difference between rows i and i + 1, is 1. The columns from
+    `width` on are lengths of inner loops: two rows that differ there are no run, for any two
+    lengths differ by a constant, and only three show a triangle. The step of a run of one is 0.
     """
-    n: cython.int = len(kinds)
-    starts = np.zeros(n, np.int64)
-    out: cython.longlong[::1] = starts.data
-    d: cython.longlong[::1] = step.data
+    n: cython.int = len(rows)
+    m: cython.int = rows.shape[1]
+    row: cython.longlong[:, ::1] = rows.data
     kind: cython.longlong[::1] = kinds.data
+    modal: cython.bint = step is not None
+    joined: cython.longlong[::1] = (kinds if step is None else step).data
+    first_length: cython.int = width
+    starts = np.empty(n, np.int64)
+    start: cython.longlong[::1] = starts.data
     count: cython.int = 0
     i: cython.int = 0
     j: cython.int
+    k: cython.int
     while i < n:
-        out[count] = i
+        start[count] = i
         count += 1
         j = i + 1
-        if j < n and kind[j] == kind[i]:
+        if j < n and kind[j] == kind[i] and not (modal and joined[i] != 1):
             j += 1
-            while j < n and kind[j] == kind[i] and d[j - 1] == d[i]:
-                j += 1
+            while j < n and kind[j] == kind[i] and not (modal and joined[j - 1] != 1):
+                for k in range(m):
+                    if row[j, k] - row[j - 1, k] != row[i + 1, k] - row[i, k]:
+                        break
+                else:
+                    j += 1
+                    continue
+                break
+            if j == i + 2:
+                for k in range(first_length, m):
+                    if row[i + 1, k] != row[i, k]:
+                        j = i + 1
+                        break
         i = j
-    return starts[:count]
+    heads = np.empty((count, m + 1), np.int64)
+    steps = np.zeros((count, m), np.int64)
+    head: cython.longlong[:, ::1] = heads.data
+    difference: cython.longlong[:, ::1] = steps.data
+    c: cython.int
+    for c in range(count):
+        i = start[c]
+        j = start[c + 1] if c + 1 < count else n
+        for k in range(m):
+            head[c, k] = row[i, k]
+            if j > i + 1:
+                difference[c, k] = row[i + 1, k] - row[i, k]
+        head[c, m] = j - i
+    return starts[:count], heads, steps

@@ -362,21 +362,21 @@ class Recovery:
         """Where the results of a nest lie; new temporaries are placed."""
         if space > Space.BATCHED:
             return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
-        rows = counters(found.loops)
         extents = [loop.extent for loop in found.loops]
-        if any(loop.slopes for loop in found.loops):
+        ragged = [bool(loop.slopes) for loop in found.loops]
+        rows = counters(found.loops) if any(ragged) else None
+        if rows is not None:
             # One more than the longest row has: were it full, it would run on into the next, and
             # whoever reads it would see one long row among short ones.
-            longest = rows.max(axis=0).tolist()
-            ragged = [bool(loop.slopes) for loop in found.loops]
-            extents = [1 + most + uneven for most, uneven in zip(longest, ragged)]
+            extents = [1 + most + uneven for most, uneven in zip(rows.max(axis=0).tolist(), ragged)]
         strides = [1] * len(extents)
         for k in range(len(extents) - 2, -1, -1):
             strides[k] = strides[k + 1] * extents[k + 1]
         size = strides[0] * extents[0] if extents else 1
         base = self.layout.reserve(space, size)
-        items = nodes[found.item : found.item + len(rows)]
-        self.layout.address[items] = base + rows @ np.array(strides, np.int64)
+        places = np.arange(size) if rows is None else rows @ np.array(strides, np.int64)
+        items = nodes[found.item : found.item + len(places)]
+        self.layout.address[items] = base + places
         return Operand(space, base, tuple(strides))
 
     def _instruction(
