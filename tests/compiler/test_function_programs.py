@@ -134,7 +134,7 @@ def change(rng: random.Random, f: Branching) -> None:
 def check(seed: int, calls: int = 3) -> str:
     rng = random.Random(seed)
     f = Branching(rng)
-    compiled = compile(f)
+    compiled = compile(f, backend="interpreter")
     for call in range(calls):
         wrong = disagreement(rng, f, compiled)
         if wrong:
@@ -154,7 +154,7 @@ def test_compiled_is_eager_on_wild_numbers(program: Any, seed: int) -> None:
     rng = random.Random(seed)
     first = rng.randint(0, len(program.inputs))
     parameters = [Value(x) for x in program.inputs[:first]]
-    f = compile(lambda *x: program(*parameters, *x))
+    f = compile(lambda *x: program(*parameters, *x), backend="interpreter")
     for _ in range(2):
         leaves = [Value(x) for x in program.inputs[first:]]
         result = program(*parameters, *leaves)
@@ -176,7 +176,7 @@ def batch_disagreement(seed: int, reduce: str) -> str:
     f.outputs = 1
     if f.numbers + f.integers == 0:
         return ""
-    compiled = compile(lambda x: f(x[0], x[1]), batch=reduce)
+    compiled = compile(lambda x: f(x[0], x[1]), batch=reduce, backend="interpreter")
     for _ in range(2):
         rows = [f.arguments(rng) for _ in range(rng.choice((1, 2, 3, 7)))]
         shared = rng.random() < 0.3 and f.numbers > 0 and f.integers > 0

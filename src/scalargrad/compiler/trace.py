@@ -15,12 +15,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import ops
+from .. import ops, replay
 from ..engine import Value
 from ..errors import TraceError
 from ..graph import Graph
@@ -169,8 +170,7 @@ class Tracer:
         raise self.refused(
             f"{what} of {_shown(v)} at {user_line()}, inside a function that is being "
             "compiled: it depends on an argument or a parameter, and the program would keep the "
-            "number of this call for ever. Stay with Values: choose with scalargrad.maximum, "
-            "minimum or where, stop a gradient with .detach()"
+            f"number of this call for ever. {_remedy(what)}"
         )
 
     def wrote(self, v: Value, what: str) -> None:
@@ -248,6 +248,15 @@ class Tracer:
             return float(v)
         finally:
             self._looking = False
+
+
+def _remedy(what: str) -> str:
+    if "backward" in what or "grad" in what:
+        return "For derivatives inside a program use scalargrad.grad or value_and_grad"
+    return (
+        "Stay with Values: x.exp() and the like instead of math.exp(x), scalargrad.maximum, "
+        "minimum or where to choose, .detach() to stop a gradient"
+    )
 
 
 def _shown(v: Value) -> str:
@@ -333,7 +342,7 @@ def _assembled(
         tape = replace(tape, outputs=tape.outputs[:0])
     traced = Trace(
         tape=tape,
-        data=np.array([v.data for v in nodes]),
+        data=_data(nodes),
         parameters=np.arange(parameters, dtype=np.int32),
         arguments=arguments,
         shared=np.array(inputs.shared, np.bool_),
@@ -345,13 +354,21 @@ def _assembled(
         outputs=outputs,
         names=tuple(inputs.names),
         kinds=tuple(inputs.kinds),
-        lines={
-            i: graph.lines[nodes[i].number]
-            for i in range(tape.leaves, len(nodes))
-            if nodes[i].number in graph.lines
-        },
+        lines=_lines(graph),
     )
     return Traced(traced, nodes[:parameters], graph)
+
+
+def _data(nodes: list[Value]) -> Floats:
+    data, versions = np.empty(len(nodes)), np.empty(len(nodes), np.uint64)
+    replay.read_leaves(nodes, data.data, versions.data)
+    return data
+
+
+def _lines(graph: Graph) -> dict[int, str]:
+    first, lines = graph.tape.leaves, graph.lines
+    numbers = map(attrgetter("number"), graph.nodes[first:])
+    return {i: line for i, line in enumerate(map(lines.get, numbers), first) if line is not None}
 
 
 def _indexed(
