@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 COMPILED := $(shell grep -rl --include=*.py "^ *import cython$$" src/scalargrad) $(shell find src -name "*.pxd")
-DATA ?= ../shared/data/mnist10k
+DATA ?= data/mnist
 
 .PHONY: demo test test-pure lint bench example_toy_regression example_mnist clean
 
@@ -29,8 +29,9 @@ bench: $(VENV)/.installed
 example_toy_regression: $(VENV)/.installed
 	$(BIN)/python examples/toy_regression.py
 
+# DATA=FOLDER says where MNIST's files are.
 example_mnist: $(VENV)/.installed
-	$(BIN)/python examples/mnist.py --data $(DATA)
+	$(BIN)/python examples/mnist.py --data '$(DATA)'
 
 # Installing again is what recompiles; the stamp is older than a compiled source that changed.
 $(VENV)/.installed: pyproject.toml setup.py $(COMPILED) | $(BIN)/python

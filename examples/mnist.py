@@ -4,14 +4,17 @@
 
 DIR holds MNIST's test images, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not:
 10,000 real images, of which 1,000 are held out. The training images are not needed (with
-`scalargrad train mnist` they are used). Every pixel, weight, product and sum is a Value: some
-51,700 of them for each image at the default size, so an epoch takes a minute or two.
+`scalargrad train mnist` they are used). Every pixel, weight, product and sum is a Value, some
+51,700 of them for each image at the default size; the trainer traces them once and runs the
+program that they are.
 """
 
 import argparse
 import random
+import sys
 
 from scalargrad import data, losses, nn, optim
+from scalargrad.errors import DataError
 from scalargrad.train import Trainer
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -25,7 +28,13 @@ parser.add_argument("--seed", type=int, default=0, help="of the weights and the 
 options = parser.parse_args()
 
 # 28 x 28 pixels from 0 to 1 in a row, and the digit they show.
-images = data.mnist(options.data, part="test")
+try:
+    images = data.mnist(options.data, part="test")
+except DataError as error:
+    sys.exit(
+        f"{error}\nPass the folder with --data, or with make: make example_mnist DATA=FOLDER. "
+        f"`scalargrad train mnist --data FOLDER --download` fetches the files."
+    )
 train, test = data.split(*images, held_out=1000)
 x, y = train.x[: options.examples], train.y[: options.examples]
 

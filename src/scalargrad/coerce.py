@@ -16,6 +16,8 @@ def is_real(x: Any) -> bool:
 
 def shown(x: Any) -> str:
     """The type of x and what it is, shortened: for `got ...` in messages."""
+    if isinstance(x, int) and x.bit_length() > 1024:
+        return f"an int of {x.bit_length()} bits"
     text = repr(x)
     return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
@@ -23,6 +25,11 @@ def shown(x: Any) -> str:
 def real(x: Any, name: str) -> float:
     """x as a float; a `TypeError` naming the argument if x is not a real number."""
     if is_real(x):
-        return float(x)
+        try:
+            return float(x)
+        except OverflowError:
+            raise OverflowError(
+                f"{name}: expected a number that float64 can hold (up to 1.8e308), got {shown(x)}"
+            ) from None
     hint = ": use value.data or value.detach()" if hasattr(x, "operands") else ""
     raise TypeError(f"{name}: expected a real number, got {shown(x)}{hint}")

@@ -48,6 +48,7 @@ compiled: bool = cython.compiled
 MODIFIED_FLAG = 1
 MODIFIED = cython.declare(cython.int, MODIFIED_FLAG)  # the data of this result was overwritten
 LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
+MOST = 2**53  # integers nearer to 0 are floats without further ado
 _labels = cython.declare(dict, {})  # creation number -> label; few Values have one
 # Ticks when a Value is made or its data written, so that "written after" is a comparison.
 _clock = cython.declare(cython.ulonglong, 0)
@@ -598,9 +599,9 @@ def _lift(x: Any, name: str = "operand") -> Value | None:
     """x as a Value; None for a type that may know how to combine itself with a Value."""
     if isinstance(x, Value):
         return x
-    if type(x) is float or type(x) is int:
-        return _leaf(float(x))
-    return _lift_other(x, name)
+    if type(x) is float:
+        return _leaf(x)
+    return _leaf(_real(x, name)) if type(x) is int else _lift_other(x, name)
 
 
 @cython.cfunc
@@ -630,7 +631,11 @@ def _is_scalar(x: Any) -> bool:
 
 @cython.cfunc
 def _real(x: Any, name: str) -> cython.double:
-    return float(x) if type(x) is float or type(x) is int else real(x, name)
+    if type(x) is float:
+        return x
+    if type(x) is int and -MOST < x < MOST:
+        return float(x)
+    return real(x, name)
 
 
 _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {

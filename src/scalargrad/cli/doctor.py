@@ -35,8 +35,8 @@ class Extra(NamedTuple):
 OPTIONAL: Mapping[str, Extra] = {
     "matplotlib": Extra("matplotlib", "plot", "pictures"),
     "scikit-learn": Extra("sklearn", "sklearn", "the images of digits, estimators"),
-    "jax": Extra("jax", "jax", "GPUs and TPUs"),
-    "torch": Extra("torch", "torch", "exchange with PyTorch"),
+    "jax": Extra("jax", "jax", "a second opinion in the tests"),
+    "torch": Extra("torch", "torch", "a second opinion in the tests"),
 }
 
 

@@ -84,7 +84,10 @@ def _text(x: object) -> str:
 
 def begin(folder: Path, settings: Settings) -> None:
     """Clear the folder of an earlier run and write down the new one's settings."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"{folder} is a file, not a folder: choose another --out") from None
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     atomic_write(folder / RUN, json.dumps(settings.to_data(), indent=2) + "\n")

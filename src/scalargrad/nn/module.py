@@ -67,8 +67,12 @@ class Module:
         """Set every parameter from `state`, a dictionary as `state_dict` gives.
 
         Raises `StateError`, listing every missing, unexpected, wrongly shaped or non-numeric
-        entry; then nothing has been changed.
+        entry, and `TypeError` for no dictionary; then nothing has been changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"state: expected a dictionary as state_dict() gives, got {type(state).__name__}"
+            )
         blocks = self._blocks()
         arrays = {name: _as_array(state[name]) for name in blocks if name in state}
         problems = [f"{name} is missing" for name in blocks if name not in state]
