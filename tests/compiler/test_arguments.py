@@ -29,6 +29,13 @@ def test_names() -> None:
     assert ArgumentNames(max).name(1) == "arguments[1]"
 
 
+def test_a_function_that_does_not_tell_its_arguments() -> None:
+    names = ArgumentNames(max)
+    call, chunks = read(names, (1.0,), {"default": 2.0}, False)
+    assert call.keywords == ("default",)
+    assert chunks == [1.0, 2.0]
+
+
 def test_rows_and_names() -> None:
     plan, row = layout([1.0, 2.0], 3, np.array([[4.0], [5.0]]), 6.0, d={"k": 7}, e=(8.0,))
     assert row.tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]

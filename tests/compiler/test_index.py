@@ -137,6 +137,12 @@ def test_it_has_no_attributes_a_number_has_not() -> None:
     assert seen == [(False, False, "Index(n)")]
 
 
+def test_kept_after_the_trace_it_is_the_number_of_that_call() -> None:
+    kept: list[Any] = []
+    compile(lambda n: kept.append(n) or n)(3)
+    assert (kept[0] == 3, kept[0] == 4, kept[0] != 3, kept[0] < 5) == (True, False, False, True)
+
+
 def test_the_same_as_eager_take_in_the_graph() -> None:
     table = [Value(1.0), Value(2.0)]
     f = compile(lambda n: sg.take(table, n))

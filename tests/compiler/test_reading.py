@@ -66,6 +66,12 @@ def test_errors_carry_the_path() -> None:
     assert str(caught.value.named("x")).startswith("x['a'][1][1]: expected a number")
 
 
+def test_errors_in_a_batch_carry_the_path() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        flatten_batch(({"a": [1.0, (2.0, {3})]}, 1.0), [])
+    assert str(caught.value.named("x")).startswith("x[0]['a'][1][1]: expected a number")
+
+
 def batch(x: Any) -> tuple[Any, list[Any]]:
     chunks: list[Any] = []
     signature = flatten_batch(x, chunks)

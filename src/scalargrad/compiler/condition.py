@@ -89,9 +89,6 @@ class StandIn:
     def __float__(self) -> float:
         return float(self.as_value())
 
-    def __int__(self) -> int:
-        return int(self.as_value())
-
     def __round__(self, ndigits: int | None = None) -> float:
         return self.as_value().__round__(ndigits)
 
