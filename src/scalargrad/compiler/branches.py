@@ -58,7 +58,11 @@ class Branches:
         Row 0 decides which branch that is; then all others must agree. Raises `TraceError` if
         they do not or if there are too many branches, `IndexError` for an index out of range.
         """
-        variant, tried = self._latest or self._traced(rows), []
+        variant = self._latest or self._traced(rows)
+        if variant.is_unconditional:
+            self._latest = variant
+            return variant, work(variant, rows)
+        tried = []
         while True:
             variant.require_exact(rows)
             outside = variant.selects_outside(rows)

@@ -41,6 +41,8 @@ class Variant:
         )
         self._selecting = np.array([s.argument for s in self.trace.selections], np.intp)
         self._lengths = np.array([s.length for s in self.trace.selections], np.float64)
+        # Whether this branch answers any call, whatever its numbers.
+        self.is_unconditional = not (self.outcomes or self.trace.selections or len(self._integers))
 
     def _indexlike(self) -> list[int]:
         return [k for k, kind in enumerate(self.trace.kinds) if kind == "index"]
