@@ -11,7 +11,8 @@ One program, an MLP's hinge loss over some points, is computed forward and backw
   once, as here; the ports find it again for every backward pass.) Compiled with the system's
   `cc -O3`; left out where there is none.
 
-Times are nanoseconds per node of the graph, leaves not counted. All but the eager engine keep the
+Times are nanoseconds per node of the graph, leaves not counted; "backward" is given for those
+that can run it without running forward. All but the eager engine keep the
 order of the nodes from one run to the next. The gradients are compared bit for bit.
 """
 
@@ -33,6 +34,7 @@ from scalargrad import ops
 from scalargrad.replay import Replay
 
 Work = Callable[[], object]
+COLUMNS = ("forward", "backward", "both")
 
 PORT = r"""
 #include <stdlib.h>
@@ -187,33 +189,38 @@ class Interpreter:
 
 def contestants(
     program: Moons, graph: sg.Graph, library: ctypes.CDLL | None
-) -> dict[str, tuple[Work, Work]]:
-    """By name: what runs forward, and what runs forward and backward."""
+) -> dict[str, dict[str, Work]]:
+    """By name: what runs forward, backward alone where that can be, and both."""
     interpreter, compiled = Interpreter(graph), sg.compile(program, backend="interpreter")
     x, y = np.array(program.x), np.array(program.y)
-
-    def both(forward: Work, backward: Work) -> Work:
-        return lambda: (forward(), backward())
-
-    found: dict[str, tuple[Work, Work]] = {
-        "eager": (program.eager, lambda: program.eager().backward()),
-        "Graph": (graph.forward, both(graph.forward, graph.backward)),
-        "interpreter": (interpreter.forward, both(interpreter.forward, interpreter.backward)),
-        "sg.compile": (lambda: compiled(x, y), lambda: compiled.backward(x, y)),
+    found: dict[str, dict[str, Work]] = {
+        "eager": {"forward": program.eager, "both": lambda: program.eager().backward()},
+        "Graph": _parts(graph),
+        "interpreter": _parts(interpreter),
+        "sg.compile": {
+            "forward": lambda: compiled(x, y),
+            "both": lambda: compiled.backward(x, y),
+        },
     }
-    wanted = program.gradients(lambda: program.eager().backward())
-    assert program.gradients(graph.backward) == wanted
-    assert program.gradients(found["sg.compile"][1]) == wanted
-    interpreter.grad[:] = 0.0
-    found["interpreter"][1]()
+    wanted = program.gradients(found["eager"]["both"])
+    assert program.gradients(found["Graph"]["both"]) == wanted
+    assert program.gradients(found["sg.compile"]["both"]) == wanted
+    found["interpreter"]["both"]()
     assert interpreter.grad[: len(wanted)].tolist() == wanted
     if library is not None:
         port = Port(graph, library)
-        port.forward()
-        port.backward()
+        found["C port"] = _parts(port)
+        found["C port"]["both"]()
         assert port.gradients()[: len(wanted)] == wanted
-        found["C port"] = (port.forward, both(port.forward, port.backward))
     return found
+
+
+def _parts(thing: sg.Graph | Interpreter | Port) -> dict[str, Work]:
+    def both() -> None:
+        thing.forward()
+        thing.backward()
+
+    return {"forward": thing.forward, "backward": thing.backward, "both": both}
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -234,23 +241,19 @@ def compare(count: int, library: ctypes.CDLL | None) -> str:
 
         return run
 
-    flat = {(name, k): repeated(pair[k]) for name, pair in works.items() for k in (0, 1)}
-    times = harness.medians({f"{name} {k}": work for (name, k), work in flat.items()})
-    scale = 1e9 / (repeat * nodes)
-    base = times["interpreter 1"]
+    times = harness.medians(
+        {
+            f"{name} {part}": repeated(work)
+            for name, parts in works.items()
+            for part, work in parts.items()
+        }
+    )
+    scale, base = 1e9 / (repeat * nodes), times["interpreter both"]
     rows = []
-    for name in works:
-        forward, total = times[f"{name} 0"], times[f"{name} 1"]
-        rows.append(
-            (
-                name,
-                f"{scale * forward:.2f}",
-                f"{scale * (total - forward):.2f}",
-                f"{scale * total:.2f}",
-                f"{total / base:.2f}",
-            )
-        )
-    headings = ("ns per node", "forward", "backward", "both", "of the interpreter's")
+    for name, parts in works.items():
+        cells = [f"{scale * times[f'{name} {k}']:.2f}" if k in parts else "" for k in COLUMNS]
+        rows.append((name, *cells, f"{times[f'{name} both'] / base:.2f}"))
+    headings = ("ns per node", *COLUMNS, "of the interpreter's")
     return f"{count} points, {nodes} nodes\n\n" + harness.table(headings, rows)
 
 
