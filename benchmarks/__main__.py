@@ -1,8 +1,8 @@
 """`python -m benchmarks`: every table, one after the other."""
 
-from benchmarks import eager
+from benchmarks import compiled, eager, graph
 
-for benchmark in (eager,):
+for benchmark in (eager, graph, compiled):
     print(f"## {benchmark.__name__.rpartition('.')[2]}\n")
     benchmark.main()
     print()

@@ -249,16 +249,17 @@ class CompiledFunction:
 
         Raises `TraceError` before the first call, and for a back end that has no loops.
         """
-        return self._native("loops").loops
+        return self.native("loops").loops
 
     def llvm_ir(self) -> str:
         """The LLVM intermediate representation of what the latest call asked for, as text.
 
         Raises `TraceError` before the first call, and for a back end that does not use LLVM.
         """
-        return self._native("llvm_ir()").frame.program.llvm_ir
+        return self.native("llvm_ir()").frame.program.llvm_ir
 
-    def _native(self, what: str) -> Kernel:
+    def native(self, what: str = "native()") -> Kernel:
+        """The native code for what the latest call asked for, compiled now if need be."""
         kernel = self._require_traced(what).kernel()
         if kernel is None:
             raise TraceError(
