@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalargrad import Value
 from scalargrad.compiler import compile, variant
 from scalargrad.compiler.program import BACKENDS, Backend, Interpreter, Options
 from scalargrad.errors import TraceError

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ShapeError
+from .filler import Filler, Step
 from .reading import Chunk, Column, flatten, flatten_batch
 from .structure import (
     ArgumentError,
@@ -28,7 +29,6 @@ from .structure import (
     Static,
 )
 from .trace import Inputs
-from .filler import Filler, Step
 
 EXACT = 2.0**53  # integers up to here are exact as float64
 
