@@ -40,6 +40,7 @@ from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
 from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, collapse, plan
 
+FUNCTION = 400  # lines of a function after which the next instruction starts another one
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
 
 
@@ -50,6 +51,7 @@ class Emitter:
     loops: Loops
     module: Module
     batch: int
+    unread: frozenset[Space] = frozenset()
     scratch: int = 0
     copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -202,18 +204,23 @@ class Emitter:
 
     def run(self) -> None:
         """Write the module."""
-        names = []
-        for number, cluster in enumerate(fuse(self.loops)):
-            function = Function(self.module, f"nest{number}")
+        names: list[str] = []
+        function: Function | None = None
+        for cluster in fuse(self.loops, self.unread):
+            if function is None or len(function.lines) > FUNCTION:
+                if function is not None:
+                    self.module.finish(function)
+                names.append(f"nests{len(names)}")
+                function = Function(self.module, names[-1])
             step = cluster.steps[0]
             if isinstance(step, Contract | Apply):
                 _Cluster(self, function, cluster).write()
             else:
                 _WRITE[type(step)](self, function, step)
-            self.module.finish(function)
-            names.append(function.name)
             for step in cluster.steps:
                 self.forget(step)
+        if function is not None:
+            self.module.finish(function)
         main = Function(self.module, "run", linkage="")
         for name in names:
             main.do(f"call void @{name}(ptr %env)")
@@ -482,15 +489,38 @@ class _Sums:
         times = min(times, extent)
         whole = extent // times * times
 
-        def several(counter: Counter, carried: list[str]) -> list[str]:
-            for k in range(times):
-                carried = inside(self.function.add(counter, k), carried)
-            return carried
+        # In fast mode every term of a pass has sums of its own: additions need not wait in line.
+        apart = times if self.nest.module.fast and self.step.op == ops.ADD else 1
+        width = len(self.kinds)
+        nothing = [self.tile.arithmetic(spot).constant(-0.0) for spot in self.tile.spots]
 
-        values = self.function.loop(whole, times, self.kinds, values, several)
+        def several(counter: Counter, carried: list[str]) -> list[str]:
+            sums = [carried[k * width : (k + 1) * width] for k in range(apart)]
+            for k in range(times):
+                sums[k % apart] = inside(self.function.add(counter, k), sums[k % apart])
+            return [value for part in sums for value in part]
+
+        carried = self.function.loop(
+            whole, times, self.kinds * apart, values + nothing * (apart - 1), several
+        )
+        values = self._joined([carried[k * width : (k + 1) * width] for k in range(apart)])
         for k in range(whole, extent):
             values = inside(k, values)
         return values
+
+    def _joined(self, sums: list[list[str]]) -> list[str]:
+        """Partial sums added up, in pairs."""
+        while len(sums) > 1:
+            pairs = zip(sums[::2], sums[1::2])
+            odd = sums[len(sums) // 2 * 2 :]
+            sums = odd + [
+                [
+                    self.tile.arithmetic(spot).add(a, b)
+                    for spot, a, b in zip(self.tile.spots, first, second)
+                ]
+                for first, second in pairs
+            ]
+        return sums[0]
 
     def _inner(self, part: _Part, level: int) -> int:
         """How many additions one pass of a loop would write out; many if it cannot be said."""

@@ -4,6 +4,9 @@ Instructions with the same lanes can share their loops where each reads of the o
 only those of its own lane: then no lane depends on another one still. At most one of a cluster is
 a sum with loops of its own. A temporary that nobody else reads is then never stored at all.
 
+Update rules run over all parameters at once. They are first cut along the sums that compute the
+gradients, so that a gradient is used while it is still in registers.
+
 An instruction may move up to the cluster it joins, past instructions that neither write what it
 reads, nor read or write what it writes.
 """
@@ -11,7 +14,7 @@ reads, nor read or write what it writes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +30,13 @@ from .loops import (
     Operand,
     Space,
     Walk,
+    count,
     segments,
 )
 
 WINDOW = 16  # how many clusters an instruction may move up
 MOST = 24  # instructions of a cluster
+MANY = 8192  # parameters; fewer stay in the nearest cache from gradient to update anyway
 _LOCAL = (Space.TEMPORARY, Space.BATCHED)
 
 
@@ -148,7 +153,9 @@ def _same_lane(a: Region, b: Region) -> bool:
     return not a.meets(b) or (a.operand is not None and a.operand == b.operand)
 
 
-def _joins(step: Instruction, reads: list[Region], writes: list[Region], cluster: Cluster) -> bool:
+def _joins(
+    step: Instruction, reads: list[Region], writes: list[Region], cluster: Cluster, last: bool
+) -> bool:
     """Whether an instruction can share the loops of a cluster, to some use."""
     if not isinstance(step, Contract | Apply) or len(cluster.steps) >= MOST:
         return False
@@ -163,16 +170,19 @@ def _joins(step: Instruction, reads: list[Region], writes: list[Region], cluster
         and all(_same_lane(w, v) for w in writes for v in cluster.writes)
     ):
         return False
-    return not cluster.heavy or any(r.meets(w) for r in reads for w in cluster.writes)
+    return last or not cluster.heavy or any(r.meets(w) for r in reads for w in cluster.writes)
 
 
-def fuse(loops: Loops) -> list[Cluster]:
-    """The instructions of a program in clusters, in an order that gives the same results."""
+def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
+    """The instructions of a program in clusters, in an order that gives the same results.
+
+    `unread` are the gradients that the caller will not read, which then need not be stored.
+    """
     clusters: list[Cluster] = []
-    for step in loops.instructions:
+    for step in _cut_updates(loops):
         reads, writes = touched(loops, step)
         for cluster in clusters[: -WINDOW - 1 : -1]:
-            if _joins(step, reads, writes, cluster):
+            if _joins(step, reads, writes, cluster, cluster is clusters[-1]):
                 cluster.steps.append(step)
                 cluster.reads += reads
                 cluster.writes += writes
@@ -182,30 +192,139 @@ def fuse(loops: Loops) -> list[Cluster]:
                 break
         else:
             clusters.append(Cluster([step], reads, writes, _is_heavy(step)))
-    _mark_dead(clusters)
+    _mark_dead(clusters, (*_LOCAL, *unread))
     return clusters
 
 
-def _mark_dead(clusters: list[Cluster]) -> None:
-    """Find the temporaries that are read only in the cluster that computes them."""
-    readers: dict[Space, list[tuple[int, int, int]]] = {space: [] for space in _LOCAL}
+def _mark_dead(clusters: list[Cluster], spaces: tuple[Space, ...]) -> None:
+    """Find the results in these spaces that are read only in the cluster that computes them."""
+    readers: dict[Space, list[tuple[int, int, int]]] = {space: [] for space in spaces}
     for number, cluster in enumerate(clusters):
-        for low, high, space in {(r.low, r.high, r.space) for r in cluster.reads}:
+        # What a cluster reads at the places that it writes is its own: all is written only once.
+        own = {(w.space, w.operand) for w in cluster.writes if w.operand is not None}
+        foreign = {
+            (r.low, r.high, r.space) for r in cluster.reads if (r.space, r.operand) not in own
+        }
+        for low, high, space in foreign:
             if space in readers:
                 readers[space].append((low, high, number))
     arrays = {space: np.array(found, np.int64).reshape(-1, 3) for space, found in readers.items()}
-    for number, cluster in enumerate(clusters):
+    for cluster in clusters:
         if len(cluster.steps) < 2:
             continue
         for k, step in enumerate(cluster.steps):
             if not isinstance(step, Contract | Apply) or step.result.space not in arrays:
                 continue
-            own = next((w for w in cluster.writes if w.operand == step.result), None)
+            if isinstance(step, Contract) and step.resume:
+                continue
+            write = next((w for w in cluster.writes if w.operand == step.result), None)
             found = arrays[step.result.space]
             if (
-                own is not None
-                and not (
-                    (found[:, 0] <= own.high) & (found[:, 1] >= own.low) & (found[:, 2] != number)
-                ).any()
+                write is not None
+                and not ((found[:, 0] <= write.high) & (found[:, 1] >= write.low)).any()
             ):
                 cluster.dead.add(k)
+
+
+# --- update rules --------------------------------------------------------------------------------
+
+
+def _cut_updates(loops: Loops) -> list[Instruction]:
+    """The instructions, the update rules at their end cut along the gradients and put behind them.
+
+    Nothing is changed where there is no update, or gradients lie where only a table knows.
+    """
+    steps = list(loops.instructions)
+    if loops.size(Space.PARAMETER) < MANY:
+        return steps
+    cut = len(steps)
+    while cut and _is_update(loops, steps[cut - 1]):
+        cut -= 1
+    rules = [step for step in steps[cut:] if isinstance(step, Contract | Apply)]
+    before = steps[:cut]
+    gradients = [step for step in before if _writes_gradient(step)]
+    whole = sum(count(step.lanes) for step in gradients if isinstance(step, Contract | Apply))
+    if not rules or len(gradients) < 2 or whole != loops.size(Space.PARAMETER):
+        return steps
+    if any(_reads_gradient(loops, step) for step in before):
+        return steps
+    ordered = [step for step in before if step not in gradients or not _may_wait(loops, step)]
+    for step in gradients:
+        if not isinstance(step, Contract | Apply) or step.result.indirect:
+            return steps
+        if any(any(loop.slopes) for loop in step.lanes):
+            return steps
+        if _may_wait(loops, step):
+            ordered.append(step)
+        ordered += [_part(rule, step.result, step.lanes) for rule in rules]
+    return ordered
+
+
+def _is_update(loops: Loops, step: Instruction) -> bool:
+    """Whether an instruction does the same to every parameter, one after the other."""
+    everything = (Loop(loops.size(Space.PARAMETER)),)
+    if not isinstance(step, Contract | Apply) or step.lanes != everything or _is_heavy(step):
+        return False
+    spaces = (Space.PARAMETER, Space.STATE, Space.TEMPORARY)
+    operands = [step.result, *_operands(step)]
+    return step.result.space in spaces and all(
+        not operand.indirect
+        and operand.strides in ((0,), (1,))
+        and (operand.base == 0 or operand.space not in (Space.PARAMETER, Space.PARAMETER_GRADIENT))
+        for operand in operands
+    )
+
+
+def _operands(step: Contract | Apply) -> list[Operand]:
+    if isinstance(step, Apply):
+        return list(step.operands)
+    factors = (f for _, segment in segments(step) for f in (segment.left, segment.right))
+    return [factor for factor in factors if factor is not None]
+
+
+def _writes_gradient(step: Instruction) -> bool:
+    return not isinstance(step, Walk) and step.result.space == Space.PARAMETER_GRADIENT
+
+
+def _reads_gradient(loops: Loops, step: Instruction) -> bool:
+    own = isinstance(step, Contract) and step.resume
+    reads = touched(loops, step)[0]
+    return not own and any(r.space == Space.PARAMETER_GRADIENT for r in reads)
+
+
+def _may_wait(loops: Loops, step: Instruction) -> bool:
+    """Whether a gradient can be computed when other parameters were updated already."""
+    if not isinstance(step, Contract | Apply):
+        return False
+    own = step.result._replace(space=Space.PARAMETER)
+    return all(
+        r.operand == own
+        for r in touched(loops, step)[0]
+        if r.space in (Space.PARAMETER, Space.STATE)
+    )
+
+
+def _part(step: Contract | Apply, at: Operand, lanes: tuple[Loop, ...]) -> Contract | Apply:
+    """An update of the parameters whose gradient is at the places of `at`."""
+
+    def moved(operand: Operand) -> Operand:
+        if operand.strides == (0,):
+            return operand._replace(strides=(0,) * len(lanes))
+        return operand._replace(base=operand.base + at.base, strides=at.strides)
+
+    if isinstance(step, Apply):
+        operands = tuple(map(moved, step.operands))
+        return replace(step, result=moved(step.result), lanes=lanes, operands=operands)
+    groups = tuple(
+        group._replace(
+            segments=tuple(
+                segment._replace(
+                    left=moved(segment.left),
+                    right=None if segment.right is None else moved(segment.right),
+                )
+                for segment in group.segments
+            )
+        )
+        for group in step.groups
+    )
+    return replace(step, result=moved(step.result), lanes=lanes, groups=groups)

@@ -12,6 +12,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .fuse import region, touched
 from .loops import Apply, Contract, Indicator, Instruction, Loop, Loops, Operand, Space, Take, Walk
 
@@ -58,6 +61,17 @@ class Memory:
             return self._plain[space]
         return self._regions[max(bisect_right(self._starts, place) - 1, 0)]
 
+    def addresses(
+        self, space: Space, places: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where elements of the first example are, and how far the next example is from each."""
+        plain = [self._plain[space]]
+        layouts = (self._regions if space == Space.BATCHED else []) or plain
+        form = np.array([(k.start, k.offset, k.element, k.example) for k in layouts], np.int64)
+        which = np.maximum(np.searchsorted(form[:, 0], places, side="right") - 1, 0)
+        start, offset, element, example = form[which].T
+        return offset + (places - start) * element, example
+
     def _arrange(self) -> None:
         bounds = self._bounds()
         beside, after = [0.0] * len(bounds), [0.0] * len(bounds)
@@ -100,9 +114,7 @@ class Memory:
     def _costs(self, step: Instruction) -> Iterator[tuple[int, float, float]]:
         """(a place of the region, cost with examples side by side, one after the other)."""
         if isinstance(step, Walk):
-            for space, place in zip((*step.space, *step.left_space), (*step.at, *step.left)):
-                if space == Space.BATCHED:
-                    yield int(place), 0.0, _COPY * self.batch
+            # It touches all it touches as one region, and goes over the examples in turn.
             return
         wide = self._wide(step.lanes, step.result)
         if step.result.space == Space.BATCHED and not wide:

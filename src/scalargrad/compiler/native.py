@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache as once
 from time import perf_counter
 from typing import Any
@@ -62,7 +62,13 @@ class NativeProgram:
     """A Loops program as machine code, for one batch size, mode and dtype."""
 
     def __init__(
-        self, loops: Loops, batch: int, mode: str, dtype: str, cache: Cache | None = None
+        self,
+        loops: Loops,
+        batch: int,
+        mode: str,
+        dtype: str,
+        cache: Cache | None = None,
+        unread: frozenset[Space] = frozenset(),
     ) -> None:
         self.loops = loops
         self.batch = batch
@@ -72,7 +78,7 @@ class NativeProgram:
             REALS[dtype], bits // (8 * self.dtype.itemsize), registers, fused, mode == "fast"
         )
         began = perf_counter()
-        emitter = Emitter(loops, module, batch)
+        emitter = Emitter(loops, module, batch, unread)
         emitter.run()
         self.llvm_ir = module.text()
         self.lengths = emitter.memory.lengths
@@ -173,12 +179,14 @@ def build(
     mode: str = "exact",
     dtype: str = "float64",
     cache: Cache | None = None,
+    unread: Collection[Space] = (),
 ) -> NativeProgram:
     """Compile a program for `batch` examples (None for a program without a batch).
 
     mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
     approximates exp, log and tanh. Raises `ValueError` for another mode, dtype or batch, and
-    `MissingExtraError` without llvmlite. `cache` is the user's own by default.
+    `MissingExtraError` without llvmlite. `cache` is the user's own by default. `unread` names
+    gradients that nobody reads after a run, as in a training step: they need not be stored.
     """
     for name, got, allowed in (("mode", mode, MODES), ("dtype", dtype, tuple(REALS))):
         if got not in allowed:
@@ -188,7 +196,9 @@ def build(
         raise ValueError(f"batch: expected {expected}, got {batch!r}")
     if batch is not None and batch < 1:
         raise ValueError(f"batch: expected 1 example or more, got {batch}")
-    return NativeProgram(loops, 1 if batch is None else batch, mode, dtype, cache)
+    return NativeProgram(
+        loops, 1 if batch is None else batch, mode, dtype, cache, frozenset(unread)
+    )
 
 
 @once

@@ -148,11 +148,11 @@ def _operation(
 
 def tables(emitter: Emitter, step: Walk) -> tuple[Tables, list[tuple[int, float]]]:
     """The tables of a walk, and its kinds of operation: the op with its constant."""
-    kinds: dict[tuple[int, float], int] = {}
-    numbers = np.empty(len(step.code), np.int32)
-    for i, (code, const) in enumerate(zip(step.code.tolist(), step.const.tolist())):
-        kind = (code, const if ops.BY_CODE[code].constant else 0.0)
-        numbers[i] = kinds.setdefault(kind, len(kinds))
+    with_constant = [code for code, row in ops.BY_CODE.items() if row.constant]
+    const = np.where(np.isin(step.code, with_constant), step.const, 0.0)
+    pairs = np.column_stack((step.code.astype(np.float64), const))
+    unique, numbers = np.unique(pairs, axis=0, return_inverse=True)
+    kinds = [(int(code), constant) for code, constant in unique.tolist()]
     batched = _batched(step)
     factors, steps = [], []
     for spaces, places in (
@@ -164,25 +164,25 @@ def tables(emitter: Emitter, step: Walk) -> tuple[Tables, list[tuple[int, float]
         factors.append((np.where(places < 0, -1, spaces.astype(np.int64)), address))
         steps.append(stride)
     made = Tables(
-        numbers,
+        numbers.ravel().astype(np.int32),
         step.first.astype(np.int32),
         np.where(step.right < 0, step.style & MINUS, step.style).astype(np.int32),
         step.const.astype(np.float64),
         tuple(factors),
         np.concatenate(steps),
     )
-    return made, list(kinds)
+    return made, kinds
 
 
 def _addresses(
     emitter: Emitter, spaces: NDArray[np.uint8], places: NDArray[np.int32], batched: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     address, stride = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
-    for t, (space, place) in enumerate(zip(spaces.tolist(), places.tolist())):
-        if place >= 0:
-            layout = emitter.memory.layout(Space(space), place)
-            address[t] = layout.address(place)
-            stride[t] = layout.example if batched else 0
+    for space in np.unique(spaces[places >= 0]).tolist():
+        own = np.flatnonzero((spaces == space) & (places >= 0))
+        address[own], steps = emitter.memory.addresses(Space(space), places[own])
+        if batched:
+            stride[own] = steps
     return address, stride
 
 

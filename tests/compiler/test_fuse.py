@@ -1,0 +1,163 @@
+"""Clusters: what shares its loops, what need not be stored, and where update rules go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from scalargrad import ops
+from scalargrad.compiler import fuse, native
+from scalargrad.compiler.loops import (
+    Apply,
+    Contract,
+    Group,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+)
+from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.reference import execute
+
+WIDTH, ROWS = 9, 5
+RATE = Operand(Space.ARGUMENT, WIDTH, (0,))
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch):
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")
+    monkeypatch.setattr(fuse, "MANY", 0)
+
+
+def gradients(coupled: bool) -> tuple[Contract, ...]:
+    """Of rows of weights with a bias behind each: sums over the examples.
+
+    `coupled`: the gradient of a bias reads the first weight of its row.
+    """
+    example = Operand(Space.EXAMPLE, 0, (0, 1))
+    weights = Contract(
+        Operand(Space.PARAMETER_GRADIENT, 0, (WIDTH + 1, 1)),
+        (Loop(ROWS), Loop(WIDTH)),
+        (Group((Segment(example, Operand(Space.ARGUMENT, 0, (1, 0))),), -1),),
+        start=0.0,
+    )
+    factor = Operand(
+        Space.PARAMETER if coupled else Space.ARGUMENT, 0, (WIDTH + 1 if coupled else 1,)
+    )
+    bias = Contract(
+        Operand(Space.PARAMETER_GRADIENT, WIDTH, (WIDTH + 1,)),
+        (Loop(ROWS),),
+        (Group((Segment(Operand(Space.EXAMPLE, 2, (0,)), factor),), -1),),
+        start=0.0,
+    )
+    return weights, bias
+
+
+def step(coupled: bool = False, momentum: bool = False) -> Loops:
+    """Gradients, and p <- p - rate * g, or m <- m * rate + g, p <- p - m."""
+    count = ROWS * (WIDTH + 1)
+    everything = (Loop(count),)
+    parameter, gradient, state, scaled = (
+        Operand(space, 0, (1,))
+        for space in (Space.PARAMETER, Space.PARAMETER_GRADIENT, Space.STATE, Space.TEMPORARY)
+    )
+    rules: tuple[Contract | Apply, ...] = (
+        Contract(
+            parameter,
+            everything,
+            (Group((Segment(RATE, gradient, minus=True),)),),
+            resume=True,
+        ),
+    )
+    if momentum:
+        rules = (
+            Apply(scaled, everything, ops.MUL, (state, RATE)),
+            Apply(state, everything, ops.ADD, (scaled, gradient)),
+            Apply(parameter, everything, ops.SUB, (parameter, state)),
+        )
+    sizes = {
+        Space.PARAMETER: count,
+        Space.PARAMETER_GRADIENT: count,
+        Space.ARGUMENT: WIDTH + 1,
+        Space.EXAMPLE: WIDTH,
+    }
+    if momentum:
+        sizes |= {Space.STATE: count, Space.TEMPORARY: count}
+    return verify(Loops((*gradients(coupled), *rules), sizes, batched=True))
+
+
+def numbers(loops: Loops, batch: int = 11) -> dict[Space, np.ndarray]:
+    rng = np.random.default_rng(3)
+    wanted = (Space.PARAMETER, Space.ARGUMENT, Space.STATE)
+    given = {space: rng.normal(size=loops.size(space)) for space in wanted if loops.size(space)}
+    return given | {Space.EXAMPLE: rng.normal(size=(batch, WIDTH))}
+
+
+def check(loops: Loops, unread: tuple[Space, ...] = ()) -> None:
+    inputs = numbers(loops)
+    expected = execute(loops, inputs, 11)
+    got = native.build(loops, 11, unread=unread).execute(inputs)
+    for space in (Space.PARAMETER, Space.STATE, Space.PARAMETER_GRADIENT):
+        if space in got and space not in unread:
+            np.testing.assert_array_equal(got[space], expected[space])
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_updates_run_in_the_loops_of_their_gradients(momentum):
+    loops = step(momentum=momentum)
+    clusters = fuse.fuse(loops)
+    rules = 3 if momentum else 1
+    assert [len(cluster.steps) for cluster in clusters] == [1 + rules, 1 + rules]
+    check(loops)
+
+
+def test_a_gradient_that_nobody_reads_is_not_stored():
+    loops = step(momentum=True)
+    unread = frozenset({Space.PARAMETER_GRADIENT})
+    for cluster in fuse.fuse(loops, unread):
+        stored = {
+            cluster.steps[k].result.space
+            for k in range(len(cluster.steps))
+            if k not in cluster.dead
+        }
+        assert stored == {Space.STATE, Space.PARAMETER}
+    check(loops, (Space.PARAMETER_GRADIENT,))
+
+
+def test_a_gradient_that_reads_other_parameters_comes_before_all_updates(monkeypatch):
+    loops = step(coupled=True)
+    check(loops)
+    monkeypatch.setattr(fuse, "_may_wait", lambda loops, step: True)
+    with pytest.raises(AssertionError):
+        check(loops)
+
+
+def test_few_parameters_are_updated_together(monkeypatch):
+    monkeypatch.setattr(fuse, "MANY", 1000)
+    loops = step()
+    assert [len(cluster.steps) for cluster in fuse.fuse(loops)] == [1, 1, 1]
+    check(loops)
+
+
+def test_temporaries_read_elsewhere_are_stored():
+    lanes = (Loop(6),)
+    first, second = Operand(Space.TEMPORARY, 0, (1,)), Operand(Space.TEMPORARY, 6, (1,))
+    turned = Operand(Space.TEMPORARY, 5, (-1,))
+    parameter = Operand(Space.PARAMETER, 0, (1,))
+    loops = Loops(
+        (
+            Apply(first, lanes, ops.EXP, (parameter,)),
+            Apply(second, lanes, ops.MUL, (first, parameter)),
+            Apply(Operand(Space.OUTPUT, 0, (1,)), lanes, ops.ADD, (turned, second)),
+        ),
+        {Space.PARAMETER: 6, Space.TEMPORARY: 12, Space.OUTPUT: 6},
+    )
+    clusters = fuse.fuse(verify(loops))
+    assert [(len(cluster.steps), cluster.dead) for cluster in clusters] == [(2, set()), (1, set())]
+    inputs = {Space.PARAMETER: np.linspace(-1.0, 1.0, 6)}
+    np.testing.assert_array_equal(
+        native.build(loops).execute(inputs)[Space.OUTPUT], execute(loops, inputs)[Space.OUTPUT]
+    )
