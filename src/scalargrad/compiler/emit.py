@@ -19,6 +19,7 @@ from .arithmetic import FORMS, heavy
 from .fuse import Cluster, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
+    BATCH,
     IN_OUT,
     RESULTS,
     SKIP_LEFT,
@@ -120,8 +121,8 @@ class Emitter:
             return None
         if operand.space == Space.CONSTANT:
             return float(self.loops.constants[operand.base])
-        if operand.space == Space.SCALAR:
-            return (1.0 / self.batch, float(self.batch))[operand.base]
+        if operand.space == Space.SCALAR and operand.base == BATCH:
+            return float(self.batch)
         return None
 
     def axes(self, lanes: Sequence[Loop], batched: bool) -> tuple[Axis, ...]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import atexit
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ PATIENCE = 2_000_000
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
+Result = TypeVar("Result")
 
 
 @cache
@@ -42,6 +44,11 @@ def _compiler() -> ThreadPoolExecutor:
     # What is still waiting when Python ends is of no use to anybody.
     atexit.register(pool.shutdown, wait=True, cancel_futures=True)
     return pool
+
+
+def later(work: Callable[[], Result]) -> Future[Result]:
+    """Have the thread that compiles do something, after what it has to do already."""
+    return _compiler().submit(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,9 @@ class Native:
         self.parameters: Floats = self._interpreter.parameters
         self.gradient: Floats = self._interpreter.gradient
         self._kernels: OrderedDict[Purpose, Future[Kernel]] = OrderedDict()
-        # The same numbers only in this case; otherwise the first call waits for the code.
         self._visited = 0
         self._last: Purpose | None = None
-        self._tiered = options.dtype == "float64"
+        self._tiered = options.dtype in TIERED
         slots = np.flatnonzero(trace.indices >= 0)
         self._selecting = trace.indices[slots]
         self._lengths = trace.lengths[slots]
