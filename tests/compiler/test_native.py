@@ -22,7 +22,7 @@ from compiler.loop_cases import (  # type: ignore[import-not-found]
 from programs.case import Case, capture, data_for, inputs_for
 from programs.corpus import CORPUS
 from scalargrad import ops
-from scalargrad.compiler import emit, fuse, native, serial
+from scalargrad.compiler import emit, fuse, llvm, native, serial
 from scalargrad.compiler.arithmetic import Arithmetic
 from scalargrad.compiler.loops import (
     Apply,
@@ -117,6 +117,17 @@ def prepared(case: Case, batch: str | None, examples: int):
 def test_real_programs_have_the_bits_of_the_reference(case, batch):
     loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
     agree(loops, inputs, batch)
+
+
+@pytest.mark.parametrize(
+    "cpu", [(256, 16, True), (128, 32, True), (128, 16, False), (64, 16, False)]
+)
+@pytest.mark.parametrize("case", CORPUS[:4], ids=str)
+def test_cpus_with_other_vectors_have_the_same_bits(case, cpu, monkeypatch):
+    monkeypatch.setattr(llvm, "vector_bits", lambda: cpu)
+    for batch in (None, 7, 20):
+        loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
+        agree(loops, inputs, batch)
 
 
 @pytest.mark.parametrize("batch", BATCHES)

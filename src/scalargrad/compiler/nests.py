@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .arithmetic import Arithmetic
 from .ir import Counter, Function, suffix, vector
+from .loops import INTEGERS
 from .tiles import TABLE, Axis, Piece, Plan, Ref, pieces
 
 Spot = tuple[int, int]  # row and piece of a tile
@@ -163,8 +164,6 @@ class Nest:
 
     def kind(self, ref: Ref) -> str:
         """The type of an element of the ref's array."""
-        from .loops import INTEGERS
-
         return "i64" if ref.slot in INTEGERS else self.real
 
     def _moved(self, place: Place, kind: str, counter: Counter, stride: int) -> Place:

@@ -198,7 +198,6 @@ def _tile(
     axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, count: int, machine: Machine
 ) -> Plan:
     """The number of rows and of vectors of a tile; `count` vectors make the vector axis."""
-    limit = machine.registers - 8 if machine.registers > 16 else machine.registers - 4
     rows = 1 if plan.rows is None else axes[plan.rows].extent
     extents = typical(axes)
     outer = prod(e for k, e in enumerate(extents) if k not in (plan.vector, plan.rows))
@@ -241,7 +240,8 @@ def _tile(
         (h, w)
         for h in range(1, min(rows, 12) + 1)
         for w in range(1, min(count, 13) + 1)
-        if h * w <= limit
+        # Sums, the vectors that all rows share, a number for all lanes, and a product.
+        if h * w + (w if h > 1 else 0) + 2 <= machine.registers
     ]
     height, width = min(shapes, key=lambda shape: total(*shape))
     return plan._replace(height=height, width=width)
