@@ -12,14 +12,17 @@ import pytest
 import scalargrad as sg
 from scalargrad import Value, losses, nn, optim
 from scalargrad.compiler import jit
+from scalargrad.compiler.update import Update
 from scalargrad.train import EarlyStopping, Trainer
 
 OPTIMIZERS: dict[str, Callable[[], optim.Optimizer]] = {
     "sgd": lambda: optim.SGD(lr=0.05),
     "momentum": lambda: optim.SGD(lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
     "adam": lambda: optim.Adam(lr=0.02),
+    "adam decay": lambda: optim.Adam(lr=0.02, weight_decay=1e-3),
     "adamw": lambda: optim.AdamW(lr=optim.cosine(0.05, steps=12)),
     "rmsprop": lambda: optim.RMSprop(lr=0.01),
+    "rmsprop momentum": lambda: optim.RMSprop(lr=0.01, momentum=0.5, weight_decay=1e-3),
 }
 
 
@@ -50,6 +53,13 @@ def trained(compile: bool, optimizer: str, **options: Any) -> tuple[list[str], l
     return bits, facts
 
 
+def run_natively(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything compiled, and waited for, before it is first run."""
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(jit, "PATIENCE", 0)
+    monkeypatch.setattr(jit, "TIERED", ())
+
+
 @pytest.mark.parametrize("native", [False, True], ids=["interpreted", "native"])
 @pytest.mark.parametrize("penalised", [False, True], ids=["", "penalty"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -57,11 +67,133 @@ def test_training_is_the_eager_training_bit_for_bit(
     optimizer: str, penalised: bool, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if native:
-        pytest.importorskip("llvmlite")
-        monkeypatch.setattr(jit, "PATIENCE", 0)
-        monkeypatch.setattr(jit, "TIERED", ())
+        run_natively(monkeypatch)
     options = {"penalty": penalty} if penalised else {}
     assert trained(True, optimizer, **options) == trained(False, optimizer, **options)
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
+    """What native updates answered, in order; everything is compiled before it is first run."""
+    run_natively(monkeypatch)
+    answers: list[tuple[bool, bool]] = []
+    right = Update.run
+
+    def run(self: Update, scalars: Any) -> tuple[bool, bool]:
+        answers.append(right(self, scalars))
+        return answers[-1]
+
+    monkeypatch.setattr(Update, "run", run)
+    return answers
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_update_is_native_once_the_gradients_are(
+    optimizer: str, updates: list[tuple[bool, bool]]
+) -> None:
+    trained(True, optimizer)
+    assert updates == [(True, True)] * 15
+
+
+def test_a_planted_wrong_update_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_natively(monkeypatch)
+    right = Update.run
+
+    def run(self: Update, scalars: Any) -> tuple[bool, bool]:
+        return right(self, {**scalars, "lr": scalars["lr"] * (1 + 2**-52)})
+
+    expected = trained(False, "sgd")
+    monkeypatch.setattr(Update, "run", run)
+    assert trained(True, "sgd") != expected
+
+
+def test_the_optimizers_state_is_the_eager_one_and_goes_on_from_there(
+    updates: list[tuple[bool, bool]],
+) -> None:
+    def run(compile: bool) -> list[Any]:
+        model = nn.MLP(3, [4], rng=random.Random(1))
+        optimizer = optim.Adam(lr=0.05)
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, losses.cross_entropy, optimizer, **options)
+        trainer.fit(*classes(), epochs=1, batch_size=5)
+        saved = optimizer.state_dict()
+        trainer.fit(*classes(), epochs=1, batch_size=5)
+        optimizer.load_state_dict(saved)
+        trainer.fit(*classes(), epochs=1, batch_size=5)
+        for p in model.parameters():
+            p.grad = 0.5
+        optimizer.step()
+        # An array of one's own in place of the state is read like the old one.
+        optimizer.state["mean"] = np.linspace(0.0, 1.0, len(optimizer.parameters))
+        trainer.fit(*classes(), epochs=1, batch_size=5)
+        state = [x.hex() for slot in optimizer.state.values() for x in slot.tolist()]
+        return [optimizer.steps, state, [p.data.hex() for p in model.parameters()]]
+
+    assert run(True) == run(False)
+    assert len(updates) == 20
+
+
+def test_a_rule_for_arrays_only_is_applied_to_arrays(updates: list[tuple[bool, bool]]) -> None:
+    def clipped(p: Any, g: Any, *, lr: Any) -> tuple[Any]:
+        return (p - lr * np.clip(g, -0.01, 0.01),)
+
+    class Clipped(optim.SGD):
+        def __init__(self) -> None:
+            super().__init__(lr=0.5)
+            self.rule = clipped
+
+    def run(compile: bool) -> list[str]:
+        model = nn.MLP(3, [4], rng=random.Random(1))
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, losses.cross_entropy, Clipped(), **options)
+        trainer.fit(*classes(), epochs=2, batch_size=5)
+        return [p.data.hex() for p in model.parameters()]
+
+    assert run(True) == run(False)
+    assert not updates
+
+
+@pytest.mark.parametrize(
+    ("loss", "lr", "answer"),
+    [
+        (losses.mse, 1e308, (True, False)),
+        (lambda p, t: (p - t) ** 2 + (0.0 * p).sqrt(), 0.1, (False, False)),
+    ],
+)
+def test_a_step_to_infinity_is_refused_and_leaves_everything(
+    loss: Any, lr: float, answer: tuple[bool, bool], updates: list[tuple[bool, bool]]
+) -> None:
+    def run(compile: bool) -> tuple[list[str], optim.Optimizer]:
+        model = nn.MLP(2, [1], rng=random.Random(0))
+        optimizer = optim.SGD(lr=lr, momentum=0.5)
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, loss, optimizer, **options)
+        with pytest.raises(sg.errors.AnomalyError) as caught:
+            trainer.fit(np.eye(2), np.array([5.0, -5.0]), epochs=9, batch_size=1)
+        return [str(caught.value), *(p.data.hex() for p in model.parameters())], optimizer
+
+    (told, optimizer), (expected, _) = run(True), run(False)
+    assert told == expected
+    assert updates == [answer]
+    assert optimizer.steps == 0
+    assert optimizer.state["velocity"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_branch_that_was_tried_in_vain_adds_no_gradient(
+    updates: list[tuple[bool, bool]],
+) -> None:
+    def loss(p: Any, t: Any) -> Any:
+        return (p - t) ** 2 if p > t else 3.0 * (t - p)
+
+    def run(compile: bool) -> list[str]:
+        model = nn.MLP(2, [1], rng=random.Random(0))
+        options: dict[str, Any] = {"compile": compile, "progress": False, "penalty": penalty}
+        trainer = Trainer(model, loss, optim.SGD(lr=0.1), **options)
+        x = np.random.default_rng(0).normal(size=(12, 2))
+        trainer.fit(x, x[:, 0] - x[:, 1], epochs=4, batch_size=1)
+        return [p.data.hex() for p in model.parameters()]
+
+    assert run(True) == run(False)
 
 
 def test_a_planted_wrong_order_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,30 @@
 
 The model and the loss are run once on Values; what they did is a program (`scalargrad.compile`),
 and every mini-batch is one run of it. While training goes on, the parameters live in one array,
-and so do their gradients: the optimiser's rule, which is scalar arithmetic, is applied to whole
-arrays and gives the same bits. The Values themselves are brought up to date by `sync`.
+and so do their gradients, where possible the very arrays in which the program works. The
+optimiser's rule is a program too (`compiler.update`); until that is compiled, the rule, which is
+scalar arithmetic, is applied to whole arrays and gives the same bits. The Values themselves are
+brought up to date by `sync`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import replay
-from ..compiler import compile
+from ..compiler import compile, jit
 from ..compiler.function import CompiledFunction
 from ..compiler.structure import Floats
+from ..compiler.update import Update, same_program
 from ..compiler.variant import Variant
 from ..engine import Value
-from ..errors import ShapeError
+from ..errors import ShapeError, TraceError
 from ..optim import Optimizer
 from .examples import Batch, Examples
 from .step import GRADIENT, PARAMETER, EagerStep, Outcome, mean_of
@@ -54,8 +59,13 @@ class CompiledStep:
         moved = {id(p): p for p in optimizer.parameters}
         others = [p for p in eager.parameters if id(p) not in moved]
         self._values: list[Value] = [*optimizer.parameters, *others]
-        self._data, self._grad = np.empty(0), np.empty(0)
-        self._places: dict[int, NDArray[np.intp] | slice] = {}
+        # Which variant works in our own arrays.
+        self._adopted: Variant | None = None
+        self._places: WeakKeyDictionary[Variant, NDArray[np.intp] | slice] = WeakKeyDictionary()
+        self._latest: Variant | None = None
+        self._coming: Future[Update] | None = None
+        self._update: Update | None = None
+        self._own(np.empty(len(self._values)), np.zeros(len(self._values)))
         self.load()
 
     # --- the parameters ------------------------------------------------------------------------------
@@ -63,32 +73,48 @@ class CompiledStep:
     def load(self) -> None:
         """Take the parameters' numbers from the Values."""
         count = len(self._values)
-        self._data, self._grad = np.empty(count), np.zeros(count)
         replay.read_leaves(self._values, self._data.data, np.empty(count, np.uint64).data)
+        self._grad[:] = 0.0
 
     def sync(self) -> None:
         """Give the Values their numbers and gradients."""
-        moved = list(self.optimizer.parameters)
-        replay.write_leaves(moved, self._data[: len(moved)].data)
+        replay.write_leaves(list(self.optimizer.parameters), self._moved.data)
         replay.write_grad(self._values, self._grad.data)
+
+    def _own(self, data: Floats, grad: Floats) -> None:
+        """Keep the numbers and gradients of all Values in these arrays."""
+        count = len(self.optimizer.parameters)
+        self._data, self._grad = data, grad
+        self._moved, self._slope = data[:count], grad[:count]
 
     def _place(self, variant: Variant) -> NDArray[np.intp] | slice:
         """Where a program's parameters are among ours."""
-        known = self._places.get(id(variant))
+        known = self._places.get(variant)
         if known is None:
             index = {id(value): k for k, value in enumerate(self._values)}
             new = [value for value in variant.parameters if id(value) not in index]
-            for value in new:  # a Value that the loss uses and the model does not know
-                index[id(value)] = len(self._values)
-                self._values.append(value)
-                self._data = np.append(self._data, value.data)
-                self._grad = np.append(self._grad, 0.0)
+            if new:  # Values that the loss uses and the model does not know
+                index |= {id(value): k for k, value in enumerate(new, len(self._values))}
+                self._values += new
+                numbers = [value.data for value in new]
+                self._own(np.append(self._data, numbers), np.append(self._grad, np.zeros(len(new))))
+                self._adopted = None
             places = np.array([index[id(value)] for value in variant.parameters], np.intp)
             known = places
             if len(places) and np.array_equal(places, np.arange(places[0], places[-1] + 1)):
                 known = slice(int(places[0]), int(places[-1]) + 1)
-            self._places[id(variant)] = known
+            self._places[variant] = known
         return known
+
+    def _adopt(self, variant: Variant) -> None:
+        """Keep the numbers where a program works, if its parameters are ours in our order."""
+        place = self._place(variant)
+        whole = isinstance(place, slice) and place == slice(0, len(self._values))
+        if self._adopted is None and variant.is_unconditional and whole:
+            program = variant.program
+            program.parameters[:], program.gradient[:] = self._data, self._grad
+            self._own(program.parameters, program.gradient)
+            self._adopted = variant
 
     # --- gradients -----------------------------------------------------------------------------------
 
@@ -99,15 +125,19 @@ class CompiledStep:
         penalty = 0.0
         if self._penalty is not None:
             variant, outputs = self._penalty.work(self._backward)
-            penalty = float(outputs[0, 0])
+            self._keep(variant)
+            penalty = outputs.item(0)
         variant, outputs = self._work(self._backward, batch)
+        self._latest = variant
+        self._keep(variant)
+        self._adopt(variant)
         return self._outcome(variant, outputs, penalty)
 
     def forward(self, batch: Batch) -> Outcome:
         """The loss and the predictions, without gradients."""
         penalty = 0.0
         if self._penalty is not None:
-            penalty = float(self._penalty.work(self._forward)[1][0, 0])
+            penalty = self._penalty.work(self._forward)[1].item(0)
         parts = []
         for start in range(0, len(batch), ROWS):
             batch.check()
@@ -135,17 +165,26 @@ class CompiledStep:
             self._eager.forward(batch)
             raise
 
+    def _give(self, variant: Variant) -> None:
+        """Give a program the parameters' numbers."""
+        place = self._place(variant)  # which may move our arrays
+        if variant is not self._adopted:
+            variant.program.parameters[:] = self._data[place]
+
     def _forward(self, variant: Variant, rows: Floats) -> Floats:
-        variant.program.parameters[:] = self._data[self._place(variant)]
+        self._give(variant)
         return variant.program.forward(rows)
 
     def _backward(self, variant: Variant, rows: Floats) -> Floats:
-        place, program = self._place(variant), variant.program
-        program.parameters[:] = self._data[place]
-        program.gradient[:] = self._grad[place]
-        outputs = program.backward(rows, 1.0 / len(rows), None)
-        self._grad[place] = program.gradient
-        return outputs
+        self._give(variant)
+        if variant is not self._adopted:
+            variant.program.gradient[:] = self._grad[self._place(variant)]
+        return variant.program.backward(rows, 1.0 / len(rows), None)
+
+    def _keep(self, variant: Variant) -> None:
+        """Take the gradient from the program that did answer; others may have been tried."""
+        if variant is not self._adopted:
+            self._grad[self._place(variant)] = variant.program.gradient
 
     def _outcome(self, variant: Variant, outputs: Floats, penalty: float) -> Outcome:
         mean = mean_of(outputs[:, 0].tolist())
@@ -155,23 +194,65 @@ class CompiledStep:
     # --- the step ------------------------------------------------------------------------------------
 
     def update(self) -> str:
-        """See `step.Step`: the optimiser's rule, applied to the arrays."""
+        """See `step.Step`: the optimiser's rule, for all parameters at once."""
         optimizer = self.optimizer
-        count = len(optimizer.parameters)
-        data, grad = self._data[:count], self._grad[:count]
-        if not np.isfinite(grad).all():
+        scalars = optimizer.scalars(optimizer.steps)
+        update = self._native_update(scalars)
+        if update is None:
+            return self._array_update(scalars)
+        gradients, parameters = update.run(scalars)
+        if not gradients:
+            return GRADIENT
+        if not parameters:
+            return PARAMETER
+        optimizer.steps += 1
+        return ""
+
+    def _array_update(self, scalars: Mapping[str, float]) -> str:
+        optimizer = self.optimizer
+        if not np.isfinite(self._slope).all():
             return GRADIENT
         with np.errstate(all="ignore"):
             moved, *state = optimizer.rule(
-                data, grad, *optimizer.state.values(), **optimizer.scalars(optimizer.steps)
+                self._moved, self._slope, *optimizer.state.values(), **scalars
             )
         if not np.isfinite(moved).all():
             return PARAMETER
-        data[:] = moved
+        self._moved[:] = moved
         for slot, numbers in zip(optimizer.slots, state):
             optimizer.state[slot][:] = numbers
         optimizer.steps += 1
         return ""
+
+    def _native_update(self, scalars: Mapping[str, float]) -> Update | None:
+        """The rule as machine code, bound to the arrays; None if that is not there, or never."""
+        optimizer, update = self.optimizer, self._update
+        if update is None:
+            update = self._update = self._compiled_update(tuple(scalars))
+            if update is None:
+                return None
+        if update.rule is not optimizer.rule or update.scalars != tuple(scalars):
+            return None
+        for slot, array in zip(optimizer.slots, update.state):
+            if optimizer.state[slot] is not array:
+                array[:] = optimizer.state[slot]
+                optimizer.state[slot] = array
+        update.bind(self._moved, self._slope)
+        return update
+
+    def _compiled_update(self, scalars: tuple[str, ...]) -> Update | None:
+        """The rule as machine code once it is there; the gradients' program has it compiled."""
+        if self._coming is None:
+            # Where the gradients are not worth compiling, neither is the update.
+            if self._latest is None or self._latest.compiled() is None:
+                return None
+            optimizer = self.optimizer
+            rule, slots, count = optimizer.rule, len(optimizer.slots), len(optimizer.parameters)
+            self._coming = jit.later(lambda: Update(rule, slots, scalars, count))
+        if not self._coming.done() and "float64" in jit.TIERED:
+            return None
+        refused = isinstance(self._coming.exception(), TraceError)
+        return None if refused else self._coming.result()
 
 
 def can_compile(examples: Examples) -> bool:
@@ -186,17 +267,7 @@ def repeats(step: CompiledStep, examples: Examples) -> bool:
     """
     arrays = _arrays(Batch(examples, [0]))
     first, second = (step.fresh().work(Variant.forward, *arrays)[0].trace for _ in range(2))
-    return all(
-        np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-        for a, b in (
-            (first.tape.op, second.tape.op),
-            (first.tape.lhs, second.tape.lhs),
-            (first.tape.rhs, second.tape.rhs),
-            (first.tape.const, second.tape.const),
-            (first.tape.many, second.tape.many),
-            (first.data[first.constants], second.data[second.constants]),
-        )
-    )
+    return same_program(first, second)
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
