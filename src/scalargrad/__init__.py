@@ -13,6 +13,17 @@ from .compiler import compile as compile
 from .engine import Value as Value
 from .engine import compiled as compiled
 from .engine import live_values as live_values
+from .errors import AnomalyError as AnomalyError
+from .errors import CheckpointError as CheckpointError
+from .errors import DataError as DataError
+from .errors import GradientError as GradientError
+from .errors import MissingExtraError as MissingExtraError
+from .errors import ScalargradError as ScalargradError
+from .errors import ShapeError as ShapeError
+from .errors import StaleGraphError as StaleGraphError
+from .errors import StateError as StateError
+from .errors import TraceError as TraceError
+from .errors import VerifyError as VerifyError
 from .functional import dot as dot
 from .functional import log_softmax as log_softmax
 from .functional import logsumexp as logsumexp

@@ -419,6 +419,11 @@ def load_model(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
 def _named_arrays(
     arrays: Mapping[str, Array], fields: Mapping[str, Any], what: str
 ) -> tuple[Any, dict[str, Array]]:
+    if not isinstance(arrays, Mapping):
+        raise TypeError(
+            "arrays: expected a dictionary of arrays such as model.state_dict(), got "
+            f"{type(arrays).__name__}"
+        )
     stored = {_text(name, "arrays"): _storable(array, name) for name, array in arrays.items()}
     if "__metadata__" in stored:
         raise ValueError("arrays: the name '__metadata__' is taken by the safetensors format")

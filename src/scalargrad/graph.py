@@ -7,12 +7,15 @@ each time, capture it once and replay it: the order is found once and no node is
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from . import replay
+from .coerce import real, shown
 from .engine import Value, forbid_while_tracing, reachable
 from .errors import ShapeError, StaleGraphError
 from .tape import Tape
@@ -37,6 +40,8 @@ class Node:
         """The label of the Value."""
         return self.value.label
 
+
+SHOWN = 100  # lines of a long graph that are printed from each end
 
 # The marks that capturing leaves on Values are read until it is done.
 _capturing = threading.Lock()
@@ -90,12 +95,16 @@ class Graph:
         since: int = 0,
     ) -> None:
         self._single = isinstance(outputs, Value)
+        if not isinstance(outputs, Value | Sequence):
+            raise TypeError(
+                f"outputs: expected a Value or a sequence of Values, got {shown(outputs)}"
+            )
         roots = [outputs] if isinstance(outputs, Value) else list(outputs)
         for i, root in enumerate(roots):
             if not isinstance(root, Value):
                 raise TypeError(
-                    f"outputs: expected a Value or a sequence of Values, got "
-                    f"{type(root).__name__} {root!r} at position {i}"
+                    f"outputs: expected a Value or a sequence of Values, got {shown(root)} at "
+                    f"position {i}"
                 )
         if not roots:
             raise ValueError("outputs: expected at least one Value, got none")
@@ -163,6 +172,9 @@ class Graph:
         outputs = self.tape.outputs.tolist()
         if seeds is None:
             seeds = [1.0] * len(outputs)
+        if not isinstance(seeds, Sequence | np.ndarray):
+            raise TypeError(f"seeds: expected a number for each output, got {shown(seeds)}")
+        seeds = [real(seed, f"seeds[{k}]") for k, seed in enumerate(seeds)]
         if len(seeds) != len(outputs):
             raise ShapeError(f"seeds: expected one per output ({len(outputs)}), got {len(seeds)}")
         leaves = self.tape.leaves
@@ -212,6 +224,15 @@ class Graph:
             operands = self.tape.operands(i)
             yield Node(i, value.op, operands, value, self.lines.get(value.number, ""))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the buffers, which the next forward() makes again.
+        return {name: getattr(self, name) for name in ("_single", "lines", "nodes", "tape")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, part in state.items():
+            setattr(self, name, part)
+        self._buffers = None
+
     def __repr__(self) -> str:
         return (
             f"Graph({len(self)} nodes, {self.tape.leaves} leaves, {len(self.tape.outputs)} "
@@ -220,14 +241,24 @@ class Graph:
 
     def __str__(self) -> str:
         outputs = set(self.tape.outputs.tolist())
-        text = [self.tape.line(i, self._name) for i in range(len(self))]
+        count = len(self)
+        numbers = range(count)
+        if count > 2 * SHOWN:
+            numbers = [*range(SHOWN), *range(count - SHOWN, count)]  # type: ignore[assignment]
+        labels = Counter(value.label for value in self.nodes)
+
+        def name(i: int) -> str:
+            label = self.nodes[i].label
+            return label if label and labels[label] == 1 else f"{label}#{i}" if label else f"v{i}"
+
+        text = [self.tape.line(i, name) for i in numbers]
         width = min(max(map(len, text)), 60)
         rows = []
-        for i, (line, value) in enumerate(zip(text, self.nodes)):
+        for i, line in zip(numbers, text):
+            value = self.nodes[i]
             note = "  output" if i in outputs else ""
             where = self.lines.get(value.number, "")
             rows.append(f"{line:<{width}}  # {value.data:.6g}{note}  {where}".rstrip())
+        if count > 2 * SHOWN:
+            rows.insert(SHOWN, f"... {count - 2 * SHOWN:,} more ...")
         return "\n".join(rows)
-
-    def _name(self, i: int) -> str:
-        return self.nodes[i].label or f"v{i}"

@@ -71,8 +71,15 @@ class Tape:
     def depth(self) -> int:
         """The longest path from a leaf to a result, counted in operations."""
         level = [0] * len(self)
+        lhs, rhs, codes = self.lhs.tolist(), self.rhs.tolist(), self.op.tolist()
         for i in range(self.leaves, len(self)):
-            level[i] = 1 + max(level[j] for j in self.operands(i))
+            arity = ops.BY_CODE[codes[i]].arity
+            if arity == 1:
+                level[i] = level[lhs[i]] + 1
+            elif arity == 2:
+                level[i] = max(level[lhs[i]], level[rhs[i]]) + 1
+            else:
+                level[i] = max(level[j] for j in self.operands(i)) + 1
         return max(level, default=0)
 
     def op_counts(self) -> dict[str, int]:

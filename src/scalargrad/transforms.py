@@ -280,7 +280,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     """A function that returns the gradient of f: see `value_and_grad`.
 
     With `has_aux=True` f returns (number, anything), and the result is (gradient, anything). The
-    same as `jax.grad`.
+    same as `jax.grad`. What f reads as a plain number (`x.data`, `float(x)`, `math.exp(x)`) is a
+    constant to the derivative: `x.exp()` is not.
 
         >>> grad(lambda x: x**3)(2.0)
         12.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -72,7 +73,7 @@ def _fit(truth: Floats, guess: Floats) -> str:
     error = f"root mean square error {number((squares / len(truth)) ** 0.5)}"
     # The mean of equal numbers is not always that number, so their spread need not be exactly 0.
     spread = float(np.sum((truth - truth.mean()) ** 2)) if np.ptp(truth) else 0.0
-    return f"{error}, R² {number(1 - squares / spread)}" if spread else error
+    return f"{error}, R² {_share(1 - squares / spread)}" if spread else error
 
 
 def _limits(truth: Floats, guess: Floats) -> tuple[float, float]:
@@ -110,3 +111,10 @@ def _draw_examples(axes: Axes, truth: Floats, guess: Floats, strokes: bool) -> N
         linewidths=0.8,
         zorder=3,
     )
+
+
+def _share(x: float) -> str:
+    """A share with three digits of what is missing to 1, so that only 1 is written as 1."""
+    if not 0.9 < x < 1.0:
+        return number(x)
+    return f"{x:.{min(2 - math.floor(math.log10(1.0 - x)), 15)}f}"
