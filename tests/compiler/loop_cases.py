@@ -282,6 +282,63 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     return case.program(), case.inputs(), batch
 
 
+@st.composite
+def chain_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
+    """Instructions that read one another's results: lane by lane, turned round, or all over.
+
+    Regions of the temporaries have 12 elements. A last instruction copies them all out.
+    """
+    batch = draw(st.sampled_from((None, 1, 3, 8, 20)))
+    shapes = {(12,): ((1,), (-1,), (0,)), (3, 4): ((4, 1), (1, 3), (-4, 1), (0, 1), (4, 0))}
+    written = {Space.TEMPORARY: 0, Space.BATCHED: 0}
+    steps: list[Instruction] = []
+
+    def source(batched: bool, lanes: tuple[int, ...]) -> Operand:
+        spaces = [Space.PARAMETER, *(space for space, count in written.items() if count)]
+        spaces = [space for space in spaces if batched or not space.batched]
+        space = draw(st.sampled_from(spaces))
+        region = 12 * draw(st.integers(0, max(written.get(space, 1) - 1, 0)))
+        strides = draw(st.sampled_from(shapes[lanes]))
+        base = sum(-s * (e - 1) for s, e in zip(strides, lanes) if s < 0)
+        return Operand(space, region + base, strides)
+
+    for _ in range(draw(st.integers(2, 8))):
+        batched = batch is not None and draw(st.booleans())
+        home = Space.BATCHED if batched else Space.TEMPORARY
+        extents = draw(st.sampled_from(list(shapes)))
+        lanes = tuple(map(Loop, extents))
+        natural = shapes[extents][0]
+        result = Operand(home, 12 * written[home], natural)
+        if draw(st.integers(0, 2)):
+            row = draw(st.sampled_from([ops.BY_CODE[c] for c in (ops.ADD, ops.MUL, ops.RELU)]))
+            operands = tuple(source(batched, extents) for _ in range(row.arity))
+            steps.append(Apply(result, lanes, row.code, operands))
+        else:
+            over = 0 if batch is None or batched else draw(st.sampled_from((0, 1, -1)))
+            inner = draw(st.sampled_from(((), (Loop(5),))))
+            left, right = (source(batched or bool(over), extents) for _ in range(2))
+            if inner:  # one of the factors is the same for all terms
+                left = left._replace(strides=(*left.strides, 0))
+                spread = Operand(Space.ARGUMENT, 0, (*(0 for _ in lanes), 1))
+                right = draw(st.sampled_from((spread, right._replace(strides=(*right.strides, 0)))))
+            group = Group((Segment(left, right, inner),), over)
+            steps.append(Contract(result, lanes, (group,)))
+        written[home] += 1
+    sizes = {Space.PARAMETER: 12, Space.ARGUMENT: 5}
+    for space, out in (
+        (Space.TEMPORARY, Space.OUTPUT),
+        (Space.BATCHED, Space.EXAMPLE_OUTPUT),
+    ):
+        count = 12 * written[space]
+        if count:
+            sizes |= {space: count, out: count}
+            copy = (Operand(space, 0, (1,)),)
+            steps.append(Apply(Operand(out, 0, (1,)), (Loop(count),), ops.DETACH, copy))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    inputs = {Space.PARAMETER: rng.normal(size=12), Space.ARGUMENT: rng.normal(size=5)}
+    return Loops(tuple(steps), sizes, batched=batch is not None), inputs, batch
+
+
 def places_written(loops: Loops) -> dict[Space, np.ndarray]:
     """Which elements of each space the nests of a program write."""
     written: dict[Space, np.ndarray] = {}

@@ -14,6 +14,7 @@ pytest.importorskip("llvmlite")
 
 from compiler.loop_cases import (  # type: ignore[import-not-found]
     apply_cases,
+    chain_cases,
     contract_cases,
     places_written,
     select_cases,
@@ -34,6 +35,7 @@ from scalargrad.compiler.loops import (
     Segment,
     Space,
 )
+from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
 from scalargrad.compiler.roll import roll
 from scalargrad.errors import ShapeError
@@ -101,6 +103,13 @@ def test_long_walks_have_the_bits_of_the_reference(case):
         agree(*case)
     finally:
         serial.WRITTEN_OUT = before
+
+
+@WIDE
+@given(chain_cases())
+def test_instructions_that_read_one_another_have_the_bits_of_the_reference(case):
+    verify(case[0])
+    agree(*case)
 
 
 # --- real programs --------------------------------------------------------------------------------

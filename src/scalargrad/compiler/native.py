@@ -33,7 +33,7 @@ ALIGNMENT = 64
 MODES = ("exact", "fast")
 REALS = {"float64": "double", "float32": "float"}
 # What a frame keeps to itself, unless the caller binds an array of its own.
-HIDDEN = (Space.CONSTANT, Space.SCALAR, Space.TEMPORARY, Space.BATCHED)
+HIDDEN = (Space.CONSTANT, Space.TEMPORARY, Space.BATCHED)
 
 
 @once
