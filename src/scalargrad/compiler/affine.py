@@ -19,6 +19,7 @@ from .cuts import labels, runs
 from .loops import Loop
 
 MANY = 2**31
+FEW_KINDS = 16  # rows of more kinds than this have no structure to complete
 
 Rows: TypeAlias = NDArray[np.int64]
 
@@ -93,7 +94,10 @@ def _borrow(
     step: Rows, kinds: NDArray[np.int64], before: NDArray[np.int64], single: NDArray[np.bool_]
 ) -> None:
     """A run of one has any step: give it the most frequent one of what was its kind before."""
-    for kind in np.unique(before[single]).tolist():
+    lone = np.unique(before[single])
+    if len(lone) > FEW_KINDS:
+        return
+    for kind in lone.tolist():
         others = np.flatnonzero(~single & (before == kind))
         if len(others):
             most = np.bincount(kinds[others]).argmax()

@@ -251,7 +251,7 @@ def _contributions(
     """
     size: cython.int = len(flat)
     count: cython.int = len(flat.left)
-    highest = int(flat.origin.max()) if count else 0
+    highest: cython.int = int(flat.origin.max()) if count else 0
     kind: cython.uchar[::1] = flat.kind.data
     first: cython.int[::1] = flat.first.data
     left: cython.int[::1] = flat.left.data
@@ -325,7 +325,8 @@ def _emit(
     size: cython.int = len(flat)
     count = int(contributions[0][size])
     phases: cython.int = len(roots_)
-    users = flat.kind[np.repeat(np.arange(size), np.diff(flat.first))[contributions[1][:count]]]
+    owners = np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first))
+    users = flat.kind[owners[contributions[1][:count]]]
     branches = int(np.isin(users, (WHERE, RELU, TAKE)).sum()) if count else 0
     more_nodes = phases * (size + branches) + size
     more_terms = phases * (count + 3 * branches + 1) + size
@@ -351,7 +352,7 @@ def _emit(
     roots: cython.int[::1] = roots_.data
     seeds: cython.int[::1] = seeds_.data
     over: cython.uchar[::1] = over_.data
-    owner: cython.int[::1] = np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first)).data
+    owner: cython.int[::1] = owners.data
     batched_space = np.array([s.batched for s in Space] + [False], np.uint8)
     is_batched: cython.uchar[::1] = batched_space.data
     gradient_space: cython.uchar[::1] = np.array(

@@ -69,11 +69,14 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     level = np.zeros(len(flat), np.int32)
     _levels(flat, level)
     results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
-    order = results[np.lexsort((results, flat.rank[results], level[results]))]
+    key = level[results].astype(np.int64) << 32 | flat.rank[results]
+    order = results[np.argsort(key, kind="stable")]
     pack = flat.space.astype(np.int32)
     pack[results] = -1
     count = _group(flat, level, np.ascontiguousarray(order), pack, coarse)
-    by_pack = order[np.argsort(pack[order], kind="stable")]
+    # NumPy sorts 16-bit numbers by radix.
+    small = np.uint16 if count + LEAVES < 2**16 else np.int32
+    by_pack = order[np.argsort(pack[order].astype(small), kind="stable")]
     first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
     return Packs(pack, by_pack, first.astype(np.int32), bool(coarse))
 
