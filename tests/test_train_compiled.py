@@ -95,6 +95,26 @@ def test_every_update_is_native_once_the_gradients_are(
     assert updates == [(True, True)] * 15
 
 
+def test_batches_that_are_read_in_place_and_batches_that_are_copied(
+    updates: list[tuple[bool, bool]],
+) -> None:
+    x = np.random.default_rng(0).normal(size=(150, 40))
+    y = (np.arange(150) * 7) % 3
+    assert 22 * x[0].nbytes < jit.LENT <= 64 * x[0].nbytes
+
+    def run(compile: bool) -> list[str]:
+        model = nn.MLP(40, [3], rng=random.Random(1))
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, losses.cross_entropy, optim.Adam(lr=0.01), **options)
+        before = x.copy()
+        trainer.fit(x, y, epochs=2, batch_size=64, validation=(x[::2], y[::2]))
+        assert (x == before).all()
+        return [p.data.hex() for p in model.parameters()]
+
+    assert run(True) == run(False)
+    assert len(updates) == 6
+
+
 def test_a_planted_wrong_update_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     run_natively(monkeypatch)
     right = Update.run

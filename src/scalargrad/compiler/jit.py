@@ -34,6 +34,7 @@ from .trace import Trace
 PATIENCE = 2_000_000
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
+LENT = 1 << 14  # bytes of arguments that are read where they are rather than copied
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
 Result = TypeVar("Result")
 
@@ -135,20 +136,32 @@ class Native:
         trace = self.trace
         self._give(kernel, Space.PARAMETER, self.parameters)
         self._give(kernel, Space.ARGUMENT, rows[0])
-        self._give(kernel, Space.EXAMPLE, rows)
+        self._lend(kernel, Space.EXAMPLE, rows)
         if len(self._selecting):
             chosen = rows[:, self._selecting]
             # What is out of range selects the first candidate: memory has no other answer.
             inside = np.where((chosen >= 0.0) & (chosen < self._lengths), chosen, 0.0)
-            indices = np.zeros(rows.shape, np.int64)
-            indices[:, self._selecting] = inside
-            self._give(kernel, Space.INDEX, indices[0])
-            self._give(kernel, Space.EXAMPLE_INDEX, indices)
+            # The arguments that select nothing are zeros there, and nobody reads them.
+            for space, integers in ((Space.INDEX, inside[0]), (Space.EXAMPLE_INDEX, inside)):
+                array = kernel.frame.arrays[space]
+                if array.size:
+                    array[..., self._selecting] = integers
         kernel.frame.run()
         arrays = kernel.frame.arrays
         outputs = np.empty((len(rows), len(trace.tape.outputs)))
         outputs[...] = arrays[Space.OUTPUT if len(rows) == 1 else Space.EXAMPLE_OUTPUT]
         return outputs
+
+    def _lend(self, kernel: Kernel, space: Space, numbers: Floats) -> None:
+        """Have the program read the caller's own array where a copy would be more work.
+
+        Which of both depends on the size alone: a lent array is never copied into.
+        """
+        array = kernel.frame.arrays[space]
+        if array.nbytes < LENT or array.dtype != numbers.dtype:
+            self._give(kernel, space, numbers)
+        elif array is not numbers:
+            kernel.frame.bind(space, np.ascontiguousarray(numbers))
 
     def _give(self, kernel: Kernel, space: Space, numbers: NDArray[Any]) -> None:
         """Put numbers into a space that the program reads, unless that memory is already theirs."""
