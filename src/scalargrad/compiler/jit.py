@@ -9,6 +9,7 @@ number of examples.
 from __future__ import annotations
 
 import atexit
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,6 +51,10 @@ def _compiler() -> ThreadPoolExecutor:
 def later(work: Callable[[], Result]) -> Future[Result]:
     """Have the thread that compiles do something, after what it has to do already."""
     return _compiler().submit(work)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no threads of its parent
+    os.register_at_fork(after_in_child=_compiler.cache_clear)
 
 
 @dataclass(frozen=True, slots=True)
