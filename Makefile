@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 test-pure: $(VENV)/.installed
 	SCALARGRAD_PURE=1 $(BIN)/python -m pytest -m pure
 
-lint: $(VENV)/.developed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,10 +35,6 @@ example_mnist: $(VENV)/.installed
 
 # Installing again is what recompiles; the stamp is older than a compiled source that changed.
 $(VENV)/.installed: pyproject.toml setup.py $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@
-
-$(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
