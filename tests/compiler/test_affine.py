@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from scalargrad.compiler.affine import Found, nest
+from scalargrad.compiler.affine import MOST_LOOPS, Found, nest
 from scalargrad.compiler.loops import Loop, counters
 
 pytestmark = pytest.mark.pure
@@ -69,3 +69,11 @@ def test_gives_up_beyond_the_limit():
     rows = np.random.default_rng(0).integers(0, 1000, (200, 2))
     assert nest(rows, limit=8) is None
     assert len(nest(rows)) > 8
+
+
+def test_rows_without_structure_are_not_merged_for_ever():
+    rng = np.random.default_rng(0)
+    rows, kinds = rng.integers(0, 10**6, (3000, 2)), rng.integers(0, 1000, 3000)
+    found = nest(rows, kinds)
+    assert all(len(one.loops) <= MOST_LOOPS for one in found)
+    assert np.array_equal(enumerated(found, 2), rows)

@@ -19,6 +19,7 @@ from .cuts import labels, runs
 from .loops import Loop
 
 MANY = 2**31
+MOST_LOOPS = 8  # one inside the other; without structure, more would only merge pair by pair
 FEW_KINDS = 16  # rows of more kinds than this have no structure to complete
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -64,7 +65,7 @@ def _nest(rows: Rows, kinds: NDArray[np.int64], modal: bool, limit: int) -> list
     width = rows.shape[1]
     heads = np.arange(len(rows))
     steps: list[Rows] = []  # innermost first; each has a row per head
-    while len(rows) > 1:
+    while len(rows) > 1 and len(steps) < MOST_LOOPS:
         starts, rows, step = runs(rows, kinds, _modal(rows, kinds) if modal else None, width)
         if len(starts) == len(heads):
             rows = rows[:, :-1]
