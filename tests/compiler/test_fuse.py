@@ -161,3 +161,29 @@ def test_temporaries_read_elsewhere_are_stored():
     np.testing.assert_array_equal(
         native.build(loops).execute(inputs)[Space.OUTPUT], execute(loops, inputs)[Space.OUTPUT]
     )
+
+
+def test_one_loop_joins_as_many_lanes_in_two():
+    rows, flat = (Loop(5), Loop(9)), (Loop(45),)
+    example = Segment(
+        Operand(Space.PARAMETER, 0, (9, 1, 0)), Operand(Space.ARGUMENT, 0, (1, 0, 1)), (Loop(3),)
+    )
+    loops = Loops(
+        (
+            Contract(Operand(Space.TEMPORARY, 0, (9, 1)), rows, (Group((example,)),)),
+            Apply(
+                Operand(Space.OUTPUT, 0, (1,)),
+                flat,
+                ops.MUL,
+                (Operand(Space.TEMPORARY, 0, (1,)), Operand(Space.PARAMETER, 44, (-1,))),
+            ),
+        ),
+        {Space.PARAMETER: 45, Space.ARGUMENT: 7, Space.TEMPORARY: 45, Space.OUTPUT: 45},
+    )
+    clusters = fuse.fuse(verify(loops))
+    assert [(len(cluster.steps), cluster.dead) for cluster in clusters] == [(2, {0})]
+    rng = np.random.default_rng(5)
+    inputs = {Space.PARAMETER: rng.normal(size=45), Space.ARGUMENT: rng.normal(size=7)}
+    np.testing.assert_array_equal(
+        native.build(loops).execute(inputs)[Space.OUTPUT], execute(loops, inputs)[Space.OUTPUT]
+    )

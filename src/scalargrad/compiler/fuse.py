@@ -13,8 +13,9 @@ reads, nor read or write what it writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -173,6 +174,23 @@ def _joins(
     return last or not cluster.heavy or any(r.meets(w) for r in reads for w in cluster.writes)
 
 
+def _shaped(step: Instruction, cluster: Cluster) -> Instruction:
+    """An instruction with one loop, written with the loops of a cluster that has as many lanes."""
+    lanes = cluster.lanes()
+    if lanes is None or len(lanes) < 2 or any(any(loop.slopes) for loop in lanes):
+        return step
+    if not isinstance(step, Contract | Apply) or _is_heavy(step) or len(step.lanes) != 1:
+        return step
+    if prod(loop.extent for loop in lanes) != step.lanes[0].extent:
+        return step
+    steps = [prod(loop.extent for loop in lanes[k + 1 :]) for k in range(len(lanes))]
+    return _mapped(
+        step,
+        lanes,
+        lambda operand: operand._replace(strides=tuple(operand.strides[0] * k for k in steps)),
+    )
+
+
 def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
     """The instructions of a program in clusters, in an order that gives the same results.
 
@@ -182,10 +200,12 @@ def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
     for step in _cut_updates(loops):
         reads, writes = touched(loops, step)
         for cluster in clusters[: -WINDOW - 1 : -1]:
-            if _joins(step, reads, writes, cluster, cluster is clusters[-1]):
-                cluster.steps.append(step)
-                cluster.reads += reads
-                cluster.writes += writes
+            shaped = _shaped(step, cluster)
+            own = (reads, writes) if shaped is step else touched(loops, shaped)
+            if _joins(shaped, *own, cluster, cluster is clusters[-1]):
+                cluster.steps.append(shaped)
+                cluster.reads += own[0]
+                cluster.writes += own[1]
                 break
             if _conflict(reads, writes, cluster):
                 clusters.append(Cluster([step], reads, writes, _is_heavy(step)))
@@ -312,6 +332,13 @@ def _part(step: Contract | Apply, at: Operand, lanes: tuple[Loop, ...]) -> Contr
             return operand._replace(strides=(0,) * len(lanes))
         return operand._replace(base=operand.base + at.base, strides=at.strides)
 
+    return _mapped(step, lanes, moved)
+
+
+def _mapped(
+    step: Contract | Apply, lanes: tuple[Loop, ...], moved: Callable[[Operand], Operand]
+) -> Contract | Apply:
+    """An instruction without loops of its own on other lanes, its operands moved there."""
     if isinstance(step, Apply):
         operands = tuple(map(moved, step.operands))
         return replace(step, result=moved(step.result), lanes=lanes, operands=operands)
