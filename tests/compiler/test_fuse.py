@@ -23,6 +23,7 @@ from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
 
 WIDTH, ROWS = 9, 5
+UNREAD = frozenset({Space.PARAMETER_GRADIENT})
 RATE = Operand(Space.ARGUMENT, WIDTH, (0,))
 
 
@@ -96,7 +97,7 @@ def numbers(loops: Loops, batch: int = 11) -> dict[Space, np.ndarray]:
     return given | {Space.EXAMPLE: rng.normal(size=(batch, WIDTH))}
 
 
-def check(loops: Loops, unread: tuple[Space, ...] = ()) -> None:
+def check(loops: Loops, unread: frozenset[Space] = frozenset()) -> None:
     inputs = numbers(loops)
     expected = execute(loops, inputs, 11)
     got = native.build(loops, 11, unread=unread).execute(inputs)
@@ -108,38 +109,46 @@ def check(loops: Loops, unread: tuple[Space, ...] = ()) -> None:
 @pytest.mark.parametrize("momentum", [False, True])
 def test_updates_run_in_the_loops_of_their_gradients(momentum):
     loops = step(momentum=momentum)
-    clusters = fuse.fuse(loops)
+    clusters = fuse.fuse(loops, UNREAD)
     rules = 3 if momentum else 1
     assert [len(cluster.steps) for cluster in clusters] == [1 + rules, 1 + rules]
+    check(loops, UNREAD)
+
+
+def test_updates_stay_whole_where_gradients_are_read_or_the_rule_is_long(monkeypatch):
+    loops = step(momentum=True)
+    assert [len(cluster.steps) for cluster in fuse.fuse(loops)] == [1, 1, 3]
     check(loops)
+    monkeypatch.setattr(fuse, "SHORT", 2)
+    assert [len(cluster.steps) for cluster in fuse.fuse(loops, UNREAD)] == [1, 1, 3]
+    check(loops, UNREAD)
 
 
 def test_a_gradient_that_nobody_reads_is_not_stored():
     loops = step(momentum=True)
-    unread = frozenset({Space.PARAMETER_GRADIENT})
-    for cluster in fuse.fuse(loops, unread):
+    for cluster in fuse.fuse(loops, UNREAD):
         stored = {
             cluster.steps[k].result.space
             for k in range(len(cluster.steps))
             if k not in cluster.dead
         }
         assert stored == {Space.STATE, Space.PARAMETER}
-    check(loops, (Space.PARAMETER_GRADIENT,))
+    check(loops, UNREAD)
 
 
 def test_a_gradient_that_reads_other_parameters_comes_before_all_updates(monkeypatch):
     loops = step(coupled=True)
-    check(loops)
+    check(loops, UNREAD)
     monkeypatch.setattr(fuse, "_may_wait", lambda loops, step: True)
     with pytest.raises(AssertionError):
-        check(loops)
+        check(loops, UNREAD)
 
 
 def test_few_parameters_are_updated_together(monkeypatch):
     monkeypatch.setattr(fuse, "MANY", 1000)
     loops = step()
-    assert [len(cluster.steps) for cluster in fuse.fuse(loops)] == [1, 1, 1]
-    check(loops)
+    assert [len(cluster.steps) for cluster in fuse.fuse(loops, UNREAD)] == [1, 1, 1]
+    check(loops, UNREAD)
 
 
 def test_temporaries_read_elsewhere_are_stored():

@@ -4,8 +4,9 @@ Instructions with the same lanes can share their loops where each reads of the o
 only those of its own lane: then no lane depends on another one still. At most one of a cluster is
 a sum with loops of its own. A temporary that nobody else reads is then never stored at all.
 
-Update rules run over all parameters at once. They are first cut along the sums that compute the
-gradients, so that a gradient is used while it is still in registers.
+An update rule runs over all parameters at once. Where nobody else reads the gradients and the rule
+is short, it is first cut along the sums that compute them: a gradient is then used while it is
+still in registers, and never stored. (Long rules, as Adam's, run faster straight through.)
 
 An instruction may move up to the cluster it joins, past instructions that neither write what it
 reads, nor read or write what it writes.
@@ -37,6 +38,7 @@ from .loops import (
 
 WINDOW = 16  # how many clusters an instruction may move up
 MOST = 24  # instructions of a cluster
+SHORT = 4  # instructions of an update rule that is worth cutting
 MANY = 8192  # parameters; fewer stay in the nearest cache from gradient to update anyway
 _LOCAL = (Space.TEMPORARY, Space.BATCHED)
 
@@ -197,7 +199,8 @@ def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
     `unread` are the gradients that the caller will not read, which then need not be stored.
     """
     clusters: list[Cluster] = []
-    for step in _cut_updates(loops):
+    stored = Space.PARAMETER_GRADIENT not in unread
+    for step in loops.instructions if stored else _cut_updates(loops):
         reads, writes = touched(loops, step)
         for cluster in clusters[: -WINDOW - 1 : -1]:
             shaped = _shaped(step, cluster)
@@ -264,7 +267,7 @@ def _cut_updates(loops: Loops) -> list[Instruction]:
     before = steps[:cut]
     gradients = [step for step in before if _writes_gradient(step)]
     whole = sum(count(step.lanes) for step in gradients if isinstance(step, Contract | Apply))
-    if not rules or len(gradients) < 2 or whole != loops.size(Space.PARAMETER):
+    if not 0 < len(rules) <= SHORT or len(gradients) < 2 or whole != loops.size(Space.PARAMETER):
         return steps
     if any(_reads_gradient(loops, step) for step in before):
         return steps
