@@ -281,6 +281,33 @@ def test_a_model_that_draws_random_numbers_is_not_frozen() -> None:
     assert run(True)[0] != run(False)[1]
 
 
+def test_a_model_that_tosses_a_coin_is_not_frozen() -> None:
+    class Dropout(nn.MLP):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__([xi if random.random() < 0.5 else 0.0 * xi for xi in x])
+
+    def run(compile: bool) -> list[float]:
+        random.seed(3)
+        model = Dropout(3, [4], rng=random.Random(1))
+        trainer = Trainer(
+            model, losses.cross_entropy, optim.SGD(lr=0.0), compile=compile, progress=False
+        )
+        return trainer.fit(*classes(), epochs=4, batch_size=4).loss
+
+    assert len(set(run(True))) == 4
+
+
+def test_a_comparison_that_splits_a_batch_is_named_with_the_way_out() -> None:
+    class Split(nn.MLP):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__([xi if xi > 0 else 0.5 * xi for xi in x])
+
+    model = Split(3, [4], rng=random.Random(1))
+    trainer = Trainer(model, losses.cross_entropy, optim.SGD(lr=0.1), progress=False)
+    with pytest.raises(sg.TraceError, match=r"where.*compile=False"):
+        trainer.fit(*classes(), epochs=1)
+
+
 def test_a_model_that_reads_numbers_is_named_with_the_way_out() -> None:
     class Reading(nn.MLP):
         def __call__(self, x: Any) -> Any:

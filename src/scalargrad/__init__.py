@@ -23,6 +23,7 @@ from .errors import ShapeError as ShapeError
 from .errors import StaleGraphError as StaleGraphError
 from .errors import StateError as StateError
 from .errors import TraceError as TraceError
+from .errors import UnrepeatableError as UnrepeatableError
 from .errors import VerifyError as VerifyError
 from .functional import dot as dot
 from .functional import log_softmax as log_softmax

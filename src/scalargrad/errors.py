@@ -24,6 +24,10 @@ class TraceError(ScalargradError, RuntimeError):
     """A traced number was read in a way that would bake one call's value into the program."""
 
 
+class UnrepeatableError(TraceError):
+    """A traced function draws random numbers: each call of it is another program."""
+
+
 class ShapeError(ScalargradError, ValueError):
     """Two things that must have the same length, or a stated one, have not."""
 

@@ -227,3 +227,9 @@ def test_what_was_found_can_be_looked_at() -> None:
     interpreted.backward(x, y)
     with pytest.raises(TraceError, match='backend="llvm"'):
         interpreted.llvm_ir()
+
+
+def test_a_function_that_draws_random_numbers_is_refused() -> None:
+    for draw in (random.random, np.random.rand):
+        with pytest.raises(sg.UnrepeatableError, match="random"):
+            sg.compile(lambda x, draw=draw: x * float(draw()))(2.0)

@@ -9,6 +9,8 @@ from .program import Options
 from .structure import describe
 from .trace import Trace
 
+_RUNNERS = {"llvm": "native code (LLVM)", "interpreter": "the interpreter"}
+
 
 def rolled(loops: Loops, examples: int) -> float:
     """The share of the work that is in loop nests rather than in code without structure."""
@@ -26,7 +28,7 @@ def summary(name: str, trace: Trace, options: Options) -> str:
         f"{trace.results} results: {describe(trace.outputs)}"
     )
     rows = [
-        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by the {options.backend}",
+        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by {_RUNNERS[options.backend or '']}",
         sizes,
         "operations",
     ]

@@ -12,6 +12,7 @@ then come the arguments; leaves made by the function itself are constants.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from .. import ops, replay
 from ..engine import Value
-from ..errors import TraceError
+from ..errors import TraceError, UnrepeatableError
 from ..graph import Graph
 from ..modes import modes, user_line
 from ..tape import Tape
@@ -282,6 +283,7 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     arguments, keywords = inputs.build(Source(stand_ins))
     lines: dict[int, str] = {}
     results: list[Value] = []
+    drawn = _random_state()
     try:
         with modes(tracer=tracer, lines=lines, grad=True, anomaly=False):
             outcome = function(*arguments, **keywords)
@@ -297,10 +299,22 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
         raise tracer.refusal from error
     finally:
         tracer.finished = True
+    if _random_state() != drawn:
+        raise UnrepeatableError(
+            "the function draws random numbers (from random or numpy.random), and the program "
+            "would use those of this call for ever: draw them outside, and pass them as arguments"
+        )
     with _capturing:
         graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
     return _assembled(graph, tracer, inputs, outputs, len(results))
+
+
+def _random_state() -> tuple[Any, ...]:
+    """The state of the generators that programs share; their own cannot be seen from here."""
+    # The generator behind numpy.random.rand and its like, which programs share.
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    return random.getstate(), name, bytes(np.asarray(keys)), *rest
 
 
 def _stand_in(tracer: Tracer, inputs: Inputs, k: int) -> Value | Index:

@@ -17,7 +17,7 @@ from .. import modes
 from ..checkpoint import PathLike
 from ..compiler.program import Options, checked
 from ..engine import Value
-from ..errors import AnomalyError, ShapeError, TraceError
+from ..errors import AnomalyError, ShapeError, TraceError, UnrepeatableError
 from ..nn import Module
 from ..optim import Optimizer
 from .arguments import positive_count, shown
@@ -30,6 +30,7 @@ from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
 from .step import EagerStep, Loss, Penalty, Step
 
+WITHOUT = "Trainer(compile=False) trains without compiling"
 WORTHWHILE = 32  # examples to measure on from which tracing another program pays
 
 
@@ -72,6 +73,10 @@ class Trainer:
             raise TypeError(f"loss: expected a function of (prediction, target), got {shown(loss)}")
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected one such as optim.Adam(), got {shown(optimizer)}")
+        if penalty is not None and not callable(penalty):
+            raise TypeError(f"penalty: expected a function of the model, got {shown(penalty)}")
+        if not isinstance(compile, bool):
+            raise TypeError(f"compile: expected True or False, got {shown(compile)}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"seed: expected an int, got {shown(seed)}")
         self.model: Module = model
@@ -246,8 +251,10 @@ class Trainer:
             try:
                 if not repeats(step, plan.examples):
                     return self.eager
+            except UnrepeatableError:
+                return self.eager
             except TraceError as error:
-                raise TraceError(f"{error}. Trainer(compile=False) trains without") from error
+                raise TraceError(f"{error}. {WITHOUT}") from error
             self._compiled = step
         return self._compiled
 
@@ -289,7 +296,10 @@ class Trainer:
 
     def _learn(self, batch: Batch, plan: Plan, run: Run, interrupt: Interrupt) -> None:
         """One mini-batch: gradients, then the step."""
-        outcome = self._step.gradients(batch)
+        try:
+            outcome = self._step.gradients(batch)
+        except TraceError as error:
+            raise TraceError(f"{error}. {WITHOUT}") from error
         if not math.isfinite(outcome.loss):
             raise self._anomaly(f"the loss is {outcome.loss}", run)
         measured = sums(plan.metrics, outcome.predictions, batch.targets())
