@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -177,11 +178,16 @@ def drawing(p: Any, g: Any, *, lr: Any) -> tuple[Any]:
     return (p - lr * g * random.random(),)
 
 
+def counting(p: Any, g: Any, *, lr: Any, calls: Any = itertools.count()) -> tuple[Any]:  # noqa: B008
+    return (p - lr * g * float(next(calls)),)
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
         (branching, "without asking about numbers"),
-        (drawing, "something else each time"),
+        (drawing, "draws random numbers"),
+        (counting, "something else each time"),
         (lambda p, g, *, lr: (p - lr * np.clip(g, -1.0, 1.0),), "without asking about numbers"),
         (lambda p, g, *, lr: (p - lr * np.exp(g),), "uses exp: NumPy may round"),
         (lambda p, g, *, lr: (p, g), "must return p and 0 numbers"),

@@ -110,7 +110,8 @@ class CompiledStep:
         """Keep the numbers where a program works, if its parameters are ours in our order."""
         place = self._place(variant)
         whole = isinstance(place, slice) and place == slice(0, len(self._values))
-        if self._adopted is None and variant.is_unconditional and whole:
+        # A branch that may turn out not to be the one must not have changed our gradient.
+        if self._adopted is None and not variant.outcomes and whole:
             program = variant.program
             program.parameters[:], program.gradient[:] = self._data, self._grad
             self._own(program.parameters, program.gradient)
