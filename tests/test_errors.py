@@ -17,6 +17,7 @@ BUILTIN = {
     "StaleGraphError": RuntimeError,
     "AnomalyError": ArithmeticError,
     "TraceError": RuntimeError,
+    "UnrepeatableError": RuntimeError,
     "ShapeError": ValueError,
     "StateError": ValueError,
     "DataError": ValueError,

@@ -98,11 +98,16 @@ class EagerStep:
         if not all(map(math.isfinite, map(_GRAD, moved))):
             return GRADIENT
         before = list(map(_DATA, moved))
+        state = {slot: array.copy() for slot, array in self.optimizer.state.items()}
+        steps = self.optimizer.steps
         self.optimizer.step()
         if all(map(math.isfinite, map(_DATA, moved))):
             return ""
         for parameter, data in zip(moved, before):
             parameter.data = data
+        for slot, array in state.items():
+            self.optimizer.state[slot][:] = array
+        self.optimizer.steps = steps
         return PARAMETER
 
     def gradients(self, batch: Batch) -> Outcome:
