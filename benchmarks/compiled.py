@@ -160,7 +160,7 @@ def measure(case: Case, variants: list[tuple[str, str]], rounds: int) -> list[tu
         label = mode if dtype == "float64" else f"{mode} {dtype}"
         works |= {f"{label}|native": native, f"{label}|call": call, f"{label}|step": train}
         stats[label] = found
-    times = harness.medians(works, rounds)
+    times = harness.medians(works, rounds, block=0.03)
     eager, peer = times["eager"], times.get("numpy")
     rows = []
     for label in stats:
@@ -193,9 +193,9 @@ def main() -> None:
         *("NumPy / native", "NumPy / step", "eager / native", "compile s"),
     )
     double = [("exact", "float64"), ("fast", "float64")]
-    rows = measure(moons(), double, 101)
-    rows += measure(digits(), [*double, ("fast", "float32")], 31)
-    rows += measure(gpt(), double, 101)
+    rows = measure(moons(), double, 15)
+    rows += measure(digits(), [*double, ("fast", "float32")], 15)
+    rows += measure(gpt(), double, 15)
     print(harness.table(headings, rows))
 
 

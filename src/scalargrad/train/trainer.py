@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,6 @@ from ..errors import AnomalyError, ShapeError, TraceError, UnrepeatableError
 from ..nn import Module
 from ..optim import Optimizer
 from .arguments import positive_count, shown
-from .compiled import CompiledStep, can_compile, repeats
 from .examples import Batch, Examples, plain_numbers
 from .history import History
 from .interrupt import Interrupt, Stop
@@ -29,6 +28,9 @@ from .metrics import Metric, Metrics, named_metrics, sums
 from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
 from .step import EagerStep, Loss, Penalty, Step
+
+if TYPE_CHECKING:
+    from .compiled import CompiledStep
 
 WITHOUT = "Trainer(compile=False) trains without compiling"
 WORTHWHILE = 32  # examples to measure on from which tracing another program pays
@@ -132,6 +134,8 @@ class Trainer:
 
     def _program(self, examples: Examples) -> CompiledStep | None:
         """The compiled step, if `fit` made one, and these are examples that it is good for."""
+        from .compiled import can_compile
+
         step = self._compiled
         if step is None or modes.current.anomaly or len(examples) < WORTHWHILE:
             return None
@@ -241,6 +245,8 @@ class Trainer:
     def _fastest(self, plan: Plan) -> Step:
         """The compiled step where the program can be trusted to say what the model does."""
         parts = [plan.examples, *filter(None, (plan.validation,))]
+        from .compiled import CompiledStep, can_compile, repeats  # with it comes the compiler
+
         own_step = type(self.optimizer).step is not Optimizer.step
         if not self.compile or own_step or modes.current.anomaly:
             return self.eager
