@@ -72,31 +72,46 @@ class Replay:
         rhs: cython.int[::1] = self.rhs
         data: cython.double[::1] = self.data
         a: cython.double
+        b: cython.double
+        k: cython.int
+        # The last two results, in registers: a sum is a chain, and waiting for memory that was
+        # written a moment ago takes longer than the addition.
+        last: cython.double = data[self.leaves - 1] if self.leaves > 0 else 0.0
+        older: cython.double = data[self.leaves - 2] if self.leaves > 1 else 0.0
         for i in range(self.leaves, self.size):
             code = op[i]
             j = lhs[i]
-            if code == rules.ADD:
-                data[i] = data[j] + data[rhs[i]]
-            elif code == rules.MUL:
-                data[i] = data[j] * data[rhs[i]]
-            elif code == rules.SUB:
-                data[i] = data[j] - data[rhs[i]]
-            elif code == rules.RELU:
+            k = rhs[i]
+            if code == rules.ADD or code == rules.MUL or code == rules.SUB:
+                a = older if j == i - 2 else last if j == i - 1 else data[j]
+                b = last if k == i - 1 else data[k]
+                older = last
+                if code == rules.ADD:
+                    last = a + b
+                elif code == rules.MUL:
+                    last = a * b
+                else:
+                    last = a - b
+                data[i] = last
+                continue
+            older = last
+            if code == rules.RELU:
                 a = data[j]
-                data[i] = 0.0 if a < 0.0 else a
+                last = 0.0 if a < 0.0 else a
             elif code == rules.NEG:
-                data[i] = -data[j]
+                last = -data[j]
             elif code == rules.POW or code == rules.LEAKY_RELU:
-                data[i] = rules.forward(code, data[j], 0.0, self.const[rhs[i]])
+                last = rules.forward(code, data[j], 0.0, self.const[k])
             elif code == rules.WHERE:
                 j += 1 if data[self.many[j]] != 0.0 else 2
-                data[i] = data[self.many[j]]
+                last = data[self.many[j]]
             elif code == rules.TAKE:
                 j += 1 + cython.cast(cython.int, self.index[self.many[j]])
-                data[i] = data[self.many[j]]
+                last = data[self.many[j]]
             else:
-                a = data[rhs[i]] if rhs[i] >= 0 else 0.0
-                data[i] = rules.forward(code, data[j], a, 0.0)
+                b = data[k] if k >= 0 else 0.0
+                last = rules.forward(code, data[j], b, 0.0)
+            data[i] = last
 
     def backward(self) -> None:
         """Add to the gradient of every operand its part, from the last node to the first.
