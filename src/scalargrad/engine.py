@@ -38,6 +38,7 @@ from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 
 if cython.compiled:
+    from cython.cimports.cpython.list import PyList_GET_ITEM
     from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
     from cython.cimports.scalargrad import order, rules
 else:
@@ -703,16 +704,14 @@ def _reach(w: Value, found: list) -> cython.int:
 @cython.cfunc
 def _sort(nodes: list) -> cython.void:
     """Order nodes by ascending creation number, in place."""
-    v: Value
-    i: cython.Py_ssize_t = 0
+    i: cython.Py_ssize_t
     keys: cython.p_ulonglong = cython.NULL
     if cython.compiled:
         keys = cython.cast(cython.p_ulonglong, PyMem_Malloc(8 * len(nodes) + 8))
         if keys == cython.NULL:
             raise MemoryError(f"no memory to order {len(nodes)} nodes")
-        for v in nodes:
-            keys[i] = v.number
-            i += 1
+        for i in range(len(nodes)):  # borrowed: no reference is counted
+            keys[i] = cython.cast(Value, PyList_GET_ITEM(nodes, i)).number
     try:
         order.sort(nodes, keys)
     finally:

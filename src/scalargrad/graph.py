@@ -118,7 +118,7 @@ class Graph:
         n = len(leaves) + len(results)
         if n > np.iinfo(np.int32).max:
             raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
-        op, lhs, rhs = np.zeros(n, np.uint8), np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+        op, lhs, rhs = np.empty(n, np.uint8), np.empty(n, np.int32), np.empty(n, np.int32)
         const, many, index = replay.capture(leaves, results, base, op.data, lhs.data, rhs.data)
         outputs_at = replay.places(roots, base)
         self.tape = Tape(
@@ -131,7 +131,8 @@ class Graph:
             index=np.array(index, np.int64),
             outputs=np.array(outputs_at, np.int32),
         )
-        self.nodes = leaves + results
+        self.nodes = leaves
+        self.nodes += results
 
     # --- replaying -------------------------------------------------------------------------------
 

@@ -200,6 +200,8 @@ def capture(
     index: list = []
     for v in leaves:
         v.mark = first + i
+        ops[i] = rules.LEAF
+        left[i] = right[i] = -1
         i += 1
     for v in results:
         v.mark = first + i
@@ -219,6 +221,8 @@ def capture(
             elif v.code == rules.POW or v.code == rules.LEAKY_RELU:
                 right[i] = len(const)
                 const.append(v.const)
+            else:
+                right[i] = -1
         i += 1
     return const, many, index
 
