@@ -88,7 +88,7 @@ class Piece(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What plans depend on: numbers in a vector register, registers, and 2 without fused sums."""
+    """What plans depend on: numbers in a vector register, registers, instructions of a product's sum."""
 
     lanes: int
     registers: int
@@ -137,7 +137,6 @@ def can_copy(ref: Ref, axes: Sequence[Axis]) -> bool:
 # --- costs, in cycles ----------------------------------------------------------------------------
 
 _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
-_BROADCAST = 0.85
 _LATENCY = 4.0  # of an addition: so many must be under way at once
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
@@ -216,13 +215,8 @@ def _tile(
     def passes(height: int, width: int) -> float:
         cycles = 0.0
         for terms, (across, down, both) in weighted:
-            arithmetic = float(height * width)
-            if width > 1 and machine.steps > 1:
-                # A number for all lanes goes through the adders' ports, unless only one product
-                # needs it and reads it from memory itself.
-                arithmetic += _BROADCAST * down * height
             loads = both * height * width + across * width + 0.5 * down * height
-            cycles += terms * (max(arithmetic, loads, _LATENCY) + 0.5)
+            cycles += terms * (max(float(height * width), loads, _LATENCY) + 0.5)
         return cycles
 
     def total(height: int, width: int) -> float:
@@ -240,8 +234,8 @@ def _tile(
         (h, w)
         for h in range(1, min(rows, 12) + 1)
         for w in range(1, min(count, 13) + 1)
-        # Sums, the vectors that all rows share, a number for all lanes, and a product.
-        if h * w + (w if h > 1 else 0) + 2 <= machine.registers
+        # Sums, the vectors that all rows share, a number for all lanes, and products.
+        if h * w + (w if h > 1 else 0) + 1 + machine.steps <= machine.registers
     ]
     height, width = min(shapes, key=lambda shape: total(*shape))
     return plan._replace(height=height, width=width)
