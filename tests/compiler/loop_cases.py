@@ -243,8 +243,12 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     code, const, first, terms = [], [], [0], []
     for i in range(count):
         row = draw(st.sampled_from(rows))
-        many = draw(st.integers(0, 4)) if row.code == ops.ADD else row.arity
+        many = row.arity
+        if row.code in (ops.ADD, ops.MAXIMUM, ops.MINIMUM):
+            many = draw(st.integers(row.code != ops.ADD, 5))
         code.append(row.code)
+        alike = draw(st.booleans())
+        styles = st.just(draw(st.integers(0, 7))) if alike else st.integers(0, 7)
         if row.code == ops.ADD:
             const.append(draw(st.sampled_from((-0.0, 0.0, 2.0))))
         else:
@@ -256,9 +260,9 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
             return int(draw(st.sampled_from(inputs))), draw(st.integers(0, 3))
 
         for _ in range(many):
-            product = row.code == ops.ADD and draw(st.booleans())
+            product = row.code == ops.ADD and (alike or draw(st.booleans()))
             right = place() if product else (0, -1)
-            terms.append((*place(), *right, draw(st.integers(0, 7))))
+            terms.append((*place(), *right, draw(styles)))
         first.append(len(terms))
     columns = list(zip(*terms)) if terms else [()] * 5
     walk = Walk(

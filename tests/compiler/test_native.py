@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
@@ -20,6 +21,7 @@ from compiler.loop_cases import (  # type: ignore[import-not-found]
     select_cases,
     walk_cases,
 )
+from programs import sparse
 from programs.case import Case, capture, data_for, inputs_for
 from programs.corpus import CORPUS
 from scalargrad import ops
@@ -34,6 +36,7 @@ from scalargrad.compiler.loops import (
     Operand,
     Segment,
     Space,
+    Walk,
 )
 from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
@@ -95,14 +98,34 @@ def test_short_walks_have_the_bits_of_the_reference(case):
 
 
 @WIDE
-@given(walk_cases())
-def test_long_walks_have_the_bits_of_the_reference(case):
-    before = serial.WRITTEN_OUT
-    serial.WRITTEN_OUT = -1
-    try:
+@given(walk_cases(), st.sampled_from((serial.NARROW, 0)), st.sampled_from((serial.CHUNK, 3)))
+def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serial, "WRITTEN_OUT", -1)
+        patch.setattr(serial, "NARROW", narrow)
+        patch.setattr(serial, "CHUNK", chunk)
         agree(*case)
-    finally:
-        serial.WRITTEN_OUT = before
+
+
+def test_of_all_walks_only_some_are_written_out(monkeypatch):
+    def doubled(place: int) -> Walk:
+        """y[place] = p[place] + p[place]."""
+        bytes_, places = np.full(2, Space.PARAMETER, np.uint8), np.full(2, place, np.int32)
+        return Walk(
+            np.array([ops.ADD], np.uint8),
+            np.array([Space.OUTPUT], np.uint8),
+            np.array([place], np.int32),
+            np.array([-0.0]),
+            np.array([0, 2], np.int32),
+            *(bytes_, places, bytes_, np.full(2, -1, np.int32), np.zeros(2, np.uint8)),
+        )
+
+    loops = Loops(tuple(map(doubled, range(3))), {Space.PARAMETER: 3, Space.OUTPUT: 3})
+    monkeypatch.setattr(serial, "ALL_WRITTEN_OUT", 4)
+    program = native.build(loops)
+    assert program.llvm_ir.count("call void @walk(") == 1
+    numbers = program.execute({Space.PARAMETER: np.array([1.0, 2.0, 3.0])})[Space.OUTPUT]
+    assert numbers.tolist() == [2.0, 4.0, 6.0]
 
 
 @WIDE
@@ -125,6 +148,14 @@ def prepared(case: Case, batch: str | None, examples: int):
 @pytest.mark.parametrize("batch", [None, 1, 7, 20], ids=lambda b: f"batch {b}")
 def test_real_programs_have_the_bits_of_the_reference(case, batch):
     loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
+    agree(loops, inputs, batch)
+
+
+@pytest.mark.parametrize("case", [sparse.network(1500), sparse.dag(2000)], ids=str)
+@pytest.mark.parametrize("batch", [None, 7, 20], ids=lambda b: f"batch {b}")
+def test_large_programs_without_structure_have_the_bits_of_the_reference(case, batch):
+    loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
+    assert any(isinstance(step, Walk) for step in loops.instructions)
     agree(loops, inputs, batch)
 
 

@@ -132,6 +132,12 @@ def test_programs_without_structure_become_few_instructions():
         assert len(loops_of(case).instructions) <= 500
 
 
+def test_programs_without_structure_are_walked_through_not_looked_up():
+    loops = loops_of(sparse.dag(5000))
+    assert any(isinstance(step, Walk) for step in loops.instructions)
+    assert len(loops.table) == 0
+
+
 def test_matrix_products_are_named():
     found = {operation(step, 1) for step in loops_of(mlp.cross_entropy(50, 20, 10), "mean").nests}
     assert "matrix product 20 x 50 . 50 x B" in found

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from scalargrad import Value, ops
+from scalargrad import Value, maximum, ops
 
 from .case import Case, Made
 
 
 def network(nodes: int = 200, inputs: int = 10, fan_in: int = 4) -> Case:
-    """Every neuron reads some earlier ones, at random."""
+    """Every neuron reads some earlier ones, at random; all are compared with the largest input."""
 
     def make(rng: random.Random) -> Made:
         wires = [
@@ -22,8 +23,9 @@ def network(nodes: int = 200, inputs: int = 10, fan_in: int = 4) -> Case:
 
         def run(x: list[Value], _: list[Any]) -> Value:
             values = list(x)
+            largest = Value.apply("detach", functools.reduce(maximum, x))
             for sources, weights in zip(wires, w):
-                total = sum(a * values[s] for a, s in zip(weights, sources))
+                total = sum(a * values[s] for a, s in zip(weights, sources)) - largest
                 values.append(total.tanh() if len(sources) % 2 else total.relu())
             return sum(values[-inputs:])
 

@@ -2,7 +2,8 @@
 
 The code is for one batch size and one machine. Numbers live in one array per space, whose
 addresses `run` finds in its only argument, the environment: a pointer for each `Space`, one to
-the index table, and one to scratch memory for operands copied to a better layout.
+the index table, one to scratch memory for operands copied to a better layout, and one to the
+stream of operations without structure.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from .loops import (
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
-from .tiles import SCRATCH, Axis, Machine, Plan, Ref, Use, collapse, plan
+from .tiles import SCRATCH, WALKS, Axis, Machine, Plan, Ref, Use, collapse, plan
 
 FUNCTION = 400  # lines of a function after which the next instruction starts another one
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
@@ -57,9 +58,9 @@ class Emitter:
     copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.slots = SCRATCH + 1
-        self.tables: list[serial.Tables] = []
+        self.slots = WALKS + 1
         self.memory = Memory(self.loops, self.batch, self.module.width)
+        self.streams = serial.Streams(max(self.memory.lengths.values()))
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps)
         self.padded = -(-self.batch // self.module.width) * self.module.width
@@ -222,6 +223,7 @@ class Emitter:
                 self.forget(step)
         if function is not None:
             self.module.finish(function)
+        serial.finish(self)
         main = Function(self.module, "run", linkage="")
         for name in names:
             main.do(f"call void @{name}(ptr %env)")

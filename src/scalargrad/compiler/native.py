@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
-from . import llvm, serial
+from . import llvm
 from .arithmetic import LIBRARY, PREFIX
 from .cache import Cache, enabled, key
 from .emit import Emitter
 from .ir import Module
 from .loops import INTEGERS, Loops, Space
-from .tiles import SCRATCH, TABLE
+from .tiles import SCRATCH, TABLE, WALKS
 
 ALIGNMENT = 64
 MODES = ("exact", "fast")
@@ -83,7 +83,7 @@ class NativeProgram:
         self.llvm_ir = module.text()
         self.lengths = emitter.memory.lengths
         self.slots = emitter.slots
-        self.tables = emitter.tables
+        self.walks = emitter.streams.array()
         self.scratch = emitter.scratch
         emitted = perf_counter()
         code, self.cached = _code(self.llvm_ir, cache)
@@ -143,14 +143,7 @@ class Frame:
         self._scratch = aligned(program.scratch, program.dtype)
         self._environment[TABLE] = self._table.ctypes.data
         self._environment[SCRATCH] = self._scratch.ctypes.data
-        self._fill()
-
-    def _fill(self) -> None:
-        program = self.program
-        if program.tables:
-            self._tables = serial.fill(
-                program.tables, self._environment, SCRATCH + 1, program.dtype
-            )
+        self._environment[WALKS] = program.walks.ctypes.data
 
     def bind(self, space: Space, array: NDArray[Any]) -> None:
         """Let the runs read and write the caller's array.
@@ -166,7 +159,6 @@ class Frame:
             )
         self.arrays[space] = array
         self._environment[space] = array.ctypes.data
-        self._fill()
 
     def run(self) -> None:
         """Run the program on the arrays."""

@@ -59,6 +59,21 @@ class Packs:
         """The nodes of pack LEAVES + k."""
         return self.members[self.first[k] : self.first[k + 1]]
 
+    @property
+    def heads(self) -> NDArray[np.int32]:
+        """The first node of each pack."""
+        return self.members[self.first[: len(self)]]
+
+    def arranged(self, later: NDArray[np.bool_]) -> Packs:
+        """The same packs, those that are `later` behind the others; `pack` stays as it was."""
+        order = np.argsort(later, kind="stable")
+        sizes = np.diff(self.first)[order]
+        first = np.zeros_like(self.first)
+        np.cumsum(sizes, out=first[1:])
+        moved = np.repeat(self.first[order] - first[: len(self)], sizes)
+        members = self.members[np.arange(len(self.members)) + moved]
+        return Packs(self.pack, members, first, self.coarse)
+
 
 def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     """The packs, in an order in which each reads only earlier ones.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import ops
 from .affine import MANY, Found, Rows, nest
 from .cuts import labels
-from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat, is_batched
 from .layout import Layout
 from .loops import (
     MINUS,
@@ -126,6 +126,7 @@ class Recovery:
         # What operands must agree in to be read by one loop.
         self._space = flat.space.astype(np.int64)
         self._sort = self._space if packs.coarse else packs.pack.astype(np.int64)
+        self._batched = is_batched(flat)
         self.tables = Tables()
 
     def nests(
@@ -416,8 +417,14 @@ class Recovery:
     def _with_tables(
         self, plan: Plan, kind: int, worth: int
     ) -> tuple[list[Nest], NDArray[np.int32]]:
-        """A nest for all nodes with as many terms, its addresses in the index table."""
+        """A nest for all nodes with as many terms, its addresses in the index table.
+
+        To look an address up takes as long as to walk: only the examples of a batch, which share
+        it, make that worth a nest.
+        """
         nodes, runs = plan.nodes, plan.runs
+        if worth and not self._batched[nodes[0]]:
+            return [], nodes
         counts = np.column_stack([run.count for run in runs] or [np.zeros(len(nodes), np.int64)])
         group = labels(np.ascontiguousarray(counts))
         order = np.argsort(group, kind="stable")

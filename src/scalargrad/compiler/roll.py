@@ -155,27 +155,29 @@ def _instructions(
     recovery: Recovery,
     lines: Mapping[int, str],
 ) -> list[Instruction]:
-    """The packs as nests; in a program of very many packs, small ones are walked through."""
+    """The packs as nests; in a program of very many packs, what is not worth one is walked through."""
     worth = max(WORTH, len(flat) // MANY_NESTS) if len(packs) > MANY_PACKS else 0
-    order = np.arange(len(packs))
+    walks = Walks(flat, layout, recovery.accumulate)
     if worth:
         # Nothing reads a gradient: at the end they do not cut walks short.
-        last = flat.space[packs.members[packs.first[:-1]]] > Space.BATCHED
-        order = np.argsort(last, kind="stable")
+        packs = packs.arranged(flat.space[packs.heads] > Space.BATCHED)
+    small = np.diff(packs.first) * 8 < worth
+    walked = small & walks.take(packs.heads) if small.any() else small
     made: list[Instruction] = []
-    walks = Walks(flat, layout, recovery.accumulate)
-    for k in order.tolist():
-        nodes = packs.nodes(k)
-        if len(nodes) * 8 < worth and walks.takes(nodes):
-            walks.add(nodes)
+    edges = np.flatnonzero(np.diff(walked, prepend=False, append=False)).tolist()
+    for low, high in zip([0, *edges], [*edges, len(packs)]):
+        if low < high and walked[low]:
+            walks.add(packs.members[packs.first[low] : packs.first[high]])
             continue
-        origin = _origin(flat.rank[nodes], lines)
-        nests, rest = recovery.nests(nodes, origin, worth if walks.takes(nodes) else 0)
-        if nests:
-            made += walks.flush()
-            made += nests
-        if len(rest):
-            walks.add(rest)
+        for k in range(low, high):
+            nodes = packs.nodes(k)
+            takes = worth > 0 and bool(walks.take(nodes[:1])[0])
+            nests, rest = recovery.nests(nodes, _origin(flat.rank[nodes], lines), worth * takes)
+            if nests:
+                made += walks.flush()
+                made += nests
+            if len(rest):
+                walks.add(rest)
     return made + walks.flush()
 
 

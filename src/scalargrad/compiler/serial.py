@@ -1,76 +1,83 @@
-"""Walks as LLVM IR: short ones written out, long ones as a loop that interprets tables.
+"""Walks as LLVM IR: a few short ones written out, the others as a loop that interprets a stream.
 
-A long walk written out would take LLVM minutes. Its tables hold, for every operation, which kind
-it is and where its terms begin, and for every term the addresses of its factors. The addresses are
-those of one frame's memory: the frame fills them in (`Tables.resolve`).
+LLVM takes long over operations written out one by one. A stream holds them as integers, read from
+first to last: runs of operations of one form, and for each operation where its result and its
+operands lie.
+
+    run        number of the form, how many operations
+    operation  place of the result; for sums of many terms, how many; the places of the terms
+    place      the space in the highest bits, the element in the others
+
+All walks of a program share one function, which has a piece of code for every form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
 from .arithmetic import FORMS, Arithmetic
+from .cuts import labels
 from .ir import Counter, Function
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
-from .tiles import Axis, Plan, Ref
+from .tiles import WALKS, Axis, Plan, Ref
 
 if TYPE_CHECKING:
     from .emit import Emitter
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
-SLOTS = 10  # of the environment, for one walk's tables
-ONE, KIND, FIRST, STYLE, START, LEFT, RIGHT, RESULT, STEPS, COUNT = range(SLOTS)
+ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
+FEW = 2  # terms of a sum whose code has no loop
+CHUNK = 1 << 16  # operations that are put into a stream at a time
+NARROW = 1 << 28  # elements of a space that 32 bits can tell apart
 
+PRODUCT = 1  # of a term's code, whose other bits are its style
+ALIKE, MIXED = 254, 255  # in place of a number of terms: many with the same code, or with different
+_FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tables:
-    """The tables of a long walk.
-
-    kind       int32[n]    which of the kinds of operation, as numbered in the code
-    first      int32[n+1]  where the terms of each begin
-    style      int32[t]    MINUS, SKIP_RIGHT, SKIP_LEFT
-    start      real[n]     where each sum starts
-    factors    (space int64[], place int64[]) for the left and right factors and the results;
-               space -1 for a right factor that is missing, which is 1
-    steps      int64[]     numbers from one example to the next, for the same three, end to end
-    """
-
-    kind: NDArray[np.int32]
-    first: NDArray[np.int32]
-    style: NDArray[np.int32]
-    start: NDArray[np.float64]
-    factors: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
-    steps: NDArray[np.int64]
-
-    def resolve(
-        self, slots: NDArray[np.uintp], one: int, size: int
-    ) -> tuple[NDArray[np.uintp], ...]:
-        """The addresses of left factors, right factors and results in one frame."""
-        bases = np.append(slots, np.uintp(one))  # space -1 is the last
-        return tuple(
-            bases[space] + place.astype(np.uintp) * np.uintp(size) for space, place in self.factors
-        )
+Term = tuple[str, str | None, int]  # left factor, right factor, style
 
 
 def write(emitter: Emitter, function: Function, step: Walk) -> None:
     """The code of a walk."""
+    size = len(step.left)
     if not len(step.code):
         return
-    if len(step.left) <= WRITTEN_OUT:
+    if size <= WRITTEN_OUT and emitter.streams.written + size <= ALL_WRITTEN_OUT:
+        emitter.streams.written += size
         _straight(emitter, function, step)
     else:
-        _interpreted(emitter, function, step)
+        _streamed(emitter, function, step)
 
 
 def _batched(step: Walk) -> bool:
     return Space(int(step.space[0])).batched
+
+
+def _value(m: Arithmetic, code: int, const: float, terms: Sequence[Term]) -> str:
+    """An operation on numbers."""
+    numbers = [left for left, _, _ in terms]
+    if code not in _FOLDS:
+        return FORMS[code](m, *numbers, const)
+    if code != ops.ADD:
+        return reduce(lambda value, number: m.folded(code, value, number, None, False), numbers)
+    return reduce(lambda value, term: _folded(m, code, value, term), terms, m.constant(const))
+
+
+def _folded(m: Arithmetic, code: int, value: str, term: Term) -> str:
+    """What comes of a value and the next term of its sum, or of its maximum or minimum."""
+    left, right, style = term
+    after = m.folded(code, value, left, right, bool(style & MINUS))
+    for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
+        if style & flag and right is not None and factor is not None:
+            after = m.select(m.compare("oeq", factor, m.constant(0.0)), value, after)
+    return after
 
 
 # --- short walks ---------------------------------------------------------------------------------
@@ -107,8 +114,12 @@ def _straight(emitter: Emitter, function: Function, step: Walk) -> None:
             return seen[id(r)]
 
         for i in range(count):
-            span = range(int(step.first[i]), int(step.first[i + 1]))
-            value = _operation(m, step, i, span, lefts, rights, number)
+            terms = []
+            for t in range(int(step.first[i]), int(step.first[i + 1])):
+                factor = rights[t]
+                right = None if factor is None else number(factor)
+                terms.append((number(lefts[t]), right, int(step.style[t])))
+            value = _value(m, int(step.code[i]), float(step.const[i]), terms)
             seen[id(results[i])] = value
             tile.write(results[i], tile.cursors[where[id(results[i])]], spot, value)
 
@@ -119,193 +130,294 @@ def _straight(emitter: Emitter, function: Function, step: Walk) -> None:
     nest.run(body)
 
 
-def _operation(
-    m: Arithmetic,
-    step: Walk,
-    i: int,
-    span: range,
-    lefts: Sequence[Ref],
-    rights: Sequence[Ref | None],
-    number: Callable[[Ref], str],
-) -> str:
-    code, const = int(step.code[i]), float(step.const[i])
-    if code != ops.ADD:
-        return FORMS[code](m, *(number(lefts[t]) for t in span), const)
-    total = m.constant(const)
-    for t in span:
-        factor, style = rights[t], int(step.style[t])
-        left, right = number(lefts[t]), None if factor is None else number(factor)
-        after = m.folded(ops.ADD, total, left, right, bool(style & MINUS))
-        for flag, zero in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
-            if style & flag and zero is not None and right is not None:
-                after = m.select(m.compare("oeq", zero, m.constant(0.0)), total, after)
-        total = after
-    return total
+# --- streams -------------------------------------------------------------------------------------
 
 
-# --- long walks ----------------------------------------------------------------------------------
+class Form(NamedTuple):
+    """What operations of one form have in common.
+
+    `many` is the number of terms, ALIKE or MIXED; `terms` are their codes (the one code that all
+    have where they are ALIKE), four bits each, the first in the lowest.
+    """
+
+    code: int
+    const: float
+    many: int
+    terms: int
+
+    def term(self, k: int) -> int:
+        """The code of term k."""
+        return self.terms >> 4 * k & 15
 
 
-def tables(emitter: Emitter, step: Walk) -> tuple[Tables, list[tuple[int, float]]]:
-    """The tables of a walk, and its kinds of operation: the op with its constant."""
-    with_constant = [code for code, row in ops.BY_CODE.items() if row.constant]
-    const = np.where(np.isin(step.code, with_constant), step.const, 0.0)
-    pairs = np.column_stack((step.code.astype(np.float64), const))
-    unique, numbers = np.unique(pairs, axis=0, return_inverse=True)
-    kinds = [(int(code), constant) for code, constant in unique.tolist()]
-    batched = _batched(step)
-    factors, steps = [], []
+class Streams:
+    """The walks of a program that are interpreted, as one array of integers, and their forms.
+
+    Elements are numbered in 32 bits where no space has more than `NARROW` of them.
+    """
+
+    def __init__(self, elements: int) -> None:
+        narrow = elements <= NARROW
+        self.kind, self.shift = ("i32", 28) if narrow else ("i64", 56)
+        self.dtype: Any = np.int32 if narrow else np.int64
+        self.forms: dict[tuple[int, bytes, int, int], int] = {}
+        self.parts: list[NDArray[Any]] = []
+        self.size = self.written = 0
+
+    def add(self, step: Walk, elements: NDArray[np.int64]) -> tuple[int, int]:
+        """Where the stream of a walk begins, and how many runs it has.
+
+        `elements[space]` is how far apart the elements of a space are.
+        """
+        start, runs = self.size, 0
+        for low in range(0, len(step.code), CHUNK):
+            part, count = self._part(step, low, min(low + CHUNK, len(step.code)), elements)
+            self.parts.append(part)
+            self.size += len(part)
+            runs += count
+        return start, runs
+
+    def array(self) -> NDArray[Any]:
+        """All streams, one after the other."""
+        return np.concatenate(self.parts) if self.parts else np.empty(0, self.dtype)
+
+    def known(self) -> list[Form]:
+        """The forms, by number."""
+        return [
+            Form(code, float(np.frombuffer(const)[0]), count, terms)
+            for code, const, count, terms in self.forms
+        ]
+
+    def _places(
+        self, space: NDArray[np.uint8], place: NDArray[np.int32], elements: NDArray[np.int64]
+    ) -> NDArray[Any]:
+        return space.astype(np.int64) << self.shift | place * elements[space]
+
+    def _part(
+        self, step: Walk, low: int, high: int, elements: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], int]:
+        counts = np.diff(step.first[low : high + 1])
+        begin, end = int(step.first[low]), int(step.first[high])
+        owner = np.repeat(np.arange(high - low), counts)
+        own = np.arange(end - begin) - (step.first[low:high] - begin)[owner]
+        product = step.right[begin:end] >= 0
+        style = step.style[begin:end]
+        code = np.where(product, style << 1 | PRODUCT, (style & MINUS) << 1)
+        code[step.code[low:high][owner] != ops.ADD] = 0
+        form, shape = self._forms(step, low, high, counts, owner, own, code)
+        # How many integers each term takes, each operation, and the head of each run.
+        mixed, many = shape == MIXED, shape >= ALIKE
+        width = np.where(mixed[owner], 3, 1 + product)
+        head = np.ones(high - low, bool)
+        head[1:] = form[1:] != form[:-1]
+        before = np.cumsum(width) - width
+        size = 1 + many + np.bincount(owner, width, high - low).astype(np.int64) + 2 * head
+        at = np.cumsum(size) - size + 2 * head
+        part = np.empty(int(size.sum()), self.dtype)
+        heads = np.flatnonzero(head)
+        part[at[heads] - 2] = form[heads]
+        part[at[heads] - 1] = np.diff(heads, append=high - low)
+        part[at] = self._places(step.space[low:high], step.at[low:high], elements)
+        part[at[many] + 1] = counts[many]
+        if len(owner):
+            within = before - before[step.first[low:high][owner] - begin]
+            term = (at + 1 + many)[owner] + within
+            part[term] = self._places(step.left_space[begin:end], step.left[begin:end], elements)
+            right = self._places(step.right_space[begin:end], step.right[begin:end], elements)
+            part[term[product] + 1] = right[product]
+            mixed_terms = mixed[owner]
+            part[term[mixed_terms & ~product] + 1] = -1
+            part[term[mixed_terms] + 2] = style[mixed_terms]
+        return part, len(heads)
+
+    def _forms(
+        self,
+        step: Walk,
+        low: int,
+        high: int,
+        counts: NDArray[np.int32],
+        owner: NDArray[np.int64],
+        own: NDArray[np.int64],
+        code: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The number of each operation's form, and its `many`."""
+        op, n = step.code[low:high], high - low
+        folds = np.isin(op, tuple(_FOLDS))
+        changes = np.flatnonzero((owner[1:] == owner[:-1]) & (code[1:] != code[:-1]))
+        mixed = np.bincount(owner[1:][changes], minlength=n) > 0
+        shape = counts.astype(np.int64)
+        shape[folds & (counts > FEW)] = ALIKE
+        shape[folds & (counts > FEW) & mixed] = MIXED
+        explicit = np.where(own < np.where(shape >= ALIKE, 1, 3)[owner], code.astype(np.int64), 0)
+        terms = np.bincount(owner, explicit << 4 * np.minimum(own, 3), n).astype(np.int64)
+        terms[shape == MIXED] = 0
+        with_constant = [ops.ADD, *(code for code, row in ops.BY_CODE.items() if row.constant)]
+        const = np.where(np.isin(op, with_constant), step.const[low:high], 0.0)
+        rows = np.column_stack((op.astype(np.int64), const.view(np.int64), shape, terms))
+        number = labels(rows)
+        highest = np.maximum.accumulate(number)
+        first = np.flatnonzero(np.diff(highest, prepend=-1))
+        known = [
+            self.forms.setdefault(
+                (int(op[k]), const[k].tobytes(), int(shape[k]), int(terms[k])), len(self.forms)
+            )
+            for k in first.tolist()
+        ]
+        return np.array(known)[number], shape
+
+
+def _streamed(emitter: Emitter, function: Function, step: Walk) -> None:
+    """A call of the interpreter, for each example."""
+    streams, memory = emitter.streams, emitter.memory
+    elements, layouts = np.ones(len(Space), np.int64), {}
+    used = step.right >= 0
     for spaces, places in (
-        (step.left_space, step.left),
-        (step.right_space, step.right),
         (step.space, step.at),
+        (step.left_space, step.left),
+        (step.right_space[used], step.right[used]),
     ):
-        address, stride = _addresses(emitter, spaces, places, batched)
-        factors.append((np.where(places < 0, -1, spaces.astype(np.int64)), address))
-        steps.append(stride)
-    made = Tables(
-        numbers.ravel().astype(np.int32),
-        step.first.astype(np.int32),
-        np.where(step.right < 0, step.style & MINUS, step.style).astype(np.int32),
-        step.const.astype(np.float64),
-        tuple(factors),
-        np.concatenate(steps),
-    )
-    return made, kinds
+        for space in map(Space, np.unique(spaces).tolist()):
+            layouts[space] = memory.layout(space, int(places[spaces == space].min()))
+            elements[space] = layouts[space].element
+    start, runs = streams.add(step, elements)
+    stream = function.at(streams.kind, function.pointer(WALKS), start)
+
+    def call(bases: str) -> None:
+        function.do(f"call void @walk(ptr {bases}, ptr {stream}, i64 {runs})")
+
+    if not _batched(step):
+        call("%env")
+        return
+    bases = f"%bases{start}"
+    function.entry.append(f"  {bases} = alloca [{len(Space)} x ptr], align 8")
+
+    def example(number: Counter, _: list[str]) -> list[str]:
+        for space, layout in layouts.items():
+            shift: Counter = layout.address(0)
+            if space.batched:
+                shift = function.add(function.multiply(number, layout.example), shift)
+            pointer = function.at(emitter.module.real, function.pointer(space), shift)
+            function.do(f"store ptr {pointer}, ptr {function.at('ptr', bases, int(space))}")
+        call(bases)
+        return []
+
+    function.loop(emitter.batch, 1, [], [], example)
 
 
-def _addresses(
-    emitter: Emitter, spaces: NDArray[np.uint8], places: NDArray[np.int32], batched: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    address, stride = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
-    for space in np.unique(spaces[places >= 0]).tolist():
-        own = np.flatnonzero((spaces == space) & (places >= 0))
-        address[own], steps = emitter.memory.addresses(Space(space), places[own])
-        if batched:
-            stride[own] = steps
-    return address, stride
+# --- the interpreter -----------------------------------------------------------------------------
 
 
-def _interpreted(emitter: Emitter, function: Function, step: Walk) -> None:
-    made, kinds = tables(emitter, step)
-    base = emitter.slots
-    emitter.slots += SLOTS
-    emitter.tables.append(made)
-    code = _Interpreter(emitter, function, step, base, kinds)
-    if _batched(step):
-        function.loop(emitter.batch, 1, [], [], code.example)
-    else:
-        code.example(0, [])
+def finish(emitter: Emitter) -> None:
+    """The function that interprets the streams, if there are any."""
+    if emitter.streams.parts:
+        function = Function(emitter.module, "walk", "ptr %bases, ptr %stream, i64 %runs")
+        _Interpreter(function, emitter.streams).write()
+        emitter.module.finish(function)
 
 
 class _Interpreter:
-    """The loop over the operations of a long walk."""
-
-    def __init__(
-        self,
-        emitter: Emitter,
-        function: Function,
-        step: Walk,
-        base: int,
-        kinds: Sequence[tuple[int, float]],
-    ) -> None:
-        self.function, self.kinds, self.base = function, kinds, base
+    def __init__(self, function: Function, streams: Streams) -> None:
+        self.function, self.streams = function, streams
         self.m = Arithmetic(function, 1)
-        self.real = emitter.module.real
-        self.count, self.terms = len(step.code), len(step.left)
-        self.batched = _batched(step)
+        self.real = function.module.real
 
-    def entry(self, table: int, kind: str, place: Counter) -> str:
-        """An entry of a table."""
-        pointer = self.function.at(kind, self.function.pointer(self.base + table), place)
-        return self.function.emit(f"load {kind}, ptr {pointer}")
+    def write(self) -> None:
+        """The loop over the runs."""
+        self.function.loop("%runs", 1, ["i64"], ["0"], self._run)
 
-    def factor(self, table: int, place: Counter, before: int, example: Counter) -> str:
-        """The pointer to a factor or result; `before` entries of `steps` come before its own."""
-        pointer = self.entry(table, "ptr", place)
-        if not self.batched:
-            return pointer
-        step = self.entry(STEPS, "i64", self.function.add(place, before))
-        distance = self.function.emit(f"mul i64 {step}, {example}")
-        return self.function.at(self.real, pointer, distance)
-
-    def number(self, table: int, place: Counter, before: int, example: Counter) -> str:
-        """A factor."""
-        pointer = self.factor(table, place, before, example)
-        return self.function.emit(f"load {self.real}, ptr {pointer}")
-
-    def example(self, example: Counter, _: list[str]) -> list[str]:
-        """All operations for one example."""
-
-        def operation(i: Counter, _: list[str]) -> list[str]:
-            self._operation(i, example)
-            return []
-
-        return self.function.loop(self.count, 1, [], [], operation)
-
-    def _operation(self, i: Counter, example: Counter) -> None:
-        f = self.function
-        first = f.emit(f"sext i32 {self.entry(FIRST, 'i32', i)} to i64")
-        kind = self.entry(KIND, "i32", i)
-        labels, done = [f.label() for _ in self.kinds], f.label()
-        cases = " ".join(f"i32 {k}, label %{label}" for k, label in enumerate(labels))
-        f.do(f"switch i32 {kind}, label %{labels[0]} [ {cases} ]")
-        values = []
-        for (code, const), label in zip(self.kinds, labels):
-            f.begin(label)
-            if code == ops.ADD:
-                value = self._sum(i, first, example)
-            else:
-                arity = ops.BY_CODE[code].arity or 0
-                operands = [self.number(LEFT, f.add(first, k), 0, example) for k in range(arity)]
-                value = FORMS[code](self.m, *operands, const)
-            values.append(f"[ {value}, %{f.block} ]")
+    def _run(self, _: Counter, carried: list[str]) -> list[str]:
+        f, at = self.function, carried[0]
+        number, count = self.integer(at), self.integer(f.add(at, 1))
+        first = str(f.add(at, 2))
+        forms = self.streams.known()
+        names, done = [f.label() for _ in forms], f.label()
+        cases = " ".join(f"i64 {k}, label %{name}" for k, name in enumerate(names))
+        f.do(f"switch i64 {number}, label %{names[0]} [ {cases} ]")
+        ends = []
+        for form, name in zip(forms, names):
+            f.begin(name)
+            end = f.loop(count, 1, ["i64"], [first], partial(self._step, form))
+            ends.append(f"[ {end[0]}, %{f.block} ]")
             f.do(f"br label %{done}")
         f.begin(done)
-        result = f.emit(f"phi {self.real} {', '.join(values)}")
-        pointer = self.factor(RESULT, i, 2 * self.terms, example)
-        f.do(f"store {self.real} {result}, ptr {pointer}")
+        return [f.emit(f"phi i64 {', '.join(ends)}")]
 
-    def _sum(self, i: Counter, first: str, example: Counter) -> str:
+    def _step(self, form: Form, _: Counter, carried: list[str]) -> list[str]:
+        """One operation; where the next one is."""
+        f, at = self.function, carried[0]
+        result, after = self.pointer(at), str(f.add(at, 1))
+        if form.many >= ALIKE:
+            count, after = self.integer(after), str(f.add(after, 1))
+            start = form.const if form.code == ops.ADD else _FOLDS[form.code]
+
+            def term(_: Counter, carried: list[str]) -> list[str]:
+                if form.many == MIXED:
+                    return self._mixed(form.code, *carried)
+                own, following = self._term(form.term(0), carried[1])
+                return [_folded(self.m, form.code, carried[0], own), following]
+
+            carried = [self.m.constant(start), after]
+            value, after = f.loop(count, 1, [self.real, "i64"], carried, term)
+        else:
+            terms = []
+            for k in range(form.many):
+                own, after = self._term(form.term(k), after)
+                terms.append(own)
+            value = _value(self.m, form.code, form.const, terms)
+        f.do(f"store {self.real} {value}, ptr {result}")
+        return [after]
+
+    def _term(self, code: int, at: str) -> tuple[Term, str]:
+        """A term whose code is known, and where the next one is."""
+        left, after = self.number(at), str(self.function.add(at, 1))
+        if not code & PRODUCT:
+            return (left, None, code >> 1), after
+        return (left, self.number(after), code >> 1), str(self.function.add(after, 1))
+
+    def _mixed(self, code: int, value: str, at: str) -> list[str]:
+        """What comes of a value and a term that says itself what it is."""
         f, m = self.function, self.m
-        last = f.emit(f"sext i32 {self.entry(FIRST, 'i32', f.add(i, 1))} to i64")
-        length = f.emit(f"sub i64 {last}, {first}")
-        zero = m.constant(0.0)
-
-        def term(k: Counter, carried: list[str]) -> list[str]:
-            t = f.add(first, k)
-            left = self.number(LEFT, t, 0, example)
-            right = self.number(RIGHT, t, self.terms, example)
-            style = self.entry(STYLE, "i32", t)
-            product = m.multiply(left, right)
-            minus = self._flag(style, MINUS)
-            total = m.add(carried[0], m.select(minus, m.negative(product), product))
-            for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
-                absent = m.compare("oeq", factor, zero)
-                both = f.emit(f"and i1 {absent}, {self._flag(style, flag)}")
-                total = m.select(both, carried[0], total)
-            return [total]
-
-        return f.loop(length, 1, [self.real], [self.entry(START, self.real, i)], term)[0]
+        left, right_at = self.number(at), f.add(at, 1)
+        missing = f.emit(f"icmp eq {self.streams.kind} {self.entry(right_at)}, -1")
+        # A factor that is missing is read as the left one, and counts as 1.
+        right = self.number(f.emit(f"select i1 {missing}, i64 {at}, i64 {right_at}"))
+        right = m.select(missing, m.constant(1.0), right)
+        style = self.integer(f.add(at, 2))
+        product = m.multiply(left, right)
+        minus = self._flag(style, MINUS)
+        after = m.folded(code, value, m.select(minus, m.negative(product), product), None, False)
+        for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
+            absent = m.compare("oeq", factor, m.constant(0.0))
+            both = f.emit(f"and i1 {absent}, {self._flag(style, flag)}")
+            after = m.select(both, value, after)
+        return [after, str(f.add(at, 3))]
 
     def _flag(self, style: str, flag: int) -> str:
-        masked = self.function.emit(f"and i32 {style}, {flag}")
-        return self.function.emit(f"icmp ne i32 {masked}, 0")
+        masked = self.function.emit(f"and i64 {style}, {flag}")
+        return self.function.emit(f"icmp ne i64 {masked}, 0")
 
+    # --- reading the stream ----------------------------------------------------------------------
 
-def fill(
-    tables_: Sequence[Tables], environment: NDArray[np.uintp], first: int, real: Any
-) -> list[NDArray[Any]]:
-    """Put the tables of a frame into its environment, from a slot on; keep what is returned."""
-    kept: list[NDArray[Any]] = []
-    size = np.dtype(real).itemsize
-    for number, made in enumerate(tables_):
-        one = np.ones(1, real)
-        left, right, result = made.resolve(environment[: len(Space)], one.ctypes.data, size)
-        start = made.start.astype(real)
-        arrays = (one, made.kind, made.first, made.style, start, left, right, result, made.steps)
-        base = first + number * SLOTS
-        for slot, array in enumerate(arrays):
-            environment[base + slot] = array.ctypes.data
-        kept += arrays
-    return kept
+    def entry(self, at: Counter) -> str:
+        """An integer of the stream as it is."""
+        kind = self.streams.kind
+        return self.function.emit(f"load {kind}, ptr {self.function.at(kind, '%stream', at)}")
+
+    def integer(self, at: Counter) -> str:
+        """An integer of the stream, which is not negative."""
+        entry = self.entry(at)
+        if self.streams.kind == "i64":
+            return entry
+        return self.function.emit(f"zext {self.streams.kind} {entry} to i64")
+
+    def pointer(self, at: Counter) -> str:
+        """The element whose place is in the stream."""
+        f, place, shift = self.function, self.integer(at), self.streams.shift
+        space = f.emit(f"lshr i64 {place}, {shift}")
+        element = f.emit(f"and i64 {place}, {(1 << shift) - 1}")
+        base = f.emit(f"load ptr, ptr {f.at('ptr', '%bases', space)}")
+        return f.at(self.real, base, element)
+
+    def number(self, at: Counter) -> str:
+        """The number whose place is in the stream."""
+        return self.function.emit(f"load {self.real}, ptr {self.pointer(at)}")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
-TABLE, SCRATCH = 15, 16  # slots of the environment after those of the spaces
+TABLE, SCRATCH, WALKS = 15, 16, 17  # slots of the environment after those of the spaces
 
 
 class Axis(NamedTuple):

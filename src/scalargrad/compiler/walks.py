@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,8 @@ from .. import ops
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
 from .layout import Layout
 from .loops import Origin, Space, Walk
+
+BATCHED = np.array([space.batched for space in Space])
 
 
 class Walks:
@@ -21,24 +25,36 @@ class Walks:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.waiting: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
 
-    def takes(self, nodes: NDArray[np.int32]) -> bool:
-        """Whether a pack can be walked through: it selects nothing, goes over no batch, and adds to
-        no number that is there already."""
-        flat, node = self.flat, int(nodes[0])
-        if flat.kind[node] in (ops.TAKE, INDICATOR):
-            return False
-        if flat.space[node] <= Space.BATCHED:
-            return True
-        style = flat.style[flat.first[node] : flat.first[node + 1]]
-        return not self.accumulate and not bool((style & OVER).any())
+    def take(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether each node can be walked through: it selects nothing, goes over no batch, and adds
+        to no number that is there already."""
+        flat = self.flat
+        free = ~np.isin(flat.kind[nodes], (ops.TAKE, INDICATOR))
+        gradient = flat.space[nodes] > Space.BATCHED
+        if self.accumulate:
+            return free & ~gradient
+        return free & ~(gradient & self._over[nodes])
+
+    @cached_property
+    def _over(self) -> NDArray[np.bool_]:
+        """Whether a node has terms that are added for each example."""
+        over = np.zeros(len(self.flat), bool)
+        terms = np.flatnonzero(self.flat.style & OVER)
+        over[np.searchsorted(self.flat.first, terms, side="right") - 1] = True
+        return over
 
     def add(self, nodes: NDArray[np.int32]) -> None:
-        """Let nodes of one pack wait; they have their places at once."""
-        space = Space(int(self.flat.space[nodes[0]]))
-        if space <= Space.BATCHED:
-            base = self.layout.reserve(space, len(nodes))
-            self.layout.address[nodes] = base + np.arange(len(nodes))
-        self.waiting[space.batched].append(nodes)
+        """Let nodes wait, in an order in which they can be computed; they have their places at
+        once."""
+        spaces = self.flat.space[nodes]
+        for space in (Space.TEMPORARY, Space.BATCHED):
+            own = nodes[spaces == space]
+            base = self.layout.reserve(space, len(own))
+            self.layout.address[own] = base + np.arange(len(own))
+        batched = BATCHED[spaces]
+        for side in (False, True):
+            if (batched == side).any():
+                self.waiting[side].append(nodes[batched == side])
 
     def flush(self) -> list[Walk]:
         """The walks of all that wait."""
