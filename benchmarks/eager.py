@@ -23,53 +23,10 @@ from micrograd.engine import Value as MicrogradValue
 
 import scalargrad as sg
 from benchmarks import harness
+from benchmarks.peers.plain import PlainValue
 
 ROWS = COLUMNS = 24  # small enough for micrograd's recursion
 NODES = ROWS * COLUMNS * 2 + ROWS - 1
-
-
-class PlainValue:
-    """A scalar autograd in plain Python: operands and local gradients kept, iterative order."""
-
-    __slots__ = ("children", "data", "grad", "local_grads")
-
-    def __init__(
-        self,
-        data: float,
-        children: tuple[PlainValue, ...] = (),
-        local_grads: tuple[float, ...] = (),
-    ) -> None:
-        self.data = data
-        self.grad = 0.0
-        self.children = children
-        self.local_grads = local_grads
-
-    def __add__(self, other: PlainValue | float) -> PlainValue:
-        other = other if isinstance(other, PlainValue) else PlainValue(other)
-        return PlainValue(self.data + other.data, (self, other), (1.0, 1.0))
-
-    def __mul__(self, other: PlainValue | float) -> PlainValue:
-        other = other if isinstance(other, PlainValue) else PlainValue(other)
-        return PlainValue(self.data * other.data, (self, other), (other.data, self.data))
-
-    def backward(self) -> None:
-        order: list[PlainValue] = []
-        visited = {self}
-        stack = [(self, 0)]
-        while stack:
-            node, i = stack.pop()
-            if i < len(node.children):
-                stack.append((node, i + 1))
-                child = node.children[i]
-                if child not in visited:
-                    visited.add(child)
-                    stack.append((child, 0))
-            else:
-                order.append(node)
-        self.grad = 1.0
-        for node in reversed(order):
-            for child, local_grad in zip(node.children, node.local_grads):
-                child.grad += local_grad * node.grad
 
 
 def layer(weights: list[list[Any]], inputs: list[Any]) -> Any:

@@ -8,14 +8,19 @@ medians over the rounds.
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+Work = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Work) -> float:
     """How long one call of work takes."""
     start = time.perf_counter()
     work()
@@ -23,8 +28,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def medians(
-    contestants: Mapping[str, Callable[[], object]], rounds: int = 25, block: float = 0.0
-) -> dict[str, float]:
+    contestants: Mapping[Key, Work], rounds: int = 25, block: float = 0.0
+) -> dict[Key, float]:
     """Median seconds of a call of each contestant, run in turn `rounds` times after a warm-up.
 
     With `block` a contestant's turn lasts that many seconds and counts with the median of its
@@ -33,7 +38,7 @@ def medians(
     """
     for work in contestants.values():
         work()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[Key, list[float]] = {name: [] for name in contestants}
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -49,6 +54,12 @@ def medians(
         if was_enabled:
             gc.enable()
     return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def pin() -> None:
+    """Stay on one core, where the system can do that: the last of those we may use."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def machine() -> str:

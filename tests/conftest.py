@@ -25,6 +25,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 # Test files are imported one by one (`--import-mode=importlib`); what they share is found here.
 sys.path.insert(0, str(TESTS))
+sys.path.append(str(ROOT))  # for the benchmarks
 
 hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
 hypothesis.settings.register_profile(

@@ -1,0 +1,106 @@
+"""How long compiling takes, in processes of their own: `python -m benchmarks.compile_times`.
+
+Each process makes a model, then takes the time from the first call of `f.backward(x, y)`: until
+that has answered, and until a call has been answered by machine code. It runs once with an empty
+cache directory and once with the same directory again; everything the compiler needs is loaded
+within the time taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import scalargrad as sg
+from benchmarks import harness, tasks
+from benchmarks.bars import Bar
+from benchmarks.tasks import Task
+
+TASKS: dict[str, Callable[[], Task]] = {"document": tasks.documents, "images": tasks.images}
+RUNS = 5
+
+
+def take(name: str) -> dict[str, float]:
+    """Seconds from the first call to its answer, and to the first answer by machine code."""
+    task = TASKS[name]()
+    function = sg.compile(task.total, batch="mean")
+    start = time.perf_counter()
+    function.backward(task.x, task.y)
+    answered = time.perf_counter()
+    function.native()
+    function.backward(task.x, task.y)
+    return {"first": answered - start, "native": time.perf_counter() - start}
+
+
+def run(name: str, cache: str) -> dict[str, float]:
+    """`take`, in a process of its own that keeps its code in `cache`."""
+    environment = {**os.environ, "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
+    command = [sys.executable, "-m", "benchmarks.compile_times", name]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(printed.stdout)
+    return found
+
+
+def measure(name: str, runs: int = RUNS) -> dict[str, float]:
+    """Median seconds: "first", "native" with an empty cache, "cached" with a full one."""
+    taken: dict[str, list[float]] = {"first": [], "native": [], "cached": [], "cached first": []}
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as cache:
+            cold, warm = run(name, cache), run(name, cache)
+        for key, seconds in (*cold.items(), ("cached", warm["native"])):
+            taken[key].append(seconds)
+        taken["cached first"].append(warm["first"])
+    return {key: statistics.median(seconds) for key, seconds in taken.items()}
+
+
+def report(runs: int = RUNS) -> list[Bar]:
+    """Print the table; the bars."""
+    times = {name: measure(name, runs) for name in TASKS}
+    columns = ("first", "native", "cached first", "cached")
+    rows = [
+        (TASKS[name]().name, *(f"{1e3 * found[key]:.0f}" for key in columns))
+        for name, found in times.items()
+    ]
+    headings = (
+        "ms from the first call",
+        "first answer",
+        "native",
+        "cached: first answer",
+        "native",
+    )
+    print(harness.table(headings, rows), "\n")
+    limits = [
+        ("document", "first", 0.1),
+        ("document", "native", 0.5),
+        ("document", "cached", 0.05),
+        ("images", "native", 0.6),
+    ]
+    words = {"first": "first answer", "native": "native code", "cached": "native from the cache"}
+    return [
+        Bar(
+            f"compile, {TASKS[name]().name}",
+            f"{words[key]} ≤ {1e3 * limit:.0f} ms",
+            f"{1e3 * times[name][key]:.0f} ms",
+            times[name][key] <= limit,
+        )
+        for name, key, limit in limits
+    ]
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(json.dumps(take(sys.argv[1])))
+        return
+    harness.pin()
+    print(f"{harness.machine()}; one thread\n")
+    report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Programs that are one large graph: `python -m benchmarks.graphs [--ten-million]`.
+
+- A batch of points written out in a loop and traced as one program, against the same batch given
+  to a program for one point.
+- A graph at random, without any structure, against the interpreter.
+- Both from a thousand nodes to a million: what compiling and running cost per node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import operator
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import scalargrad as sg
+from benchmarks import harness, tasks
+from benchmarks.bars import Bar
+
+NODES_A_POINT = 658  # of the network below, with its loss
+SIZES = (10**3, 10**4, 10**5, 10**6)
+LARGEST = 10**7
+BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
+FLAT = 2.0  # what still counts as flat: the greatest cost per node over that at 10^4 nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A function of one call, compiled from nothing: what it took, and its code."""
+
+    function: Any
+    nodes: int
+    tracing: float
+    compiling: float
+    run: Callable[[], object]
+
+
+def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> Compiled:
+    """Trace and compile for the gradient of one call."""
+    f = sg.compile(function, **options)
+    with _no_cache():
+        f.value_and_grad(*args)
+        kernel = f.native()
+    stats = f.stats
+    compiling = sum(stats["seconds"].values())
+    return Compiled(f, stats["nodes"], stats["trace_seconds"], compiling, kernel.frame.run)
+
+
+@contextmanager
+def _no_cache() -> Iterator[None]:
+    """Compile as if for the first time."""
+    known = os.environ.get("SCALARGRAD_CACHE")
+    os.environ["SCALARGRAD_CACHE"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["SCALARGRAD_CACHE"]
+        if known is not None:
+            os.environ["SCALARGRAD_CACHE"] = known
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+def written_out(task: tasks.Task) -> Callable[[Any, Any], sg.Value]:
+    """The loss of a batch as one function of all its points."""
+
+    def loss(x: Any, y: Any) -> sg.Value:
+        losses = [task.loss(task.model(point), label) for point, label in zip(x, y)]
+        mean: sg.Value = sum(losses) * (1.0 / len(losses))
+        return mean + task.penalty(task.model)
+
+    return loss
+
+
+def at_random(nodes: int, seed: int = 0) -> tuple[Callable[[Any], sg.Value], list[float]]:
+    """A function of about so many nodes, each of earlier ones at random, and an argument for it.
+
+    The result adds what no other node uses, so every node counts.
+    """
+    rng = random.Random(seed)
+    width, others = max(4, nodes // 20), int(0.57 * nodes)
+    operations = []
+    unused = set(range(width))
+    for k in range(width, width + others):
+        left, right = rng.randrange(k), rng.randrange(k)
+        name = rng.choice(("add", "sub", "mul", "tanh", "sin"))
+        unused -= {left, right} if name in BINARY else {left}
+        unused.add(k)
+        operations.append((name, left, right))
+    last = sorted(unused)
+
+    def function(x: list[sg.Value]) -> sg.Value:
+        values = list(x)
+        for name, left, right in operations:
+            if name in BINARY:
+                values.append(BINARY[name](values[left], values[right]))
+            else:
+                values.append(getattr(values[left], name)())
+        result: sg.Value = sum(values[k].tanh() for k in last)
+        return result
+
+    return function, [rng.uniform(-1.0, 1.0) for _ in range(width)]
+
+
+def interpreted(function: Callable[..., Any], x: Any) -> Callable[[], object]:
+    """The same gradient by the interpreter."""
+    f = sg.compile(function, backend="interpreter")
+    return lambda: f.value_and_grad(x)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def batch(count: int = 100, rounds: int = 15, block: float = 0.03) -> list[Bar]:
+    """A batch written out as one graph, and the batched program."""
+    task = tasks.moons(count)
+    whole = compiled(written_out(task), task.x, task.y)
+    form = sg.compile(task.total, batch="mean")
+    form.value_and_grad(task.x, task.y)
+    works: dict[str, harness.Work] = {"whole": whole.run, "batched": form.native().frame.run}
+    times = harness.medians(works, rounds, block)
+    took, ratio = whole.compiling, times["whole"] / times["batched"]
+    name = f"{task.name}, as one graph of {whole.nodes:,} nodes"
+    each = f"{1e6 * times['whole']:.1f} µs for {1e6 * times['batched']:.1f}"
+    print(f"{name}: traced in {whole.tracing:.2f} s, compiled in {took:.2f} s, runs in {each}.\n")
+    return [
+        Bar(name, "compiles in ≤ 0.6 s", f"{took:.2f} s", took <= 0.6),
+        Bar(name, "runs within 1.5 × the batched form", f"{ratio:.2f} × ({each})", ratio <= 1.5),
+    ]
+
+
+def irregular(nodes: int = 100_000, rounds: int = 15) -> list[Bar]:
+    """A graph at random, and the interpreter."""
+    function, x = at_random(nodes)
+    whole = compiled(function, x)
+    slow = interpreted(function, x)
+    assert whole.function.value_and_grad(x)[0] == sg.compile(function, backend="interpreter")(x)
+    works: dict[str, harness.Work] = {
+        "call": lambda: whole.function.value_and_grad(x),
+        "interpreter": slow,
+    }
+    times = harness.medians(works, rounds)
+    took, ratio = whole.compiling, times["call"] / times["interpreter"]
+    each = f"{1e3 * times['call']:.2f} ms for {1e3 * times['interpreter']:.2f}"
+    name = f"a graph at random of {whole.nodes:,} nodes"
+    print(f"{name}: traced in {whole.tracing:.2f} s, compiled in {took:.2f} s, called in {each}.\n")
+    return [
+        Bar(name, "compiles in ≤ 2 s", f"{took:.2f} s", took <= 2.0),
+        Bar(name, "no slower than the interpreter", f"{ratio:.2f} × its time ({each})", ratio <= 1),
+    ]
+
+
+def growth(largest: int = SIZES[-1], rounds: int = 7) -> list[Bar]:
+    """Nanoseconds per node of tracing, compiling and running, by size."""
+    sizes = [*SIZES, LARGEST] if largest > SIZES[-1] else [n for n in SIZES if n <= largest]
+    rows, bars = [], []
+    programs: dict[str, Callable[[int], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+        "a batch written out": _points,
+        "at random": _random,
+    }
+    for name, make in programs.items():
+        costs = []
+        for size in sizes:
+            function, arguments = make(size)
+            whole = compiled(function, *arguments)
+            taken = harness.medians({"run": whole.run}, rounds, 0.02)["run"]
+            costs.append((whole.compiling / whole.nodes, taken / whole.nodes))
+            each = (whole.tracing / whole.nodes, *costs[-1])
+            rows.append((name, f"{whole.nodes:,}", *(f"{1e9 * cost:.2f}" for cost in each)))
+            del whole, function, arguments
+            gc.collect()
+        for k, what in enumerate(("compile", "run")):
+            # Below 10^4 nodes what a compilation costs in any case is most of it.
+            per_node = [1e9 * cost[k] for cost in costs[min(1, len(costs) - 1) :]]
+            reached = f"{min(per_node):.2f} to {max(per_node):.2f} ns"
+            flat = max(per_node) <= FLAT * per_node[0]
+            text = f"{what} time per node flat, 10⁴ to {sizes[-1]:.0e} nodes"
+            bars.append(Bar(f"growth, {name}", text, reached, flat))
+    headings = ("ns per node", "nodes", "trace", "compile", "run")
+    print(harness.table(headings, rows), "\n")
+    return bars
+
+
+def _points(nodes: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    task = tasks.moons(max(2, nodes // NODES_A_POINT))
+    return written_out(task), (task.x, task.y)
+
+
+def _random(nodes: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    function, x = at_random(nodes)
+    return function, (np.array(x),)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--ten-million", action="store_true", help="minutes, and some 10 GB")
+    largest = LARGEST if parser.parse_args().ten_million else SIZES[-1]
+    harness.pin()
+    print(f"{harness.machine()}; one thread\n")
+    batch()
+    irregular()
+    growth(largest)
+
+
+if __name__ == "__main__":
+    main()

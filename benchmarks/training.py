@@ -1,0 +1,96 @@
+"""Training steps against every peer: a classifier of points, one of images, a language model."""
+
+from __future__ import annotations
+
+from benchmarks import tasks
+from benchmarks.bars import Bar
+from benchmarks.steps import Times, measure
+
+EXACT, FAST, SINGLE = ("exact", "float64"), ("fast", "float64"), ("fast", "float32")
+PEERS = ("NumPy", "PyTorch", "JAX jit", "JAX scan")
+DOUBLE = [(name, "float64") for name in PEERS]
+BOTH = [(name, dtype) for name in PEERS for dtype in ("float64", "float32")]
+
+
+def times_as_fast(
+    times: Times, peer: tuple[str, str], ours: tuple[str, str], bar: float, text: str = ""
+) -> Bar:
+    """A bar on how many times as long as our whole step a peer's takes."""
+    name = peer[0] if ours[1] == peer[1] == "float64" else " ".join(peer)
+    wanted = f"≥ {bar:,g} × {name}, {' '.join(ours)}"
+    step = times.ratio(peer, (*ours, "step"))
+    code = times.ratio(peer, (*ours, "native"))
+    if step is None or code is None:
+        return Bar(times.task.name, text or wanted, times.missing[peer[0]], None)
+    reached = f"{step:,.2g} × (gradients' code alone {code:,.2g} ×)"
+    if step >= 1000:
+        reached = f"{step:,.0f} × (gradients' code alone {code:,.0f} ×)"
+    return Bar(times.task.name, text or wanted, reached, step >= bar)
+
+
+def moons(compiled: bool) -> list[Bar]:
+    """A batch of 100 points through 2-16-16-1."""
+    peers = [*DOUBLE, ("C", "float64"), *_more(compiled)]
+    times = measure(tasks.moons(), peers, [EXACT, FAST, SINGLE])
+    print(times.table(), "\n")
+    return [
+        times_as_fast(times, ("NumPy", "float64"), EXACT, 12),
+        times_as_fast(times, ("NumPy", "float64"), FAST, 15),
+    ]
+
+
+def images(compiled: bool) -> list[Bar]:
+    """A batch of 64 images through 784-128-10, by SGD."""
+    times = measure(tasks.images("SGD"), [*BOTH, *_more(compiled)], [EXACT, FAST, SINGLE])
+    print(times.table(), "\n")
+    double, single = (times.seconds[(*kind, "step")] for kind in (FAST, SINGLE))
+    code = times.seconds[(*FAST, "native")] / times.seconds[(*SINGLE, "native")]
+    reached = f"{double / single:.2f} × (gradients' code alone {code:.2f} ×)"
+    bar = Bar(times.task.name, "float32 ≥ 1.7 × our float64, fast", reached, double >= 1.7 * single)
+    return [
+        times_as_fast(times, ("NumPy", "float64"), EXACT, 1.5),
+        times_as_fast(times, ("NumPy", "float64"), FAST, 1.5),
+        bar,
+    ]
+
+
+def images_adam(compiled: bool) -> list[Bar]:
+    """The same by Adam."""
+    times = measure(tasks.images("Adam"), [*BOTH, *_more(compiled)], [EXACT, FAST, SINGLE])
+    print(times.table(), "\n")
+    return [
+        times_as_fast(
+            times, ("JAX jit", kind[1]), kind, 1, f"faster than JAX jit, {' '.join(kind)}"
+        )
+        for kind in (EXACT, FAST, SINGLE)
+    ]
+
+
+def document(compiled: bool) -> list[Bar]:
+    """A document of 8 letters through a small GPT, by Adam."""
+    peers = [*DOUBLE, ("plain Python", "float64"), ("C", "float32"), *_more(compiled)]
+    times = measure(tasks.documents(), peers, [EXACT, FAST, SINGLE])
+    print(times.table(), "\n")
+    return [
+        times_as_fast(times, ("NumPy", "float64"), EXACT, 20),
+        times_as_fast(times, ("NumPy", "float64"), FAST, 30),
+        times_as_fast(times, ("plain Python", "float64"), EXACT, 8000),
+    ]
+
+
+def documents(compiled: bool) -> list[Bar]:
+    """Sixteen such documents in one step."""
+    peers = [*BOTH, ("C", "float32"), *_more(compiled)]
+    times = measure(tasks.documents(16), peers, [EXACT, FAST, SINGLE])
+    print(times.table(), "\n")
+    text = "faster than hand-tuned C, fast float32"
+    bar = times_as_fast(times, ("C", "float32"), SINGLE, 1, text)
+    if bar.met is None:
+        return [bar]
+    each = [times.seconds[k] / 16e-6 for k in ((*SINGLE, "step"), ("C", "float32"))]
+    reached = f"{bar.reached}; {each[0]:.1f} µs a document, C {each[1]:.1f}"
+    return [Bar(bar.work, bar.bar, reached, bar.met)]
+
+
+def _more(compiled: bool) -> list[tuple[str, str]]:
+    return [("torch.compile", "float64")] if compiled else []

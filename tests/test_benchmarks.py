@@ -1,0 +1,185 @@
+"""The benchmarks at their smallest: the peers do our training step, and the scripts run."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import bars, calls, compile_times, compiled, graphs, harness, mnist, peers, tasks
+from benchmarks.bars import Bar
+from benchmarks.peers import contestants, require_agreement
+from benchmarks.peers.numpy_mlp import NumpyMLP
+from benchmarks.steps import measure
+
+SMALL = {
+    "moons": tasks.moons(5),
+    "images": tasks.images("SGD", hidden=4, batch=3, side=3),
+    "images by Adam": tasks.images("Adam", hidden=4, batch=3, side=3),
+    "a document": tasks.documents(1, length=3, context=4),
+    "documents": tasks.documents(2, length=3, context=4),
+}
+
+
+def enter(name: str, task: tasks.Task, dtype: str) -> None:
+    reason = contestants(task)[name].missing()
+    if reason:
+        pytest.skip(reason)
+    require_agreement(task, name, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("work", SMALL)
+def test_numpy_does_the_same_step(work, dtype):
+    enter("NumPy", SMALL[work], dtype)
+
+
+@pytest.mark.parametrize("work", SMALL)
+def test_plain_python_does_the_same_step(work):
+    enter("plain Python", SMALL[work], "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["PyTorch", "JAX jit"])
+@pytest.mark.parametrize("work", SMALL)
+def test_the_libraries_do_the_same_step(work, name, dtype):
+    enter(name, SMALL[work], dtype)
+
+
+@pytest.mark.parametrize(
+    ("task", "dtype"),
+    [(tasks.moons(7), "float64"), (tasks.documents(), "float32"), (tasks.documents(2), "float32")],
+    ids=["moons", "a document", "documents"],
+)
+def test_c_does_the_same_step(task, dtype):
+    enter("C", task, dtype)
+
+
+@pytest.mark.parametrize("flaw", ["loss", "gradients", "step"])
+def test_a_peer_that_does_something_else_is_found_out(flaw, monkeypatch):
+    class Wrong(NumpyMLP):
+        def gradients(self):
+            loss, found = super().gradients()
+            if flaw == "loss":
+                loss *= 1.0 + 1e-8
+            if flaw == "gradients":
+                found["layers.2.b"][0] += 1e-6
+            return loss, found
+
+        def step(self):
+            loss = super().step()
+            if flaw == "step":
+                self.parameters *= 1.0 - 1e-5
+            return loss
+
+    wrong = peers.Contestant("numpy_mlp:NumpyMLP")
+    monkeypatch.setattr("benchmarks.peers.numpy_mlp.NumpyMLP", Wrong)
+    monkeypatch.setitem(peers.PERCEPTRON, "NumPy", wrong)
+    with pytest.raises(AssertionError, match="NumPy, MLP 2-16-16-1"):
+        require_agreement(tasks.moons(5), "NumPy", "float64")
+
+
+def test_a_contestant_that_is_not_installed_is_left_out_with_the_reason(monkeypatch):
+    absent = peers.Contestant("nowhere:Nobody", "no_such_library")
+    monkeypatch.setitem(peers.PERCEPTRON, "PyTorch", absent)
+    times = measure(
+        SMALL["moons"],
+        [("NumPy", "float64"), ("PyTorch", "float64")],
+        [("exact", "float64")],
+        rounds=1,
+        block=0.0,
+    )
+    assert set(times.seconds) == {
+        ("NumPy", "float64"),
+        *(("exact", "float64", part) for part in ("native", "call", "step")),
+    }
+    assert "PyTorch: left out, no_such_library is not installed." in times.table()
+    assert times.ratio(("PyTorch", "float64"), ("exact", "float64", "step")) is None
+
+
+def test_training_by_scalargrad_leaves_the_model_as_it_was():
+    task = SMALL["images by Adam"]
+    before = task.weights
+    assert task.trained(1e-3, 2) < task.gradients()[0]
+    assert all(np.array_equal(before[name], array) for name, array in task.weights.items())
+
+
+def test_medians_are_of_as_many_calls_as_asked_for():
+    count = [0, 0]
+
+    def call(k):
+        count[k] += 1
+
+    taken = harness.medians({k: lambda k=k: call(k) for k in (0, 1)}, rounds=3)
+    assert count == [4, 4]
+    assert all(seconds >= 0.0 for seconds in taken.values())
+
+
+def test_bars_say_met_or_not_or_why_not_measured():
+    text = bars.table(
+        [Bar("a", "≥ 2", "3", True), Bar("b", "≥ 2", "1", False), Bar("c", "≥ 2", "no cc", None)]
+    )
+    assert [line.split("|")[4].strip() for line in text.splitlines()[2:]] == [
+        "met",
+        "not met",
+        "not measured",
+    ]
+
+
+def test_calls(capsys):
+    found = calls.report(rounds=1, block=0.0)
+    assert [bar.met is not None for bar in found] == [True] * 3
+    assert capsys.readouterr().out.count("value_and_grad") >= 4
+
+
+def test_compile_times_in_a_process_of_their_own(tmp_path):
+    cold, warm = (compile_times.run("document", str(tmp_path)) for _ in range(2))
+    for taken in (cold, warm):
+        assert 0.0 < taken["first"] < taken["native"]
+    assert list(tmp_path.rglob("*.*"))  # the machine code is kept in the folder given
+
+
+def test_graphs(capsys):
+    assert len(graphs.batch(count=3, rounds=1, block=0.0)) == 2
+    assert len(graphs.irregular(300, rounds=1)) == 2
+    assert len(graphs.growth(largest=1000, rounds=1)) == 4
+    assert "a batch written out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("nodes", [100, 3000])
+def test_in_a_graph_at_random_every_node_counts(nodes):
+    function, x = graphs.at_random(nodes)
+    found = graphs.compiled(function, x, backend="llvm")
+    assert 0.8 * nodes < found.nodes < 1.25 * nodes
+    value, slopes = found.function.value_and_grad(x)
+    assert math.isfinite(value)
+    assert np.count_nonzero(slopes) > 0.9 * len(x)
+
+
+def test_images_a_second(mnist_directory, monkeypatch):
+    monkeypatch.setattr(mnist, "FOLDERS", (mnist_directory,))
+    x, y = mnist.sg.data.mnist(mnist.folder(), part="test")
+    rate, accuracy = mnist.rate(x[:64], y[:64], "exact", "float64", epochs=3)
+    assert rate > 0.0
+    assert 0.0 <= accuracy <= 1.0
+
+
+def test_without_images_the_reason_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "FOLDERS", (tmp_path,))
+    (bar,) = mnist.report()
+    assert bar.met is None
+    assert str(tmp_path) in bar.reached
+
+
+def test_one_part_by_the_command_line(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setitem(compiled.OTHERS, "calls", lambda: asked.append("calls") or [])
+    monkeypatch.setattr(harness, "pin", lambda: None)
+    compiled.main(["--only", "calls"])
+    assert asked == ["calls"]
+    assert re.search(r"### calls.*### Bars", capsys.readouterr().out, re.DOTALL)
+    with pytest.raises(SystemExit):
+        compiled.main(["--only", "nothing"])
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
