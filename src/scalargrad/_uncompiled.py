@@ -19,16 +19,17 @@ def _decorator(*arguments: Any, **options: Any) -> Callable[[T], T]:
     return _same
 
 
-cclass = final = no_gc = cfunc = inline = nogil = _same
+cclass = final = no_gc = cfunc = ccall = inline = nogil = _same
 freelist = exceptval = _decorator
 
 double = float
-int = uint = uchar = ushort = longlong = ulonglong = Py_ssize_t = builtins.int
+int = uint = char = uchar = ushort = longlong = ulonglong = Py_ssize_t = size_t = builtins.int
 bint = bool
+address, pointer = _same, list
 void = NULL = None
 
 
-def declare(kind: Any, value: Any = None) -> Any:
+def declare(kind: Any, value: Any = None, visibility: str = "") -> Any:
     """The initial value of a C variable."""
     return value
 

@@ -12,3 +12,6 @@ cdef class Value:
     cdef tuple rest  # all operands, for ops with more than two
     cdef readonly unsigned short code
     cdef unsigned short flags
+
+cdef unsigned long long now() noexcept
+cdef bint watched() noexcept

@@ -842,6 +842,20 @@ def _reach_all(w: Value, leaves: list, results: list, since: cython.ulonglong) -
     return 0
 
 
+@cython.cfunc
+@cython.exceptval(check=False)
+def now() -> cython.ulonglong:
+    """The clock: as long as it stands still, no Value was made and no data written."""
+    return _clock
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def watched() -> cython.bint:
+    """Whether some mode is on, in any thread: results and numbers may then be looked at."""
+    return _watchers != 0
+
+
 def tick() -> int:
     """A new tick of the clock, for data that another module is about to write."""
     global _clock

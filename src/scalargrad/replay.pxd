@@ -11,3 +11,15 @@ cdef class Replay:
     cdef double[::1] grad
     cdef Py_ssize_t leaves
     cdef Py_ssize_t size
+
+cdef class Mirror:
+    cdef list values
+    cdef double[::1] data
+    cdef double[::1] grad
+    cdef unsigned long long clock
+    cdef bint fresh
+
+    cpdef read(self)
+    cpdef forget(self)
+    cpdef read_grad(self)
+    cpdef write_grad(self)

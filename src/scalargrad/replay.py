@@ -16,10 +16,10 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad import rules
-    from cython.cimports.scalargrad.engine import Value
+    from cython.cimports.scalargrad.engine import Value, now
 else:
     from . import rules
-    from .engine import Value
+    from .engine import Value, now
 
 from .engine import MODIFIED_FLAG, tick
 
@@ -304,3 +304,65 @@ def write_leaves(nodes: list[Value], data: memoryview) -> None:
         v = nodes[i]
         v._data = new[i]
         v.version = now
+
+
+@cython.final
+@cython.cclass
+class Mirror:
+    """Two arrays that show some Values' numbers and gradients to a program.
+
+    Whoever else writes the numbers there says so by `forget`.
+    """
+
+    values: list
+    data: cython.double[::1]
+    grad: cython.double[::1]
+    clock: cython.ulonglong
+    fresh: cython.bint
+
+    def __init__(self, values: list[Value], data: memoryview, grad: memoryview) -> None:
+        self.values = values
+        self.data = data
+        self.grad = grad
+        self.clock = 0
+        self.fresh = False
+
+    @cython.ccall
+    def read(self) -> None:
+        """data[i] = values[i].data; nothing is done where no Value was written since."""
+        v: Value
+        i: cython.Py_ssize_t
+        time: cython.ulonglong = now()
+        if self.fresh and self.clock == time:
+            return
+        data: cython.double[::1] = self.data
+        for i in range(len(data)):
+            v = self.values[i]
+            data[i] = v._data
+        self.clock = time
+        self.fresh = True
+
+    @cython.ccall
+    def forget(self) -> None:
+        """The numbers in `data` are others now."""
+        self.fresh = False
+
+    @cython.ccall
+    def read_grad(self) -> None:
+        """grad[i] = values[i].grad"""
+        v: Value
+        i: cython.Py_ssize_t
+        grad: cython.double[::1] = self.grad
+        for i in range(len(grad)):
+            v = self.values[i]
+            grad[i] = v._grad
+
+    @cython.ccall
+    def write_grad(self) -> None:
+        """values[i].grad = grad[i]"""
+        v: Value
+        i: cython.Py_ssize_t
+        grad: cython.double[::1] = self.grad
+        for i in range(len(grad)):
+            v = self.values[i]
+            v._grad = grad[i]

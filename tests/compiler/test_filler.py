@@ -135,3 +135,27 @@ def test_has_values_is_raised_by_the_thorough_way_alone() -> None:
     with pytest.raises(HasValues):
         thorough(([Value(1.0)],), False)
     assert quick([1.0]).fill(([Value(1.0)],)) is None
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_arrays_of_every_kind_and_layout(batched: bool) -> None:
+    plain = np.arange(12.0).reshape(4, 3)
+    read_only = plain.copy()
+    read_only.flags.writeable = False
+    floats = [
+        *(plain, plain * -0.5, plain[:, ::-1], np.asfortranarray(plain), plain[::-1], read_only),
+        *(plain.astype(kind) for kind in (">f8", "f4", "f2", "g")),
+    ]
+    integers = [plain.astype(kind) for kind in ("i8", "u8", ">i8", "i4", "u2", "i1")]
+    integers.append(np.asfortranarray(integers[0]))
+    for arrays, others in ((floats, integers), (integers, floats)):
+        fill = quick(arrays[0], batched=batched).fill
+        for x in arrays:
+            rows = fill((x,))
+            assert rows is not None, x.dtype
+            assert rows.ravel().tolist() == x.ravel().tolist()
+        for x in others:
+            assert fill((x,)) is None, x.dtype
+        strange = (arrays[0][:, :2], arrays[0][None], arrays[0][0, 0, ...], arrays[0] > 0)
+        for x in (*strange, arrays[0].astype(object), arrays[0].astype("i8").view("M8[D]")):
+            assert fill((x,)) is None, x.dtype

@@ -16,6 +16,16 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.cpython.buffer import (
+        Py_buffer,
+        PyBUF_FORMAT,
+        PyBUF_STRIDES,
+        PyBuffer_IsContiguous,
+        PyBuffer_Release,
+        PyObject_GetBuffer,
+    )
+
 # What a Filler expects of an argument: one float or int, a list or tuple of them, an array of one
 # shape, an array with an axis of examples in front, or None, a bool or a str.
 KINDS = ("float", "integer", "floats", "integers", "array", "batch", "static")
@@ -26,6 +36,11 @@ INTEGERS = cython.declare(cython.int, 3)
 ARRAY = cython.declare(cython.int, 4)
 BATCH = cython.declare(cython.int, 5)
 STATIC = cython.declare(cython.int, 6)
+# Letters of a buffer's format, and of its order.
+FLOATING = cython.declare(cython.char, 100)  # d
+LONG = cython.declare(cython.char, 108)  # l
+LONGER = cython.declare(cython.char, 113)  # q
+ROWS_FIRST = cython.declare(cython.char, 67)  # C
 
 
 class Step(NamedTuple):
@@ -53,16 +68,20 @@ class Filler:
     steps: list
     kinds: list
     types: list
+    starts: list
+    sizes: list
     width: cython.Py_ssize_t
     batched: cython.bint
-    rows: Any
-    first: cython.double[::1]
+    rows = cython.declare(object, visibility="readonly")
+    numbers: cython.double[:, ::1]
     places: list
 
     def __init__(self, steps: list[Step], width: int, batched: bool) -> None:
         self.steps = steps
         self.kinds = [KINDS.index(step.kind) for step in steps]
         self.types = [step.type for step in steps]
+        self.starts = [step.start for step in steps]
+        self.sizes = [step.size for step in steps]
         self.width = width
         self.batched = batched
         self._make_room(1)
@@ -86,44 +105,101 @@ class Filler:
             elif kind == STATIC:
                 if x != self.steps[i].value:
                     return None
-            else:
-                step = self.steps[i]
-                if x.dtype.kind not in step.letters or (kind == ARRAY and x.shape != step.shape):
-                    return None
-                self.places[i][...] = x
+            elif not (self._copied(x, i) or self._assigned(x, i)):
+                return None
         return self.rows
 
     @cython.cfunc
     def _write(self, kind: cython.int, x: Any, i: cython.Py_ssize_t) -> cython.bint:
         """Write numbers into the first row, and one that all examples share into every row."""
-        step = self.steps[i]
-        at: cython.Py_ssize_t = step.start
-        row: cython.double[::1] = self.first
+        b: cython.Py_ssize_t
+        at: cython.Py_ssize_t = self.starts[i]
+        number: cython.double
         if kind <= INTEGER:
-            if self.batched:
-                self.places[i][...] = x
-            else:
-                row[at] = x
+            number = x
+            for b in range(len(self.numbers)):
+                self.numbers[b, at] = number
             return True
-        if len(x) != step.size:
+        if len(x) != self.sizes[i]:
             return False
         wanted = float if kind == FLOATS else int
         for item in x:
             if type(item) is not wanted:
                 return False
-            row[at] = item
+            self.numbers[0, at] = item
             at += 1
         return True
 
+    @cython.cfunc
+    def _copied(self, x: Any, i: cython.Py_ssize_t) -> cython.bint:
+        """Write an array of the usual kind by itself: NumPy takes longer to look at it."""
+        if not cython.compiled:
+            return False
+        view = cython.declare(Py_buffer)
+        try:
+            PyObject_GetBuffer(x, cython.address(view), PyBUF_FORMAT | PyBUF_STRIDES)
+        except (BufferError, ValueError):
+            return False
+        done: cython.bint = self._copy(cython.address(view), i)
+        PyBuffer_Release(cython.address(view))
+        return done
+
+    @cython.cfunc
+    def _copy(self, view: cython.pointer[Py_buffer], i: cython.Py_ssize_t) -> cython.bint:
+        """Write what a buffer holds, if those are float64 or int64 and lie as expected."""
+        b: cython.Py_ssize_t
+        k: cython.Py_ssize_t
+        axis: cython.Py_ssize_t
+        step = self.steps[i]
+        shape: tuple = step.shape
+        first: cython.Py_ssize_t = self.kinds[i] == BATCH
+        if view.ndim != first + len(shape) or not PyBuffer_IsContiguous(view, ROWS_FIRST):
+            return False
+        if first and view.shape[0] != len(self.numbers):
+            return False
+        for axis in range(len(shape)):
+            if view.shape[first + axis] != shape[axis]:
+                return False
+        letter: cython.char = view.format[0]
+        if view.itemsize != 8 or view.format[1] != 0:
+            return False
+        at: cython.Py_ssize_t = self.starts[i]
+        size: cython.Py_ssize_t = self.sizes[i]
+        rows: cython.Py_ssize_t = len(self.numbers) if first else 1
+        floats: cython.pointer[cython.double] = cython.cast(cython.pointer[cython.double], view.buf)
+        integers: cython.pointer[cython.longlong] = cython.cast(
+            cython.pointer[cython.longlong], view.buf
+        )
+        if letter == FLOATING and step.letters == "f":
+            for b in range(rows):
+                for k in range(size):
+                    self.numbers[b, at + k] = floats[b * size + k]
+        elif letter in (LONG, LONGER) and step.letters == "iu":
+            for b in range(rows):
+                for k in range(size):
+                    self.numbers[b, at + k] = cython.cast(cython.double, integers[b * size + k])
+        else:
+            return False
+        return True
+
+    @cython.cfunc
+    def _assigned(self, x: Any, i: cython.Py_ssize_t) -> cython.bint:
+        """Have NumPy write an array."""
+        place = self.places[i]
+        if x.dtype.kind not in self.steps[i].letters or x.shape != place.shape:
+            return False
+        place[...] = x
+        return True
+
     def _fits(self, arguments: tuple[Any, ...]) -> bool:
-        """Whether all batches have one length, at least 1, and the shapes expected."""
+        """Whether all batches have one length, at least 1; there is room for so many then."""
         i: cython.Py_ssize_t
         count: cython.Py_ssize_t = -1
         for i in range(len(arguments)):
             if self.kinds[i] != BATCH:
                 continue
             x = arguments[i]
-            if type(x) is not self.types[i] or x.ndim == 0 or x.shape[1:] != self.steps[i].shape:
+            if type(x) is not self.types[i] or x.ndim == 0:
                 return False
             if count >= 0 and len(x) != count:
                 return False
@@ -136,7 +212,7 @@ class Filler:
 
     def _make_room(self, count: int) -> None:
         self.rows = np.empty((count, self.width))
-        self.first = self.rows[0].data
+        self.numbers = self.rows.data
         self.places = []
         for step in self.steps:
             place = self.rows[:, step.start : step.start + step.size]

@@ -27,6 +27,7 @@ from . import uncompiled
 from .arguments import ArgumentNames, Call, Layout, read
 from .branches import Branches
 from .explain import listing
+from .launch import Launch
 from .loops import Loops
 from .parameters import ParameterList
 from .program import Options, checked
@@ -64,6 +65,10 @@ class CompiledFunction:
         self._latest: Variant | None = None
         self._parameters = ParameterList()
         self._calls = self._traces = 0
+        # What answers a call like the one before at once, by the method called; and the code that
+        # answered it last.
+        self._launches: dict[str, Launch] = {}
+        self._answered: dict[str, Kernel] = {}
         self._lock = threading.RLock()
 
     # --- calling -----------------------------------------------------------------------------
@@ -80,12 +85,15 @@ class CompiledFunction:
         arguments that are no numbers or no batch.
         """
         with self._lock:
+            if not kwargs:
+                answer = self._at_once(Launch.value, "value", args)
+                if answer is not None:
+                    return answer
             call = self._read(args, kwargs)
             if call is not None:
                 variant, outputs = self._run(*call, Variant.forward)
-                if self._options.batch is None and not self._options.has_aux:
-                    return variant.result(outputs)
-                return self._answer(variant, outputs)
+                self._prepare("value", *call, variant)
+                return self._result(variant, outputs)
         return self._itself(args, kwargs)
 
     def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[Any, Any]:
@@ -101,6 +109,12 @@ class CompiledFunction:
         another `wrt` and `TypeError` for an argument that has no numbers or only selects.
         """
         with self._lock:
+            if not kwargs and (wrt is None or wrt == "parameters"):
+                answer = self._at_once(Launch.value_and_grad, "gradient", args)
+                if answer is not None:
+                    value, found = answer
+                    assert self._latest is not None
+                    return value, self._parameters.spread(self._latest.parameters, found)
             call = self._read(args, kwargs)
             if call is None:
                 raise TypeError(
@@ -112,11 +126,15 @@ class CompiledFunction:
             gradient = np.empty_like(rows)
 
             def work(variant: Variant, rows: Floats) -> Floats:
-                return variant.backward(rows, self._seed(variant, rows), gradient, False)
+                alone = wrt == "parameters" or (wrt is None and self._parameters.values)
+                out = None if alone else gradient
+                return variant.backward(rows, self._seed(variant, rows), out, False)
 
             variant, outputs = self._run(branches, rows, work, backward=True)
             if wrt is None:
                 wrt = "parameters" if self._parameters.values else 0
+            if wrt == "parameters":
+                self._prepare("gradient", branches, rows, variant)
             if isinstance(wrt, tuple):
                 parts = [self._gradient(x, branches.layout, variant, gradient) for x in wrt]
                 return self._answer(variant, outputs), tuple(parts)
@@ -137,10 +155,15 @@ class CompiledFunction:
             return variant.backward(rows, self._seed(variant, rows), None, True)
 
         with self._lock:
+            if not kwargs:
+                answer = self._at_once(Launch.backward, "gradient", args)
+                if answer is not None:
+                    return answer
             call = self._read(args, kwargs)
             if call is not None:
                 variant, outputs = self._run(*call, work, backward=True)
-                variant.write_gradient()
+                variant.mirror.write_grad()
+                self._prepare("gradient", *call, variant)
                 return self._answer(variant, outputs)
         self._refuse_inside("backward()")
         return uncompiled.backward(self._itself(args, kwargs), self._options)
@@ -154,11 +177,16 @@ class CompiledFunction:
         returns the outputs. It is called again where a comparison shows that another branch
         answers.
         """
+
+        def work(variant: Variant, rows: Floats) -> Floats:
+            variant.mirror.forget()
+            return do(variant, rows)
+
         with self._lock:
             call = self._read(args, {})
             if call is None:
                 raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
-            return self._run(*call, do)
+            return self._run(*call, work)
 
     def aux(self, variant: Variant, outputs: Floats) -> Any:
         """What the function returned beside the loss, from the outputs of a batch.
@@ -224,7 +252,7 @@ class CompiledFunction:
                 counts |= {
                     "packs": kernel.stats.packs,
                     "nests": len(kernel.loops.nests),
-                    "rolled": rolled(kernel.loops, kernel.examples),
+                    "rolled": rolled(kernel.loops, kernel.purpose.examples),
                     "seconds": {**kernel.stats.seconds, "native": kernel.seconds},
                 }
         return counts
@@ -241,7 +269,7 @@ class CompiledFunction:
         kernel = variant.kernel()
         if kernel is None:
             return text
-        return f"{text}\nloops\n{listing(kernel.loops, kernel.examples)}"
+        return f"{text}\nloops\n{listing(kernel.loops, kernel.purpose.examples)}"
 
     @property
     def loops(self) -> Loops:
@@ -301,6 +329,34 @@ class CompiledFunction:
         return path if named is self else (CompiledFunction, (self._function, self._options))
 
     # --- one call ----------------------------------------------------------------------------
+
+    def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], what: str, args: Any) -> Any:
+        """The answer to a call that is like the one before; None for another."""
+        launch = self._launches.get(what)
+        if launch is None:
+            return None
+        answer = ask(launch, args)
+        if answer is None:
+            del self._launches[what]
+        else:
+            self._calls += 1
+            self._latest = launch.variant
+        return answer
+
+    def _prepare(self, what: str, branches: Branches, rows: Floats, variant: Variant) -> None:
+        """Have calls like this one answered at once, if it is the second that is like that."""
+        kernel, filler, options = variant.compiled(), branches.filler, self._options
+        if kernel is None or options.dtype != "float64":
+            return
+        if self._answered.get(what) is not kernel:
+            self._answered[what] = kernel
+            return
+        if filler is None or filler.rows is not rows:
+            return
+        plain = not options.has_aux and (options.batch is not None or variant.is_number)
+        answer = None if plain else functools.partial(self._result, variant)
+        mean = options.batch == "mean"
+        self._launches[what] = Launch(filler, rows, variant, kernel, mean, answer)
 
     def _read(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -362,6 +418,12 @@ class CompiledFunction:
         """What the gradient of each example's result starts from."""
         self._loss_and_aux(variant)
         return 1.0 / len(rows) if self._options.batch == "mean" else 1.0
+
+    def _result(self, variant: Variant, outputs: Floats) -> Any:
+        """What a call of the function gives, from the outputs."""
+        if self._options.batch is None and not self._options.has_aux:
+            return variant.result(outputs)
+        return self._answer(variant, outputs)
 
     def _answer(self, variant: Variant, outputs: Floats) -> Any:
         """The value, of a batch its examples' results added from left to right; and the aux."""

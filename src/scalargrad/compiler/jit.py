@@ -69,11 +69,25 @@ class Purpose:
 class Kernel:
     """A piece of code and the memory it runs in."""
 
+    purpose: Purpose
     loops: Loops
     stats: Stats
     frame: Frame
-    examples: int
     seconds: float  # from the loops to machine code
+
+    @property
+    def outputs(self) -> NDArray[Any]:
+        """The outputs of the latest run, a row for each example."""
+        space = Space.OUTPUT if self.purpose.examples == 1 else Space.EXAMPLE_OUTPUT
+        return self.frame.arrays[space].reshape(self.purpose.examples, -1)
+
+    @property
+    def lends(self) -> bool:
+        """Whether it reads the caller's own array, where a copy would be more work.
+
+        That depends on the size alone: a lent array is never copied into.
+        """
+        return self.frame.arrays[Space.EXAMPLE].nbytes >= LENT
 
 
 class Native:
@@ -86,10 +100,10 @@ class Native:
         self.gradient: Floats = self._interpreter.gradient
         self._kernels: OrderedDict[Purpose, Future[Kernel]] = OrderedDict()
         self._visited = 0
-        self._last: Purpose | None = None
+        self.latest: Purpose | None = None
         self._tiered = options.dtype in TIERED
         slots = np.flatnonzero(trace.indices >= 0)
-        self._selecting = trace.indices[slots]
+        self.selecting = trace.indices[slots]
         self._lengths = trace.lengths[slots]
 
     def forward(self, rows: Floats) -> Floats:
@@ -123,50 +137,43 @@ class Native:
 
     def wait(self) -> Kernel | None:
         """The code for the purpose of the last call, compiled now if need be; None before one."""
-        if self._last is None:
+        if self.latest is None:
             return None
-        if self._last not in self._kernels:
+        if self.latest not in self._kernels:
             self._visited = PATIENCE
-            self._kernel(self._last)
-        return self._kernels[self._last].result()
+            self._kernel(self.latest)
+        return self._kernels[self.latest].result()
 
     def ready(self) -> Kernel | None:
         """The code for the purpose of the last call, if it is compiled."""
-        future = None if self._last is None else self._kernels.get(self._last)
+        future = None if self.latest is None else self._kernels.get(self.latest)
         return future.result() if future is not None and future.done() else None
 
     # --- running -----------------------------------------------------------------------------------
 
     def _run(self, kernel: Kernel, rows: Floats) -> Floats:
-        trace = self.trace
         self._give(kernel, Space.PARAMETER, self.parameters)
         self._give(kernel, Space.ARGUMENT, rows[0])
-        self._lend(kernel, Space.EXAMPLE, rows)
-        if len(self._selecting):
-            chosen = rows[:, self._selecting]
+        self._lend(kernel, rows)
+        if len(self.selecting):
+            chosen = rows[:, self.selecting]
             # What is out of range selects the first candidate: memory has no other answer.
             inside = np.where((chosen >= 0.0) & (chosen < self._lengths), chosen, 0.0)
             # The arguments that select nothing are zeros there, and nobody reads them.
             for space, integers in ((Space.INDEX, inside[0]), (Space.EXAMPLE_INDEX, inside)):
                 array = kernel.frame.arrays[space]
                 if array.size:
-                    array[..., self._selecting] = integers
+                    array[..., self.selecting] = integers
         kernel.frame.run()
-        arrays = kernel.frame.arrays
-        outputs = np.empty((len(rows), len(trace.tape.outputs)))
-        outputs[...] = arrays[Space.OUTPUT if len(rows) == 1 else Space.EXAMPLE_OUTPUT]
-        return outputs
+        return kernel.outputs.astype(np.float64)
 
-    def _lend(self, kernel: Kernel, space: Space, numbers: Floats) -> None:
-        """Have the program read the caller's own array where a copy would be more work.
-
-        Which of both depends on the size alone: a lent array is never copied into.
-        """
-        array = kernel.frame.arrays[space]
-        if array.nbytes < LENT or array.dtype != numbers.dtype:
-            self._give(kernel, space, numbers)
-        elif array is not numbers:
-            kernel.frame.bind(space, np.ascontiguousarray(numbers))
+    def _lend(self, kernel: Kernel, rows: Floats) -> None:
+        """Put the rows into the space of the examples, or them into its place."""
+        array = kernel.frame.arrays[Space.EXAMPLE]
+        if not kernel.lends or array.dtype != rows.dtype:
+            self._give(kernel, Space.EXAMPLE, rows)
+        elif array is not rows:
+            kernel.frame.bind(Space.EXAMPLE, np.ascontiguousarray(rows))
 
     def _give(self, kernel: Kernel, space: Space, numbers: NDArray[Any]) -> None:
         """Put numbers into a space that the program reads, unless that memory is already theirs."""
@@ -183,7 +190,7 @@ class Native:
 
     def _kernel(self, purpose: Purpose) -> Kernel | None:
         """The code for a purpose; None while it is not worth it, or being compiled."""
-        self._last = purpose
+        self.latest = purpose
         future = self._kernels.get(purpose)
         if future is None:
             if self._tiered:
@@ -221,4 +228,4 @@ class Native:
             ):
                 if loops.size(space):
                     frame.bind(space, array)
-        return Kernel(loops, stats, frame, purpose.examples, seconds)
+        return Kernel(purpose, loops, stats, frame, seconds)

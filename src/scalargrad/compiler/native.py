@@ -24,9 +24,10 @@ from ..errors import ShapeError
 from . import llvm
 from .arithmetic import LIBRARY, PREFIX
 from .cache import Cache, enabled, key
+from .calling import Code
 from .emit import Emitter
 from .ir import Module
-from .loops import INTEGERS, Loops, Space
+from .loops import INTEGERS, Loops, Space, work
 from .tiles import SCRATCH, TABLE, WALKS
 
 ALIGNMENT = 64
@@ -88,9 +89,9 @@ class NativeProgram:
         emitted = perf_counter()
         code, self.cached = _code(self.llvm_ir, cache)
         self._library = llvm.Library(code, library_addresses(), ("run",))
-        self.address = self._library.addresses["run"]
+        terms = sum(work(step, batch) for step in loops.instructions)
+        self.code = Code(self._library.addresses["run"], terms)
         self.seconds = {"emit": emitted - began, "compile": perf_counter() - emitted}
-        self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
 
     def kind(self, space: Space) -> Any:
         """The dtype of a space's array."""
@@ -120,14 +121,15 @@ class Frame:
     """The memory of one run at a time.
 
     `arrays[space]` is what a run reads and writes; `bind` puts the caller's own array there.
+    `environment`, at `address`, holds the addresses of all memory, those of the spaces first.
     """
 
     def __init__(self, program: NativeProgram) -> None:
         self.program = program
         loops, batch = program.loops, program.batch
         self.arrays: dict[Space, NDArray[Any]] = {}
-        self._environment = np.zeros(program.slots, np.uintp)
-        self._address = self._environment.ctypes.data
+        self.environment = np.zeros(program.slots, np.uintp)
+        self.address: int = self.environment.ctypes.data
         self._owned: list[NDArray[Any]] = []
         for space in Space:
             array = aligned(program.lengths[space], program.kind(space))
@@ -136,14 +138,14 @@ class Frame:
             elif space == Space.SCALAR and len(array):
                 array[:] = (1.0 / batch, float(batch))
             self._owned.append(array)
-            self._environment[space] = array.ctypes.data
+            self.environment[space] = array.ctypes.data
             if space not in HIDDEN:
                 self.arrays[space] = array.reshape(program.shape(space))
         self._table = np.ascontiguousarray(loops.table, np.int32)
         self._scratch = aligned(program.scratch, program.dtype)
-        self._environment[TABLE] = self._table.ctypes.data
-        self._environment[SCRATCH] = self._scratch.ctypes.data
-        self._environment[WALKS] = program.walks.ctypes.data
+        self.environment[TABLE] = self._table.ctypes.data
+        self.environment[SCRATCH] = self._scratch.ctypes.data
+        self.environment[WALKS] = program.walks.ctypes.data
 
     def bind(self, space: Space, array: NDArray[Any]) -> None:
         """Let the runs read and write the caller's array.
@@ -158,11 +160,11 @@ class Frame:
                 f"got {array.dtype} of shape {array.shape}"
             )
         self.arrays[space] = array
-        self._environment[space] = array.ctypes.data
+        self.environment[space] = array.ctypes.data
 
     def run(self) -> None:
         """Run the program on the arrays."""
-        self.program._call(self._address)
+        self.program.code.run(self.address)
 
 
 def build(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import replay
+from ..replay import Mirror
 from .arguments import EXACT
 from .index import out_of_range
 from .program import BACKENDS, Options, Program
@@ -31,18 +31,18 @@ class Variant:
         self.parameters = traced.parameters
         self.program: Program = BACKENDS[options.backend].make(traced.trace, options)
         self.outcomes = tuple(guard.outcome for guard in self.trace.guards)
-        self._expected = np.array(self.outcomes, np.float64)
-        self._is_number = self.trace.outputs == NUMBER
-        self._numbers = self.program.parameters.data
-        self._versions = np.empty(len(self.parameters), np.uint64).data
-        self._gradient = self.program.gradient.data
-        self._integers = np.array(
+        self.expected = np.array(self.outcomes, np.float64)
+        self.is_number = self.trace.outputs == NUMBER
+        self.mirror = Mirror(
+            self.parameters, self.program.parameters.data, self.program.gradient.data
+        )
+        self.integers = np.array(
             [k for k in self._indexlike() if self.trace.arguments[k] >= 0], np.intp
         )
-        self._selecting = np.array([s.argument for s in self.trace.selections], np.intp)
-        self._lengths = np.array([s.length for s in self.trace.selections], np.float64)
+        self.selecting = np.array([s.argument for s in self.trace.selections], np.intp)
+        self.lengths = np.array([s.length for s in self.trace.selections], np.float64)
         # Whether this branch answers any call, whatever its numbers.
-        self.is_unconditional = not (self.outcomes or self.trace.selections or len(self._integers))
+        self.is_unconditional = not (self.outcomes or self.trace.selections or len(self.integers))
 
     def _indexlike(self) -> list[int]:
         return [k for k, kind in enumerate(self.trace.kinds) if kind == "index"]
@@ -51,27 +51,23 @@ class Variant:
 
     def forward(self, rows: Floats) -> Floats:
         """The outputs, at the parameters' present numbers."""
-        replay.read_leaves(self.parameters, self._numbers, self._versions)
+        self.mirror.read()
         return self.program.forward(rows)
 
     def backward(self, rows: Floats, seed: float, out: Floats | None, accumulate: bool) -> Floats:
         """The outputs; `program.gradient` is set, or added to what the parameters have in `grad`."""
-        replay.read_leaves(self.parameters, self._numbers, self._versions)
+        self.mirror.read()
         if accumulate:
-            replay.read_grad(self.parameters, len(self.parameters), self._gradient)
+            self.mirror.read_grad()
         else:
             self.program.gradient[:] = 0.0
         if out is not None:
             out[:] = 0.0
         return self.program.backward(rows, seed, out)
 
-    def write_gradient(self) -> None:
-        """Give the parameters the gradients that `backward` computed."""
-        replay.write_grad(self.parameters, self._gradient)
-
     def result(self, outputs: Floats) -> Any:
         """What the function returned, from the outputs of a single call."""
-        return outputs.item(0) if self._is_number else self.trace.outputs.build(Numbers(outputs[0]))
+        return outputs.item(0) if self.is_number else self.trace.outputs.build(Numbers(outputs[0]))
 
     def only_selects(self, columns: slice) -> bool:
         """Whether these flattened arguments are integers that select, and nothing else."""
@@ -98,17 +94,17 @@ class Variant:
 
     def selects_outside(self, rows: Floats) -> NDArray[np.bool_] | None:
         """Which selections of which row are out of range; None if all are right."""
-        if not len(self._selecting):
+        if not len(self.selecting):
             return None
-        chosen = rows[:, self._selecting]
-        outside: NDArray[np.bool_] = (chosen < 0.0) | (chosen >= self._lengths)
+        chosen = rows[:, self.selecting]
+        outside: NDArray[np.bool_] = (chosen < 0.0) | (chosen >= self.lengths)
         return outside if outside.any() else None
 
     def flipped(self, outputs: Floats) -> NDArray[np.bool_] | None:
         """Which guards of which row came out otherwise; None if all are as traced."""
         if not self.outcomes:
             return None
-        wrong: NDArray[np.bool_] = outputs[:, self.trace.results :] != self._expected
+        wrong: NDArray[np.bool_] = outputs[:, self.trace.results :] != self.expected
         return wrong if wrong.any() else None
 
     def require_in_range(
@@ -124,10 +120,10 @@ class Variant:
 
     def require_exact(self, rows: Floats) -> None:
         """Raise `ValueError` for an integer that is used as a number and is not one exactly."""
-        if not len(self._integers):
+        if not len(self.integers):
             return
-        for b, j in np.argwhere(np.abs(rows[:, self._integers]) > EXACT).tolist():
-            k = self._integers[j]
+        for b, j in np.argwhere(np.abs(rows[:, self.integers]) > EXACT).tolist():
+            k = self.integers[j]
             raise ValueError(
                 f"{self.trace.names[k]}: expected an integer of at most 2^53, as float64 has "
                 f"them, got about {rows[b, k]:g}: pass a float if rounding is meant"

@@ -1,0 +1,10 @@
+# The C face of calling.py.
+
+cdef inline void call(size_t function, size_t environment) noexcept nogil:
+    (<void (*)(size_t) noexcept nogil> function)(environment)
+
+cdef class Code:
+    cdef size_t address
+    cdef bint long
+
+    cdef void launch(self, size_t environment) noexcept

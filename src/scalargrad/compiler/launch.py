@@ -1,0 +1,191 @@
+"""A call of a compiled function: what remains to be done when all is known.
+
+A program of a few hundred numbers runs for a microsecond or two. So a call that is like the one
+before is answered in one go, by a `Launch`: the arguments are checked and put where the code
+reads them, likewise the parameters' numbers, the code runs, and value and gradient come out.
+Nothing is looked up on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+if cython.compiled:
+    from cython.cimports.scalargrad.compiler.calling import Code
+    from cython.cimports.scalargrad.engine import watched
+    from cython.cimports.scalargrad.replay import Mirror
+else:
+    from ..engine import watched
+    from ..replay import Mirror
+    from .calling import Code
+
+from . import arguments
+from .loops import SEED, Space
+
+if TYPE_CHECKING:
+    from .filler import Filler
+    from .jit import Kernel
+    from .structure import Floats
+    from .variant import Variant
+
+EXACT = cython.declare(cython.double, arguments.EXACT)
+FIRST = cython.declare(cython.int, SEED)
+EXAMPLE = cython.declare(cython.int, int(Space.EXAMPLE))
+
+
+@cython.final
+@cython.cclass
+class Launch:
+    """Answers the calls that are like the one before: of one branch, run by one kernel.
+
+    A call is refused, with None for an answer and nothing done, where it is not like that, and
+    where only somebody with more time can say what it means: an argument of another structure, a
+    guard that comes out otherwise, an index out of range, a mode of the engine that is on.
+
+    `answer` makes the function's result from a copy of the outputs; without it the result is
+    output 0, its sum over the examples, or with `mean` their mean.
+    """
+
+    variant = cython.declare(object, visibility="readonly")
+    rows = cython.declare(object, visibility="readonly")
+    kernel: Any
+    filler: Any
+    program: Any
+    answer: Any
+    outputs: Any
+    gradients: Any
+    mirror: Mirror
+    code: Code
+    environment: cython.size_t
+    slots: cython.size_t[::1]
+    place: cython.size_t
+    given: cython.double[:, ::1]
+    scalars: cython.double[::1]
+    results: cython.double[:, ::1]
+    expected: cython.double[::1]
+    integers: cython.Py_ssize_t[::1]
+    ranges: cython.Py_ssize_t[::1]
+    lengths: cython.double[::1]
+    selecting: cython.int[::1]
+    index: cython.longlong[::1]
+    indices: cython.longlong[:, ::1]
+    seed: cython.double
+    mean: cython.bint
+
+    def __init__(
+        self,
+        filler: Filler,
+        rows: Floats,
+        variant: Variant,
+        kernel: Kernel,
+        mean: bool,
+        answer: Callable[[Floats], Any] | None,
+    ) -> None:
+        self.filler, self.rows, self.variant, self.answer = filler, rows, variant, answer
+        self.kernel, self.program = kernel, variant.program
+        self.mirror = variant.mirror
+        self.code, self.environment = kernel.frame.program.code, kernel.frame.address
+        arrays = kernel.frame.arrays
+        self.slots = kernel.frame.environment.data
+        self.given, self.place = rows.data, 0
+        if arrays[Space.ARGUMENT].size:
+            kernel.frame.bind(Space.ARGUMENT, rows[0])
+        if arrays[Space.EXAMPLE].size:
+            kernel.frame.bind(Space.EXAMPLE, rows)
+            self.place = self.slots[EXAMPLE]
+        self.scalars = arrays[Space.SCALAR].data
+        self.outputs = kernel.outputs
+        self.results = self.outputs.data
+        self.gradients = variant.program.gradient
+        self.expected = variant.expected.data
+        self.integers = variant.integers.data
+        self.ranges, self.lengths = variant.selecting.data, variant.lengths.data
+        self.selecting = variant.trace.indices[variant.trace.indices >= 0].data
+        self.index = arrays[Space.INDEX].data
+        self.indices = arrays[Space.EXAMPLE_INDEX].data
+        self.seed = 1.0 / len(rows) if mean else 1.0
+        self.mean = mean
+
+    def value(self, args: tuple[Any, ...]) -> Any:
+        """The result."""
+        return self._answer() if self._fill(args) and self._run() else None
+
+    def value_and_grad(self, args: tuple[Any, ...]) -> tuple[Any, Any] | None:
+        """The result, and the gradient with respect to the parameters, until the next call."""
+        k: cython.Py_ssize_t
+        if not self._fill(args):
+            return None
+        for k in range(len(self.mirror.grad)):
+            self.mirror.grad[k] = 0.0
+        return (self._answer(), self.gradients) if self._run() else None
+
+    def backward(self, args: tuple[Any, ...]) -> Any:
+        """The result; its gradient is added to what the parameters have in `grad`."""
+        if not self._fill(args):
+            return None
+        self.mirror.read_grad()
+        if not self._run():
+            return None
+        self.mirror.write_grad()
+        return self._answer()
+
+    @cython.cfunc
+    def _fill(self, args: tuple[Any, ...]) -> cython.bint:
+        """Put arguments and parameters where the code reads them, if it may answer the call."""
+        b: cython.Py_ssize_t
+        k: cython.Py_ssize_t
+        number: cython.double
+        if watched() or self.filler.fill(args) is not self.rows:
+            return False
+        if self.place and self.slots[EXAMPLE] != self.place:
+            return False  # somebody lent the kernel other rows meanwhile
+        for b in range(len(self.given)):
+            for k in range(len(self.integers)):
+                if not -EXACT <= self.given[b, self.integers[k]] <= EXACT:
+                    return False
+            for k in range(len(self.ranges)):
+                if not 0.0 <= self.given[b, self.ranges[k]] < self.lengths[k]:
+                    return False
+        for k in range(len(self.selecting)):
+            if len(self.index):
+                number = self.given[0, self.selecting[k]]
+                self.index[self.selecting[k]] = cython.cast(cython.longlong, number)
+            if self.indices.shape[1]:
+                for b in range(len(self.indices)):
+                    number = self.given[b, self.selecting[k]]
+                    self.indices[b, self.selecting[k]] = cython.cast(cython.longlong, number)
+        if len(self.scalars):
+            self.scalars[FIRST] = self.seed
+        self.mirror.read()
+        return True
+
+    @cython.cfunc
+    def _run(self) -> cython.bint:
+        """Run the code; whether its branch is the one that answers."""
+        b: cython.Py_ssize_t
+        k: cython.Py_ssize_t
+        first: cython.Py_ssize_t = self.results.shape[1] - len(self.expected)
+        self.code.launch(self.environment)
+        for k in range(len(self.expected)):
+            for b in range(len(self.results)):
+                if self.results[b, first + k] != self.expected[k]:
+                    return False
+        self.program.latest = self.kernel.purpose
+        return True
+
+    @cython.cfunc
+    def _answer(self) -> Any:
+        b: cython.Py_ssize_t
+        if self.answer is not None:
+            return self.answer(self.outputs.copy())
+        # From left to right, as `functional.total` adds.
+        total: cython.double = self.results[0, 0]
+        for b in range(1, len(self.results)):
+            total += self.results[b, 0]
+        return total / len(self.results) if self.mean else total

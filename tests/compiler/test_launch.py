@@ -1,0 +1,307 @@
+"""Calls answered at once: the same bits as by the long way, and refused where it is another call."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scalargrad as sg
+from scalargrad import Value, losses, nn
+from scalargrad.compiler import jit
+from scalargrad.compiler.function import CompiledFunction
+from scalargrad.compiler.launch import Launch
+
+pytest.importorskip("llvmlite")
+pytestmark = pytest.mark.pure
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call waits for native code instead of being interpreted meanwhile."""
+    monkeypatch.setattr(jit, "PATIENCE", 0)
+    monkeypatch.setattr(jit, "TIERED", ())
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each call that found a `Launch`, whether that answered."""
+    seen: list[bool] = []
+    ask = CompiledFunction._at_once
+
+    def asked(self: CompiledFunction, how: Any, what: str, args: Any) -> Any:
+        ready = what in self._launches
+        answer = ask(self, how, what, args)
+        if ready:
+            seen.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(CompiledFunction, "_at_once", asked)
+    return seen
+
+
+def bits(x: Any) -> Any:
+    if isinstance(x, float):
+        return x.hex()
+    return x.tobytes() if isinstance(x, np.ndarray) else [bits(part) for part in x]
+
+
+def network(seed: int = 0) -> tuple[nn.MLP, Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    model = nn.MLP(6, [9, 4], rng=random.Random(seed))
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(10, 6)), generator.integers(0, 4, 10)
+    return model, lambda x, y: losses.cross_entropy(model(x), y), x, y
+
+
+def grads(model: nn.Module) -> list[str]:
+    return [p.grad.hex() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("batch", ["mean", "sum"])
+def test_the_bits_of_the_engine(batch: str, answers: list[bool]) -> None:
+    model, loss, x, y = network()
+    f = sg.compile(loss, batch=batch)
+    reduced = {"mean": sg.mean, "sum": sg.total}[batch]
+    for step in range(5):
+        for p in model.parameters():
+            p.data, p.grad = p.data * 1.125, 0.25
+        x = x + 0.5
+        total = reduced([loss(row, int(label)) for row, label in zip(x.tolist(), y)])
+        total.backward()
+        expected = grads(model)
+        for p in model.parameters():
+            p.grad = 0.25
+        assert f.backward(x, y).hex() == total.data.hex()
+        assert grads(model) == expected
+        value, gradient = f.value_and_grad(x, y)
+        for p in model.parameters():
+            p.grad = 0.0
+        total.backward()
+        assert bits((value, *gradient.tolist())) == [total.data.hex(), *grads(model)]
+        assert f(x, y).hex() == total.data.hex(), step
+    assert answers == [True] * 11
+
+
+def test_results_in_their_structure(answers: list[bool]) -> None:
+    f = sg.compile(lambda x: {"sum": x[0] + x[1], "parts": [x[0] * 2.0, x[1] > 1.0]})
+    got = [f([float(k), 1.5]) for k in range(5)]
+    assert got == [{"sum": k + 1.5, "parts": [2.0 * k, True]} for k in range(5)]
+    aux = sg.compile(lambda x: (x * x, [x, 2.0 * x]), batch="mean", has_aux=True)
+    for k in range(4):
+        value, rest = aux(np.array([1.0, k]))
+        assert value == (1.0 + k * k) / 2.0
+        assert rest.tolist() == [[1.0, 2.0], [k, 2.0 * k]]
+    assert answers == [True] * 5
+
+
+def test_results_are_not_overwritten_by_the_next_call() -> None:
+    w = [Value(2.0), Value(3.0)]
+    f = sg.compile(lambda x: [w[0] * x, w[1] * x])
+    g = sg.compile(lambda x: w[0] * x + w[1])
+    kept = [f(float(k)) for k in range(4)]
+    assert kept == [[2.0 * k, 3.0 * k] for k in range(4)]
+    gradients = [g.value_and_grad(float(k))[1] for k in range(4)]
+    assert [gradient.tolist() for gradient in gradients] == [[k, 1.0] for k in range(4)]
+
+
+def test_another_branch_is_not_answered_by_this_one(answers: list[bool]) -> None:
+    w = Value(3.0)
+    f = sg.compile(lambda x: w * x.sqrt() if x > 0.0 else -x)
+    for x, expected in [(4.0, 6.0), (9.0, 9.0), (16.0, 12.0), (-3.0, 3.0), (4.0, 6.0)]:
+        assert f(x) == expected
+    assert answers == [True, False]
+    w.grad = 1.0
+    for x, expected in [(4.0, 3.0), (4.0, 5.0), (4.0, 7.0), (-1.0, 7.0)]:
+        f.backward(x)
+        assert w.grad == expected
+
+
+def test_another_branch_with_other_parameters() -> None:
+    a, b = Value(2.0), Value(5.0)
+    f = sg.compile(lambda x: a * x if x > 0.0 else b * x)
+    for _ in range(3):
+        assert f.value_and_grad(1.0)[1].tolist() == [1.0]
+    for _ in range(3):
+        assert f.value_and_grad(-1.0)[1].tolist() == [0.0, -1.0]
+        assert f.value_and_grad(1.0)[1].tolist() == [1.0, 0.0]
+    for _ in range(3):
+        assert f.value_and_grad(1.0)[1].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("wrong", [4, -1, 10**9])
+def test_an_index_out_of_range_is_an_error_as_before(wrong: int, answers: list[bool]) -> None:
+    values = [Value(float(k)) for k in range(4)]
+    f = sg.compile(lambda k, x: sg.take(values, k) * x, batch="sum")
+    for _ in range(3):
+        assert f.backward(np.array([1, 3]), np.array([1.0, 2.0])) == 7.0
+    before = [v.grad for v in values]
+    with pytest.raises(IndexError, match="in example 1"):
+        f.backward(np.array([1, wrong]), np.array([1.0, 2.0]))
+    assert [v.grad for v in values] == before
+    assert answers == [True, False]
+
+
+def test_an_integer_too_large_to_be_exact_is_an_error_as_before() -> None:
+    f = sg.compile(lambda n: n * 2.0)
+    for k in range(4):
+        assert f(k) == 2.0 * k
+    with pytest.raises(ValueError, match="2\\^53"):
+        f(2**54)
+
+
+def test_other_arguments_are_read_the_long_way(answers: list[bool]) -> None:
+    f = sg.compile(lambda x: sg.total([xi * xi for xi in x]))
+    for _ in range(3):
+        assert f([1.0, 2.0]) == 5.0
+    assert f([1.0, 2.0, 3.0]) == 14.0
+    assert f((1.0, 2.0)) == 5.0
+    assert f(np.array([1.0, 2.0])) == 5.0
+    assert answers == [True, False]
+    with pytest.raises(TypeError):
+        f("ab")
+    assert f(x=[1.0, 2.0]) == 5.0
+    assert isinstance(f([Value(1.0)]), Value)
+
+
+def test_other_numbers_of_examples(answers: list[bool]) -> None:
+    w = Value(0.5)
+    f = sg.compile(lambda x: w * x, batch="sum")
+    for count in (3, 3, 3, 3, 2, 2, 2, 3, 3, 3, 3):
+        assert f(np.arange(float(count))) == 0.5 * sum(range(count))
+    assert answers == [True, True, False, True, False, True, True]
+
+
+def test_rows_too_long_to_copy_are_read_where_they_are() -> None:
+    f = sg.compile(lambda x: sg.total([xi * 2.0 for xi in x]), batch="sum")
+    x = np.arange(100.0 * 40).reshape(100, 40)
+    assert x.nbytes >= jit.LENT
+    for k in range(4):
+        assert f(x + k) == 2.0 * (x + k).sum()
+        assert f((x + k).tolist()) == 2.0 * (x + k).sum()  # rows of its own
+        assert f(x - k) == 2.0 * (x - k).sum()
+
+
+def test_parameters_written_in_any_way_count() -> None:
+    w = Value(1.0)
+    f = sg.compile(lambda x: w * x)
+    for k in range(3):
+        assert f(2.0) == 2.0, k
+    w.data = 4.0
+    assert f(2.0) == 8.0
+    graph = sg.Graph(w * 1.0)
+    w.data = 5.0
+    graph.forward()
+    assert f(2.0) == 10.0
+    model, loss, x, y = network()
+    g = sg.compile(loss, batch="mean")
+    for _ in range(3):
+        g(x, y)
+    trainer = sg.Trainer(model, losses.cross_entropy, sg.optim.SGD(lr=0.1), progress=False)
+    trainer.fit(x, y, epochs=2)
+    expected = sg.mean([loss(row, int(label)) for row, label in zip(x.tolist(), y)])
+    assert g(x, y).hex() == expected.data.hex()
+
+
+def test_who_works_with_the_program_himself_does_not_disturb() -> None:
+    w = Value(3.0)
+    f = sg.compile(lambda x: w * x)
+    for _ in range(3):
+        assert f(2.0) == 6.0
+
+    def other(variant: Any, rows: Any) -> Any:
+        variant.program.parameters[:] = 7.0
+        return variant.program.forward(rows)
+
+    assert f.work(other, 2.0)[1].item() == 14.0
+    assert f(2.0) == 6.0
+    assert f(2.0) == 6.0
+
+
+def test_inside_other_functions_and_modes_it_steps_aside(answers: list[bool]) -> None:
+    w = Value(3.0)
+    f = sg.compile(lambda x: w * x)
+    for _ in range(3):
+        assert f(2.0) == 6.0
+    assert sg.compile(lambda x: f(x) + 1.0)(2.0) == 7.0
+    assert sg.grad(lambda x: f(x))(2.0) == 3.0
+    for _ in range(3):
+        assert f(2.0) == 6.0
+    with sg.detect_anomaly(), pytest.raises(sg.AnomalyError):
+        f(float("inf"))
+    assert f(2.0) == 6.0
+
+
+def test_what_can_be_looked_at_is_of_the_latest_call() -> None:
+    w = Value(3.0)
+    f = sg.compile(lambda x: (w * x).tanh())
+    for _ in range(4):
+        f(0.5)
+        f.backward(0.5)
+    f(0.5)
+    assert f.stats["calls"] == 9
+    forward = str(f.loops)
+    f.backward(0.5)
+    assert len(str(f.loops)) > len(forward)
+    f(0.5)
+    assert str(f.loops) == forward
+
+
+def test_several_threads_take_turns() -> None:
+    f = sg.compile(lambda x: (x * 2.0).exp() - x)
+    wrong: list[float] = []
+
+    def work(start: int) -> None:
+        for k in range(300):
+            x = (start * 300 + k) / 1000.0
+            if f(x) != (Value(x) * 2.0).exp().data - x:
+                wrong.append(x)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_code_that_is_kept_by_nobody_else_stays() -> None:
+    f = sg.compile(lambda x: x * 3.0, batch="sum")
+    ones = [np.ones(count) for count in range(1, jit.KEPT + 4)]
+    for _ in range(3):
+        assert f(ones[0]) == 3.0
+    for x in ones[1:]:
+        f.value_and_grad(x)
+    assert f(ones[0]) == 3.0
+
+
+def test_long_code_lets_other_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scalargrad.compiler import calling
+
+    monkeypatch.setattr(calling, "LONG", 0)
+    w = Value(3.0)
+    f = sg.compile(lambda x: w * x)
+    assert [f(float(k)) for k in range(5)] == [3.0 * k for k in range(5)]
+
+
+def test_a_planted_error_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Wrong:
+        variant = None
+
+        def value(self, args: Any) -> float:
+            seen.append(args)
+            return 7.0
+
+    f = sg.compile(lambda x: x + 0.0)
+    assert [f(1.0) for _ in range(3)] == [1.0] * 3
+    assert isinstance(f._launches["value"], Launch)
+    f._launches["value"] = Wrong()  # type: ignore[assignment]
+    monkeypatch.setattr(
+        CompiledFunction, "_at_once", lambda self, how, what, args: Wrong().value(args)
+    )
+    assert f(1.0) == 7.0
+    assert seen == [(1.0,)]
