@@ -3,7 +3,7 @@
 Each process makes a model, then takes the time from the first call of `f.backward(x, y)`: until
 that has answered, and until a call has been answered by machine code. It runs once with an empty
 cache directory and once with the same directory again; everything the compiler needs is loaded
-within the time taken.
+within the time taken. The peers that compile do a step, from its first call to its answer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import scalargrad as sg
 from benchmarks import harness, tasks
 from benchmarks.bars import Bar
+from benchmarks.peers import IDLE, contestants
 from benchmarks.tasks import Task
 
 TASKS: dict[str, Callable[[], Task]] = {"document": tasks.documents, "images": tasks.images}
@@ -38,10 +39,20 @@ def take(name: str) -> dict[str, float]:
     return {"first": answered - start, "native": time.perf_counter() - start}
 
 
-def run(name: str, cache: str) -> dict[str, float]:
-    """`take`, in a process of its own that keeps its code in `cache`."""
+def take_peer(name: str, peer: str) -> dict[str, float]:
+    """Seconds from the first call of a peer's step to its answer."""
+    task = TASKS[name]()
+    step = contestants(task)[peer].make(task, "float64", IDLE).step
+    start = time.perf_counter()
+    step()
+    return {"native": time.perf_counter() - start}
+
+
+def run(name: str, cache: str, *peer: str) -> dict[str, float]:
+    """`take` or `take_peer`, in a process of its own that keeps its code in `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
-    command = [sys.executable, "-m", "benchmarks.compile_times", name]
+    environment["TORCHINDUCTOR_CACHE_DIR"] = cache
+    command = [sys.executable, "-m", "benchmarks.compile_times", name, *peer]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(printed.stdout)
     return found
@@ -67,6 +78,7 @@ def report(runs: int = RUNS) -> list[Bar]:
         (TASKS[name]().name, *(f"{1e3 * found[key]:.0f}" for key in columns))
         for name, found in times.items()
     ]
+    rows += [row for name in TASKS for row in _peers(name)]
     headings = (
         "ms from the first call",
         "first answer",
@@ -93,9 +105,21 @@ def report(runs: int = RUNS) -> list[Bar]:
     ]
 
 
+def _peers(name: str) -> list[tuple[str, ...]]:
+    """A row for each peer that compiles and is installed."""
+    task = TASKS[name]()
+    rows = []
+    for peer in ("JAX jit", "torch.compile"):
+        if not contestants(task)[peer].missing():
+            with tempfile.TemporaryDirectory() as cache:
+                seconds = run(name, cache, peer)["native"]
+            rows.append((f"{task.name}: {peer}", "", f"{1e3 * seconds:.0f}", "", ""))
+    return rows
+
+
 def main() -> None:
     if len(sys.argv) > 1:
-        print(json.dumps(take(sys.argv[1])))
+        print(json.dumps(take(*sys.argv[1:]) if len(sys.argv) == 2 else take_peer(*sys.argv[1:])))
         return
     harness.pin()
     print(f"{harness.machine()}; one thread\n")

@@ -1,10 +1,13 @@
-"""Scalargrad's side of a training step: the machine code alone, a call, and the Trainer's step."""
+"""Scalargrad's side of a training step: the machine code alone, a call, a step, and `fit`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 import scalargrad as sg
 from benchmarks.tasks import Task
@@ -20,7 +23,7 @@ class Ours:
 
     `native` is the code for loss and gradients alone, started from Python without arguments;
     `call` is `f.backward(x, y)`: arguments in, gradients added to the `grad` of every Value;
-    `step` is what `Trainer` does for a mini-batch: arguments in, gradients, update, loss out.
+    `step` is a training step: arguments in, gradients, update, loss out.
     """
 
     def __init__(self, task: Task, mode: str, dtype: str, lr: float) -> None:
@@ -42,6 +45,47 @@ class Ours:
         loss = self._step.gradients(self._batch).loss
         self._step.update()
         return loss
+
+
+class Fit:
+    """`Trainer.fit` over many copies of the mini-batch: all that a user waits for, by the step."""
+
+    COPIES = 100
+
+    def __init__(self, task: Task, mode: str, dtype: str, lr: float) -> None:
+        self._trainer = sg.Trainer(
+            task.model,
+            task.loss,
+            task.rule(lr),
+            penalty=task.penalty if task.decay else None,
+            mode=mode,
+            dtype=dtype,
+            progress=False,
+        )
+        self._batch_size = len(task.x)
+        self._x, self._y = (np.concatenate([a] * self.COPIES) for a in (task.x, task.y))
+        settle(self)
+
+    def __call__(self) -> None:
+        self._epochs(3)
+
+    def turn(self, block: float) -> list[float]:
+        """See `harness.OwnClock`: seconds a mini-batch of several epochs."""
+        return self._epochs(1 + max(2, round(block / (self.COPIES * self._latest))))
+
+    def _epochs(self, count: int) -> list[float]:
+        """Seconds a mini-batch took in each epoch but the first."""
+        ends: list[float] = []
+        self._trainer.fit(
+            self._x,
+            self._y,
+            count,
+            self._batch_size,
+            callbacks=[lambda *_: ends.append(time.perf_counter())],
+        )
+        taken = [(end - start) / self.COPIES for start, end in pairwise(ends)]
+        self._latest = taken[-1]
+        return taken
 
 
 def settle(work: Work, seconds: float = 0.4) -> None:

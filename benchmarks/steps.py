@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import harness
-from benchmarks.ours import Ours
+from benchmarks.ours import Fit, Ours
 from benchmarks.peers import IDLE, contestants, require_agreement, steps_of
 from benchmarks.tasks import Task
 
@@ -45,8 +45,12 @@ def measure(
     ours: Sequence[tuple[str, str]],
     rounds: int = ROUNDS,
     block: float = BLOCK,
+    fit: bool = False,
 ) -> Times:
-    """Check and time the peers (name, dtype), and scalargrad in the given (mode, dtype)."""
+    """Check and time the peers (name, dtype), and scalargrad in the given (mode, dtype).
+
+    With `fit`, also `Trainer.fit`, which holds 100 copies of the mini-batch.
+    """
     works: dict[tuple[str, ...], harness.Work] = {}
     repeats: dict[tuple[str, ...], int] = {}
     missing = {}
@@ -63,5 +67,7 @@ def measure(
         mine = Ours(task, mode, dtype, IDLE)
         for part in ("native", "call", "step"):
             works[mode, dtype, part] = getattr(mine, part)
+        if fit:
+            works[mode, dtype, "fit"] = Fit(task, mode, dtype, IDLE)
     taken = harness.medians(works, rounds, block)
     return Times(task, {key: taken[key] / repeats.get(key, 1) for key in works}, missing)

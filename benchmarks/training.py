@@ -31,7 +31,7 @@ def times_as_fast(
 def moons(compiled: bool) -> list[Bar]:
     """A batch of 100 points through 2-16-16-1."""
     peers = [*DOUBLE, ("C", "float64"), *_more(compiled)]
-    times = measure(tasks.moons(), peers, [EXACT, FAST, SINGLE])
+    times = measure(tasks.moons(), peers, [EXACT, FAST, SINGLE], fit=True)
     print(times.table(), "\n")
     return [
         times_as_fast(times, ("NumPy", "float64"), EXACT, 12),
@@ -69,7 +69,7 @@ def images_adam(compiled: bool) -> list[Bar]:
 def document(compiled: bool) -> list[Bar]:
     """A document of 8 letters through a small GPT, by Adam."""
     peers = [*DOUBLE, ("plain Python", "float64"), ("C", "float32"), *_more(compiled)]
-    times = measure(tasks.documents(), peers, [EXACT, FAST, SINGLE])
+    times = measure(tasks.documents(), peers, [EXACT, FAST, SINGLE], fit=True)
     print(times.table(), "\n")
     return [
         times_as_fast(times, ("NumPy", "float64"), EXACT, 20),
@@ -81,7 +81,7 @@ def document(compiled: bool) -> list[Bar]:
 def documents(compiled: bool) -> list[Bar]:
     """Sixteen such documents in one step."""
     peers = [*BOTH, ("C", "float32"), *_more(compiled)]
-    times = measure(tasks.documents(16), peers, [EXACT, FAST, SINGLE])
+    times = measure(tasks.documents(16), peers, [EXACT, FAST, SINGLE], fit=True)
     print(times.table(), "\n")
     text = "faster than hand-tuned C, fast float32"
     bar = times_as_fast(times, ("C", "float32"), SINGLE, 1, text)

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import bars, calls, compile_times, compiled, graphs, harness, mnist, peers, tasks
 from benchmarks.bars import Bar
+from benchmarks.ours import Fit
 from benchmarks.peers import contestants, require_agreement
 from benchmarks.peers.numpy_mlp import NumpyMLP
 from benchmarks.steps import measure
@@ -115,6 +116,14 @@ def test_medians_are_of_as_many_calls_as_asked_for():
     taken = harness.medians({k: lambda k=k: call(k) for k in (0, 1)}, rounds=3)
     assert count == [4, 4]
     assert all(seconds >= 0.0 for seconds in taken.values())
+
+
+def test_fit_is_timed_by_the_mini_batch():
+    fit = Fit(SMALL["moons"], "exact", "float64", lr=1e-9)
+    assert isinstance(fit, harness.OwnClock)
+    taken = harness.turn(fit, 0.01)
+    assert len(taken) >= 2
+    assert sum(taken) * Fit.COPIES < 1.0
 
 
 def test_bars_say_met_or_not_or_why_not_measured():
