@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import modes, ops
 from .errors import AnomalyError, StaleGraphError
+from .lines import user_line
 
 if TYPE_CHECKING:
     from .engine import Value
@@ -26,12 +27,14 @@ def shown_node(v: Value) -> str:
 def check_value(v: Value, data: float) -> None:
     """Raise `AnomalyError` if the result v, just made, is not finite."""
     if not math.isfinite(data):
-        raise AnomalyError(f"{shown_node(v)} gave {data!r} at {modes.user_line()}")
+        raise AnomalyError(f"{shown_node(v)} gave {data!r} at {user_line()}")
 
 
 def gradient_error(v: Value, operand: Value, partial: float) -> AnomalyError:
     """The gradient of operand stopped being finite in the step of `backward` through v."""
-    line = (modes.current.lines or {}).get(v.number, "a line outside detect_anomaly()")
+    lines, line = modes.current.lines, "a line outside detect_anomaly()"
+    if lines is not None:
+        line = lines.get(v.number, line)
     return AnomalyError(
         f"backward through {shown_node(v)} = {v.data!r}, made at {line}: its gradient {v.grad!r} "
         f"times the partial {partial!r} gave a gradient of {operand.grad!r}"

@@ -33,7 +33,8 @@ except ModuleNotFoundError:
 from . import diagnose, ops
 from .coerce import is_real, real, shown
 from .errors import StaleGraphError
-from .modes import current, listen, node_line
+from .lines import node_line
+from .modes import current, listen
 from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 

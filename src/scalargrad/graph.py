@@ -18,6 +18,7 @@ from . import replay
 from .coerce import real, shown
 from .engine import Value, forbid_while_tracing, reachable
 from .errors import ShapeError, StaleGraphError
+from .lines import Lines
 from .tape import Tape
 
 
@@ -86,12 +87,12 @@ class Graph:
 
     tape: Tape
     nodes: list[Value]
-    lines: Mapping[int, str]
+    lines: Mapping[int, str] | Lines
 
     def __init__(
         self,
         outputs: Value | Sequence[Value],
-        lines: Mapping[int, str] | None = None,
+        lines: Mapping[int, str] | Lines | None = None,
         since: int = 0,
     ) -> None:
         self._single = isinstance(outputs, Value)

@@ -471,7 +471,8 @@ def adjoint(
     verify(both.tape)
     if not graph.lines:
         return both
-    lines = dict(graph.lines)
+    made_by = graph.lines.get
+    lines = {v.number: made_by(v.number, "") for v in graph.nodes[graph.tape.leaves :]}
     newest = [number for number, _ in derivative.origins]
     for v in both.nodes:
         if v.number not in lines and newest:

@@ -22,7 +22,8 @@ import numpy as np
 from ..engine import Value
 from ..errors import ShapeError, TraceError
 from ..graph import Graph
-from ..modes import current, user_line
+from ..lines import user_line
+from ..modes import current
 from . import uncompiled
 from .arguments import ArgumentNames, Call, Layout, read
 from .branches import Branches

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..engine import Value
-from ..modes import user_line
+from ..lines import user_line
 from .condition import Condition, StandIn
 
 if TYPE_CHECKING:

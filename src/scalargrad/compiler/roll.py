@@ -12,8 +12,6 @@ turns the verifiers on.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -46,6 +44,7 @@ from .marks import GRADIENT, Marks, verify_marks
 from .packs import Packs, find_packs, verify_packs
 from .recover import Recovery
 from .simplify import simplify
+from .sources import NOWHERE, SourceLines
 from .walks import Walks
 
 # With more packs than this a program is too large to be all nests: it gets at most some MANY_NESTS
@@ -71,7 +70,7 @@ def roll(
     tape: Tape,
     marks: Marks,
     *,
-    lines: Mapping[int, str] | None = None,
+    lines: SourceLines | None = None,
     check: bool = False,
     stats: Stats | None = None,
 ) -> Loops:
@@ -99,7 +98,7 @@ def roll(
     stats.packs = len(packs)
     clock.lap("packs", check, lambda: verify_packs(live, packs))
     layout = Layout(live)
-    loops = _loops(live, outputs, marks, packs, layout, lines or {})
+    loops = _loops(live, outputs, marks, packs, layout, lines or NOWHERE)
     stats.instructions = len(loops.instructions)
     clock.lap("recover", check, lambda: verify_layout(live, layout))
     if check:
@@ -126,7 +125,7 @@ def _loops(
     marks: Marks,
     packs: Packs,
     layout: Layout,
-    lines: Mapping[int, str],
+    lines: SourceLines,
 ) -> Loops:
     recovery = Recovery(flat, packs, layout, marks.accumulate)
     instructions = _instructions(flat, packs, layout, recovery, lines)
@@ -153,7 +152,7 @@ def _instructions(
     packs: Packs,
     layout: Layout,
     recovery: Recovery,
-    lines: Mapping[int, str],
+    lines: SourceLines,
 ) -> list[Instruction]:
     """The packs as nests; in a program of very many packs, what is not worth one is walked through."""
     worth = max(WORTH, len(flat) // MANY_NESTS) if len(packs) > MANY_PACKS else 0
@@ -181,11 +180,9 @@ def _instructions(
     return made + walks.flush()
 
 
-def _origin(rank: NDArray[np.int32], lines: Mapping[int, str]) -> Origin:
-    counted = Counter(lines[r] for r in rank.tolist() if r in lines) if lines else Counter[str]()
-    return Origin(
-        (int(rank.min()), int(rank.max())), tuple(line for line, _ in counted.most_common(3))
-    )
+def _origin(rank: NDArray[np.int32], lines: SourceLines) -> Origin:
+    frequent = lines.frequent(rank, 3) if lines.names else []
+    return Origin((int(rank.min()), int(rank.max())), tuple(line for line, _ in frequent))
 
 
 def _untouched(flat: Flat, space: Space, size: int, accumulate: bool) -> list[Instruction]:

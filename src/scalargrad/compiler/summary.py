@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import numpy as np
 
 from .loops import Loops, Walk, work
 from .program import Options
@@ -33,7 +33,7 @@ def summary(name: str, trace: Trace, options: Options) -> str:
         "operations",
     ]
     rows += [f"  {count:>8}  {op}" for op, count in tape.op_counts().items()]
-    lines = Counter(trace.lines.values()).most_common(20)
+    lines = trace.lines.frequent(np.arange(len(tape), dtype=np.int32), 20)
     if lines:
         rows += ["source lines", *(f"  {count:>8}  {line}" for line, count in lines)]
     if trace.guards:

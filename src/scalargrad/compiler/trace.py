@@ -26,11 +26,13 @@ from .. import ops, replay
 from ..engine import Value
 from ..errors import TraceError, UnrepeatableError
 from ..graph import Graph
-from ..modes import modes, user_line
+from ..lines import Lines, user_line
+from ..modes import modes
 from ..tape import Tape
 from .condition import RELATIONS, Condition
 from .index import Index
 from .results import collect
+from .sources import SourceLines
 from .structure import ArgumentError, Floats, Signature, Source
 
 # The engine's marks are shared by all graphs: two threads must not capture at the same time.
@@ -102,7 +104,7 @@ class Trace:
     outputs: Signature
     names: tuple[str, ...]
     kinds: tuple[str, ...]
-    lines: Mapping[int, str]
+    lines: SourceLines
 
     @property
     def results(self) -> int:
@@ -281,7 +283,7 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     tracer = Tracer(Value(0.0).number)
     stand_ins = [_stand_in(tracer, inputs, k) for k in range(len(inputs.numbers))]
     arguments, keywords = inputs.build(Source(stand_ins))
-    lines: dict[int, str] = {}
+    lines = Lines()
     results: list[Value] = []
     drawn = _random_state()
     try:
@@ -307,7 +309,7 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     with _capturing:
         graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
-    return _assembled(graph, tracer, inputs, outputs, len(results))
+    return _assembled(graph, lines, tracer, inputs, outputs, len(results))
 
 
 def _random_state() -> tuple[Any, ...]:
@@ -337,7 +339,12 @@ def _refuse_old_results(graph: Graph, oldest: int) -> None:
 
 
 def _assembled(
-    graph: Graph, tracer: Tracer, inputs: Inputs, outputs: Signature, results: int
+    graph: Graph,
+    lines: Lines,
+    tracer: Tracer,
+    inputs: Inputs,
+    outputs: Signature,
+    results: int,
 ) -> Traced:
     tape, nodes = graph.tape, graph.nodes
     arguments = np.full(len(inputs.numbers), -1, np.int32)
@@ -368,7 +375,7 @@ def _assembled(
         outputs=outputs,
         names=tuple(inputs.names),
         kinds=tuple(inputs.kinds),
-        lines=_lines(graph),
+        lines=_lines(graph, lines),
     )
     return Traced(traced, nodes[:parameters], graph)
 
@@ -379,10 +386,9 @@ def _data(nodes: list[Value]) -> Floats:
     return data
 
 
-def _lines(graph: Graph) -> dict[int, str]:
-    first, lines = graph.tape.leaves, graph.lines
-    numbers = map(attrgetter("number"), graph.nodes[first:])
-    return {i: line for i, line in enumerate(map(lines.get, numbers), first) if line is not None}
+def _lines(graph: Graph, lines: Lines) -> SourceLines:
+    numbers = np.fromiter(map(attrgetter("number"), graph.nodes), np.uint64, len(graph))
+    return SourceLines.of(lines, numbers, graph.tape.leaves)
 
 
 def _indexed(
