@@ -135,6 +135,26 @@ def test_instructions_that_read_one_another_have_the_bits_of_the_reference(case)
     agree(*case)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9, 16, 29])
+@pytest.mark.parametrize("columns", [1, 2, 7, 8, 16, 27])
+def test_blocks_are_turned_whatever_their_size(rows, columns):
+    """y[i] = sum_j p[i, j] a[j], whose neighbours are `columns` apart; z[n - 1 - i] = y[i] p[n - i]."""
+    last = rows - 1
+    block = Operand(Space.PARAMETER, 0, (columns, 1))
+    term = Segment(block, Operand(Space.ARGUMENT, 0, (0, 1)), (Loop(columns),))
+    sums = Operand(Space.OUTPUT, 0, (1,))
+    turned = Operand(Space.OUTPUT, rows + last, (-1,))
+    factors = (sums, Operand(Space.PARAMETER, last, (-1,)))
+    steps = (
+        Contract(sums, (Loop(rows),), (Group((term,)),)),
+        Apply(turned, (Loop(rows),), ops.MUL, factors),
+    )
+    sizes = {Space.PARAMETER: rows * columns, Space.ARGUMENT: columns, Space.OUTPUT: 2 * rows}
+    rng = np.random.default_rng(rows)
+    numbers = {space: rng.normal(size=sizes[space]) for space in (Space.PARAMETER, Space.ARGUMENT)}
+    agree(Loops(steps, sizes), numbers, None)
+
+
 # --- real programs --------------------------------------------------------------------------------
 
 

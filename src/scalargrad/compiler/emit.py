@@ -182,7 +182,7 @@ class Emitter:
             self.copied[key] = (self.scratch, tuple(steps))
             source = Ref(ref.slot, base, strides)
             target = Ref(SCRATCH, self.scratch, tuple(steps))
-            copy_block(function, Block(source, target, extents, 0))
+            copy_block(function, Block(source, target, extents))
             self.scratch += size
         start, steps_ = self.copied[key]
         full = [0] * len(ref.strides)

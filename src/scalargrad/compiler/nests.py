@@ -93,6 +93,9 @@ class Tile:
             return self.splat(kind, number, piece.width)
         if step == 1:
             return nest.load_vector(kind, ref, place, piece)
+        if step == -1:
+            last = self.shifted(ref, cursor, spot, piece.width - 1)
+            return self.reversed(kind, nest.load_vector(kind, ref, last, piece, True), piece.width)
         result, full = "poison", vector(kind, piece.width)
         for lane in range(piece.valid):
             number = nest.load(kind, ref, self.shifted(ref, cursor, spot, lane))
@@ -110,6 +113,14 @@ class Tile:
         zeros = "<" + ", ".join(["i32 0"] * width) + ">"
         return emit(f"shufflevector {full} {one}, {full} poison, <{width} x i32> {zeros}")
 
+    def reversed(self, kind: str, numbers: str, width: int) -> str:
+        """The lanes of a vector from the last to the first."""
+        full = vector(kind, width)
+        order = ", ".join(f"i32 {k}" for k in reversed(range(width)))
+        return self.function.emit(
+            f"shufflevector {full} {numbers}, {full} poison, <{width} x i32> <{order}>"
+        )
+
     def write(self, ref: Ref, cursor: Cursor, spot: Spot, number: str) -> None:
         """Store a result."""
         nest, piece = self.nest, self.parts[spot[1]]
@@ -121,6 +132,9 @@ class Tile:
             self.function.do(f"store {full} {number}, ptr {pointer}, align {nest.module.size}")
         elif step == 1:
             nest.store_vector(ref, place, piece, number)
+        elif step == -1:
+            last = self.shifted(ref, cursor, spot, piece.width - 1)
+            nest.store_vector(ref, last, piece, self.reversed(nest.real, number, piece.width), True)
         else:
             for lane in range(piece.valid):
                 one = self.function.emit(f"extractelement {full} {number}, i32 {lane}")
@@ -188,6 +202,10 @@ class Nest:
             self._moved(cursor.table, "i32", counter, ref.strides[axis]),
         )
 
+    def moved(self, cursors: Sequence[Cursor], axis: int, counter: Counter) -> list[Cursor]:
+        """All cursors for a counter of an axis."""
+        return [self.move(ref, cursor, axis, counter) for ref, cursor in zip(self.refs, cursors)]
+
     def address(self, kind: str, ref: Ref, cursor: Cursor) -> str:
         """The pointer to a ref's number."""
         pointer, offset = cursor.data
@@ -207,11 +225,13 @@ class Nest:
         pointer = self.address(kind, ref, cursor)
         return self.function.emit(f"load {kind}, ptr {pointer}, align {align}")
 
-    def load_vector(self, kind: str, ref: Ref, cursor: Cursor, piece: Piece) -> str:
-        """Neighbouring numbers."""
+    def load_vector(
+        self, kind: str, ref: Ref, cursor: Cursor, piece: Piece, last: bool = False
+    ) -> str:
+        """Neighbouring numbers; with `last`, those at the end of the vector are the valid ones."""
         size = {"i64": 8, "double": 8, "float": 4}[kind]
         pointer, full = self.address(kind, ref, cursor), vector(kind, piece.width)
-        if piece.valid == piece.width or ref.padded:
+        if piece.valid == piece.width or (ref.padded and not last):
             return self.function.emit(f"load {full}, ptr {pointer}, align {size}")
         name = f"llvm.masked.load.{suffix(kind, piece.width)}.p0"
         mask = f"<{piece.width} x i1>"
@@ -219,14 +239,16 @@ class Nest:
             full,
             name,
             ["ptr", "i32", mask, full],
-            [pointer, str(size), self._mask(piece), "zeroinitializer"],
+            [pointer, str(size), self._mask(piece, last), "zeroinitializer"],
         )
 
-    def store_vector(self, ref: Ref, cursor: Cursor, piece: Piece, number: str) -> None:
-        """Write neighbouring numbers."""
+    def store_vector(
+        self, ref: Ref, cursor: Cursor, piece: Piece, number: str, last: bool = False
+    ) -> None:
+        """Write neighbouring numbers, as `load_vector` reads them."""
         pointer, full = self.address(self.real, ref, cursor), vector(self.real, piece.width)
         size = self.module.size
-        if piece.valid == piece.width or ref.padded:
+        if piece.valid == piece.width or (ref.padded and not last):
             self.function.do(f"store {full} {number}, ptr {pointer}, align {size}")
             return
         name = f"llvm.masked.store.{suffix(self.real, piece.width)}.p0"
@@ -234,12 +256,13 @@ class Nest:
         self.function.declare("void", name, full, "ptr", "i32", mask)
         self.function.do(
             f"call void @{name}({full} {number}, ptr {pointer}, i32 {size}, "
-            f"{mask} {self._mask(piece)})"
+            f"{mask} {self._mask(piece, last)})"
         )
 
     @staticmethod
-    def _mask(piece: Piece) -> str:
-        return "<" + ", ".join(f"i1 {int(k < piece.valid)}" for k in range(piece.width)) + ">"
+    def _mask(piece: Piece, last: bool) -> str:
+        lanes = [int(k < piece.valid) for k in range(piece.width)]
+        return "<" + ", ".join(f"i1 {lane}" for lane in lanes[:: -1 if last else 1]) + ">"
 
     # --- loops -----------------------------------------------------------------------------------
 
@@ -281,10 +304,9 @@ class Nest:
     def _step(
         self, axis: int, counter: Counter, counters: list[Counter], cursors: list[Cursor]
     ) -> tuple[list[Cursor], list[Counter]]:
-        moved = [self.move(ref, c, axis, counter) for ref, c in zip(self.refs, cursors)]
         known = list(counters)
         known[axis] = self.function.add(known[axis], counter)
-        return moved, known
+        return self.moved(cursors, axis, counter), known
 
     def _columns(
         self, counters: list[Counter], cursors: list[Cursor], body: Callable[[Tile], None]
@@ -337,89 +359,87 @@ class Nest:
 
 
 class Block(NamedTuple):
-    """A block of numbers to be copied: extents with the strides it has and is to have."""
+    """A block of numbers to be copied: extents with the strides it has and is to have.
+
+    Its first axis becomes contiguous; there is room in the target up to a whole vector.
+    """
 
     source: Ref
     target: Ref
     extents: tuple[int, ...]
-    vector: int
 
 
 def copy_block(function: Function, block: Block) -> None:
-    """Copy a block so that its axis `vector` becomes contiguous.
+    """Copy a block so that its first axis becomes contiguous.
 
-    Where another axis is contiguous in the source, squares of vectors are read along it and
+    Where another axis is contiguous in the source, squares of numbers are read along it and
     transposed in registers.
     """
-    source, target, extents, along = block
-    nest = Nest(function, [Axis(extent) for extent in extents], [source, target], Plan())
-    lanes = function.module.width
-    across = next(
-        (k for k, e in enumerate(extents) if k != along and source.strides[k] == 1 and e >= lanes),
-        None,
-    )
-    start = [nest.start(source), nest.start(target)]
-    squares = across is not None and extents[along] >= lanes > 1
-    done = {k: extents[k] // lanes * lanes for k in (along, across) if k is not None}
-    rest = [k for k in range(len(extents)) if k not in (along, across)]
+    source, _, extents = block
+    side = min(function.module.width, 1 << (extents[0] - 1).bit_length())
+    across = [k for k, e in enumerate(extents) if k and e > 1 and source.strides[k] == 1]
+    inner = (0, across[0]) if across and side > 1 else ()
+    rest = [k for k in range(len(extents)) if k not in inner]
     rest.sort(key=lambda k: -abs(source.strides[k]))
+    nest = Nest(function, [Axis(extent) for extent in extents], block[:2], Plan())
 
-    def walk(
-        left: Sequence[int], ranges: dict[int, tuple[int, int]], cursors: list[Cursor]
-    ) -> None:
+    def walk(left: Sequence[int], cursors: list[Cursor]) -> None:
         if not left:
-            one = nest.load(nest.real, source, cursors[0])
-            pointer = nest.address(nest.real, target, cursors[1])
-            function.do(f"store {nest.real} {one}, ptr {pointer}, align {function.module.size}")
+            _squares(nest, cursors, inner[1], side) if inner else _one(nest, cursors)
             return
-        low, high = ranges.get(left[0], (0, extents[left[0]]))
 
         def inside(counter: Counter, _: list[str]) -> list[str]:
-            here = function.add(counter, low)
-            moved = [nest.move(r, c, left[0], here) for r, c in zip(nest.refs, cursors)]
-            walk(left[1:], ranges, moved)
+            walk(left[1:], nest.moved(cursors, left[0], counter))
             return []
 
-        function.loop(high - low, 1, [], [], inside)
+        function.loop(extents[left[0]], 1, [], [], inside)
 
-    if not squares or across is None:
-        walk([*rest, *(k for k in (across, along) if k is not None)], {}, start)
-        return
-
-    def outer(left: Sequence[int], cursors: list[Cursor]) -> None:
-        axis, step = (left[0], 1) if len(left) > 2 else (left[0], lanes)
-
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            moved = [nest.move(r, c, axis, counter) for r, c in zip(nest.refs, cursors)]
-            if len(left) == 1:
-                _square(nest, moved, along, across)
-            else:
-                outer(left[1:], moved)
-            return []
-
-        function.loop(done.get(axis, extents[axis]), step, [], [], inside)
-
-    outer([*rest, along, across], start)
-    if done[along] < extents[along]:
-        walk([*rest, along, across], {along: (done[along], extents[along])}, start)
-    if done[across] < extents[across]:
-        edges = {across: (done[across], extents[across]), along: (0, done[along])}
-        walk([*rest, along, across], edges, start)
+    walk(rest, [nest.start(ref) for ref in nest.refs])
 
 
-def _square(nest: Nest, cursors: list[Cursor], along: int, across: int) -> None:
-    """Transpose one square of vectors from the source to the target."""
-    lanes, size = nest.module.width, nest.module.size
-    full = vector(nest.real, lanes)
+def _one(nest: Nest, cursors: list[Cursor]) -> None:
+    """Copy one number."""
     source, target = nest.refs
-    whole = Piece(0, lanes, lanes)
-    rows = [
-        nest.load_vector(nest.real, source, nest.move(source, cursors[0], along, k), whole)
-        for k in range(lanes)
+    number = nest.load(nest.real, source, cursors[0])
+    pointer = nest.address(nest.real, target, cursors[1])
+    nest.function.do(f"store {nest.real} {number}, ptr {pointer}, align {nest.module.size}")
+
+
+def _squares(nest: Nest, cursors: list[Cursor], across: int, side: int) -> None:
+    """Copy axis 0 and the axis `across` in squares, and in parts of squares at their ends."""
+
+    def blocks(axis: int, cursors: list[Cursor], body: Callable[[list[Cursor], int], None]) -> None:
+        extent = nest.axes[axis].extent
+        whole = extent // side * side
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            body(nest.moved(cursors, axis, counter), side)
+            return []
+
+        nest.function.loop(whole, side, [], [], inside)
+        if whole < extent:
+            body(nest.moved(cursors, axis, whole), extent - whole)
+
+    def band(cursors: list[Cursor], rows: int) -> None:
+        blocks(across, cursors, lambda at, columns: _square(nest, at, across, side, rows, columns))
+
+    blocks(0, cursors, band)
+
+
+def _square(
+    nest: Nest, cursors: list[Cursor], across: int, side: int, rows: int, columns: int
+) -> None:
+    """Transpose one square: those of its rows and columns that there are."""
+    source, target = nest.refs
+    full, read = vector(nest.real, side), Piece(0, side, columns)
+    lines = [
+        nest.load_vector(nest.real, source, nest.move(source, cursors[0], 0, k), read)
+        for k in range(rows)
     ]
-    for k, column in enumerate(transposed(nest.function, nest.real, rows)):
+    lines += ["zeroinitializer"] * (side - rows)
+    for k, column in enumerate(transposed(nest.function, nest.real, lines)[:columns]):
         pointer = nest.address(nest.real, target, nest.move(target, cursors[1], across, k))
-        nest.function.do(f"store {full} {column}, ptr {pointer}, align {size}")
+        nest.function.do(f"store {full} {column}, ptr {pointer}, align {nest.module.size}")
 
 
 def transposed(function: Function, kind: str, rows: Sequence[str]) -> list[str]:

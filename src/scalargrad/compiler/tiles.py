@@ -150,13 +150,13 @@ def _copies_and_cost(
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
     cost = 0.0
     for result in results:
-        cost += steps * (1.0 if result.step(vector) == 1 else _SCATTER * lanes)
+        cost += steps * (1.0 if result.step(vector) in (1, -1) else _SCATTER * lanes)
     copies = set()
     for number, use in enumerate(uses):
         terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
         step = use.ref.step(vector)
         cost += terms
-        if step in (0, 1):
+        if step in (-1, 0, 1):
             cost += 0.0 if use.ref.number is not None else _LOAD * terms
             continue
         gather = _GATHER * lanes * terms
