@@ -108,7 +108,7 @@ def report(runs: int = RUNS) -> list[Bar]:
 def _peers(name: str) -> list[tuple[str, ...]]:
     """A row for each peer that compiles and is installed."""
     task = TASKS[name]()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for peer in ("JAX jit", "torch.compile"):
         if not contestants(task)[peer].missing():
             with tempfile.TemporaryDirectory() as cache:

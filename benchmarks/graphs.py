@@ -27,6 +27,7 @@ from benchmarks.bars import Bar
 NODES_A_POINT = 658  # of the network below, with its loss
 SIZES = (10**3, 10**4, 10**5, 10**6)
 LARGEST = 10**7
+POWERS = {10**3: "10³", 10**4: "10⁴", 10**5: "10⁵", 10**6: "10⁶", 10**7: "10⁷"}
 BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
 FLAT = 2.0  # what still counts as flat: the greatest cost per node over that at 10^4 nodes
 
@@ -74,7 +75,7 @@ def written_out(task: tasks.Task) -> Callable[[Any, Any], sg.Value]:
 
     def loss(x: Any, y: Any) -> sg.Value:
         losses = [task.loss(task.model(point), label) for point, label in zip(x, y)]
-        mean: sg.Value = sum(losses) * (1.0 / len(losses))
+        mean = sum(losses, sg.Value(0.0)) * (1.0 / len(losses))
         return mean + task.penalty(task.model)
 
     return loss
@@ -104,8 +105,7 @@ def at_random(nodes: int, seed: int = 0) -> tuple[Callable[[Any], sg.Value], lis
                 values.append(BINARY[name](values[left], values[right]))
             else:
                 values.append(getattr(values[left], name)())
-        result: sg.Value = sum(values[k].tanh() for k in last)
-        return result
+        return sum((values[k].tanh() for k in last), sg.Value(0.0))
 
     return function, [rng.uniform(-1.0, 1.0) for _ in range(width)]
 
@@ -174,19 +174,26 @@ def growth(largest: int = SIZES[-1], rounds: int = 7) -> list[Bar]:
             taken = harness.medians({"run": whole.run}, rounds, 0.02)["run"]
             costs.append((whole.compiling / whole.nodes, taken / whole.nodes))
             each = (whole.tracing / whole.nodes, *costs[-1])
-            rows.append((name, f"{whole.nodes:,}", *(f"{1e9 * cost:.2f}" for cost in each)))
+            rows.append((name, f"{whole.nodes:,}", *(_three(1e9 * cost) for cost in each)))
             del whole, function, arguments
             gc.collect()
         for k, what in enumerate(("compile", "run")):
             # Below 10^4 nodes what a compilation costs in any case is most of it.
             per_node = [1e9 * cost[k] for cost in costs[min(1, len(costs) - 1) :]]
-            reached = f"{min(per_node):.2f} to {max(per_node):.2f} ns"
+            reached = (
+                f"{_three(per_node[0])} ns, then at most {_three(max(per_node[1:] or per_node))}"
+            )
             flat = max(per_node) <= FLAT * per_node[0]
-            text = f"{what} time per node flat, 10⁴ to {sizes[-1]:.0e} nodes"
+            text = f"{what} time per node flat, 10⁴ to {POWERS[sizes[-1]]} nodes"
             bars.append(Bar(f"growth, {name}", text, reached, flat))
     headings = ("ns per node", "nodes", "trace", "compile", "run")
     print(harness.table(headings, rows), "\n")
     return bars
+
+
+def _three(number: float) -> str:
+    """A number to about three digits."""
+    return f"{number:,.{2 if number < 10 else 0}f}"
 
 
 def _points(nodes: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:

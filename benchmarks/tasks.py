@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 import scalargrad as sg
 
 Arrays = dict[str, NDArray[Any]]
+OPTIMIZERS: dict[str, Callable[..., sg.optim.Optimizer]] = {
+    "SGD": sg.optim.SGD,
+    "Adam": sg.optim.Adam,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Task:
 
     def rule(self, lr: float) -> sg.optim.Optimizer:
         """A new optimiser."""
-        return {"SGD": sg.optim.SGD, "Adam": sg.optim.Adam}[self.optimizer](lr=lr)
+        return OPTIMIZERS[self.optimizer](lr=lr)
 
     def gradients(self, dtype: str = "float64") -> tuple[float, Arrays]:
         """Loss and gradient by name, by scalargrad."""

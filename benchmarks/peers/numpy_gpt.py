@@ -88,7 +88,7 @@ class NumpyGPT:
         chosen = z[self._rows, target]
         np.exp(z, out=z)
         total = np.add.reduce(z, axis=1, keepdims=True)
-        loss = float(np.add.reduce(np.log(total[:, 0]) - chosen)) / count
+        loss: float = np.add.reduce(np.log(total[:, 0]) - chosen).item() / count
         # Backward.
         g_tokens, g_positions, g_head, g_together, g_output, g_expand, g_contract = self._g
         z /= total

@@ -52,4 +52,4 @@ class Adam:
         self.parameters -= spare
 
 
-UPDATES = {"SGD": SGD, "Adam": Adam}
+UPDATES: dict[str, type[SGD] | type[Adam]] = {"SGD": SGD, "Adam": Adam}

@@ -131,9 +131,9 @@ class PlainPeer:
         is_gpt = isinstance(self._task.model, sg.nn.GPT)
         of_one = self._document if is_gpt else self._classified
         losses = [of_one(x, y) for x, y in zip(self._inputs, self._targets)]
-        loss = sum(losses[1:], losses[0]) * (1.0 / len(losses))
+        loss = total(losses) * (1.0 / len(losses))
         if self._task.decay:
-            loss = loss + sum(p * p for p in self._parameters) * self._task.decay
+            loss = loss + dot(self._parameters, self._parameters) * self._task.decay
         loss.backward()
         return loss.data
 
@@ -157,7 +157,7 @@ class PlainPeer:
             x = [t + p for t, p in zip(table[token], positions[position])]
             x = block(norm(x), maps, heads, keys, values)
             losses.append(cross_entropy(linear(head, x), target))
-        return sum(losses[1:], losses[0]) * (1.0 / len(losses))
+        return total(losses) * (1.0 / len(losses))
 
 
 def block(
@@ -180,8 +180,11 @@ def block(
 
 
 def dot(a: Sequence[Any], b: Sequence[Any]) -> PlainValue:
-    products = [x * y for x, y in zip(a, b)]
-    return sum(products[1:], products[0])
+    return total([x * y for x, y in zip(a, b)])
+
+
+def total(terms: Vector) -> PlainValue:
+    return sum(terms[1:], terms[0])
 
 
 def linear(w: list[Vector], x: Vector) -> Vector:
@@ -196,8 +199,8 @@ def norm(x: Vector) -> Vector:
 def softmax(x: Vector) -> Vector:
     top = max(xk.data for xk in x)
     exponentials = [(xk - top).exp() for xk in x]
-    total = sum(exponentials[1:], exponentials[0])
-    return [e / total for e in exponentials]
+    normaliser = total(exponentials)
+    return [e / normaliser for e in exponentials]
 
 
 def cross_entropy(logits: Vector, target: int) -> PlainValue:
