@@ -142,9 +142,10 @@ class PlainPeer:
         h: Sequence[Any] = x
         for w, b in hidden:
             h = [(dot(row, h) + bias).relu() for row, bias in zip(w, b)]
-        z = [dot(row, h) + bias for row, bias in zip(*last)]
+        z: Vector = [dot(row, h) + bias for row, bias in zip(*last)]
         if self._task.loss is sg.losses.hinge:
-            return (1.0 + z[0] * -y).relu()
+            margin = 1.0 + z[0] * -y
+            return margin.relu()
         return cross_entropy(z, int(y))
 
     def _document(self, tokens: list[int], targets: list[int]) -> PlainValue:
