@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scalargrad import Value
-from scalargrad.coerce import is_real, real, shown
+from scalargrad.coerce import combines, is_real, real, refuse_modulo, shown
 
 pytestmark = pytest.mark.pure
 
@@ -77,3 +77,19 @@ def test_things_are_shown_with_their_type_and_shortened() -> None:
     assert shown([1] * 100).startswith("list [1, 1, 1")
     assert shown([1] * 100).endswith("...")
     assert len(shown([1] * 100)) == len("list ") + 60
+
+
+def test_what_combines_with_a_value() -> None:
+    for number in (2, 0.5, True, Fraction(1, 3), np.float32(1.0), np.array(2)):
+        assert combines(number, "operand")
+    for other in (np.ones(2), object(), Decimal(1), Value(1.0)):
+        assert not combines(other, "operand")
+    for never in ("2", b"2", 1j, [1.0], (1.0,), {}, set(), None):
+        with pytest.raises(TypeError, match="exponent: expected a Value or a real number, got"):
+            combines(never, "exponent")
+
+
+def test_powers_have_no_modulus() -> None:
+    refuse_modulo(None)
+    with pytest.raises(TypeError, match="modulo: expected None, got int 7"):
+        refuse_modulo(7)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
+import pickle
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ import scalargrad
 from generated import program, run, some_outputs
 from scalargrad import Graph, Value, detect_anomaly, no_grad
 from scalargrad.errors import ShapeError, StaleGraphError
-from scalargrad.modes import modes
+from scalargrad.modes import current, modes
 from scalargrad.nn import MLP
 from strategies import Program, any_floats, programs, same_bits, wild_programs
 
@@ -318,6 +320,71 @@ def test_wrong_arguments_are_named() -> None:
     for seeds in ([1.0], [1.0, 2.0, 3.0], []):
         with pytest.raises(ShapeError, match=r"seeds: expected one per output \(2\), got"):
             graph.backward(seeds)
+
+
+# --- copies -----------------------------------------------------------------------------------------------
+
+
+def two_outputs() -> Graph:
+    x = Value(0.5, "x")
+    shared = x * x
+    return Graph([(shared + x).exp(), (shared - 1.0).tanh()])
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize(
+    "duplicate",
+    [lambda g: pickle.loads(pickle.dumps(g)), copy.deepcopy],
+    ids=["pickle", "deepcopy"],
+)
+def test_a_copy_is_a_graph_of_its_own(duplicate: Callable[[Graph], Graph], replayed: bool) -> None:
+    graph = two_outputs()
+    if replayed:
+        graph.forward()
+    other = duplicate(graph)
+    assert str(other) == str(graph)
+    assert not set(other.nodes) & set(graph.nodes)
+    for node in other:
+        assert node.value.operands == tuple(other.nodes[i] for i in node.operands)
+    other.leaves[0].data = graph.leaves[0].data = 0.75
+    assert other.forward() == graph.forward()
+    graph.backward()
+    assert gradients(other.nodes) == [0.0] * len(graph)
+    other.backward()
+    assert gradients(other.nodes) == gradients(graph.nodes)
+
+
+def test_a_shallow_copy_has_the_same_values() -> None:
+    graph = two_outputs()
+    other = copy.copy(graph)
+    assert other.nodes == graph.nodes
+    assert other.forward() == graph.forward()
+
+
+def test_a_graph_and_its_output_are_copied_together() -> None:
+    graph = two_outputs()
+    other, output = copy.deepcopy((graph, graph.outputs[0]))
+    assert other.outputs[0] is output
+
+
+def test_copies_know_the_lines() -> None:
+    with detect_anomaly():
+        y = Value(2.0) * 3.0
+        graph = Graph(y + 1.0, lines=current.lines)
+    wanted = [node.line for node in graph]
+    assert any(wanted)
+    for other in (copy.copy(graph), copy.deepcopy(graph), pickle.loads(pickle.dumps(graph))):
+        assert [node.line for node in other] == wanted
+
+
+def test_a_pickle_grows_with_the_graph_and_no_faster() -> None:
+    sizes = []
+    for length in (100, 1000):
+        x = y = Value(1.0)
+        for _ in range(length):
+            y = y * 0.5 + x
+        sizes.append(len(pickle.dumps(Graph(y))))
+    assert sizes[1] < 15 * sizes[0]
 
 
 # --- modes, memory, threads, size -----------------------------------------------------------------------

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
+try:
+    import cython
+except ModuleNotFoundError:
+    from . import _uncompiled as cython  # type: ignore[no-redef]
+
+MOST = cython.declare(object, 2**53)  # integers nearer to 0 are floats without further ado
+
 
 def is_real(x: Any) -> bool:
     """Whether x is an int, a float, any `numbers.Real`, a NumPy real scalar or a real 0-d array."""
@@ -24,6 +31,10 @@ def shown(x: Any) -> str:
 
 def real(x: Any, name: str) -> float:
     """x as a float; a `TypeError` naming the argument if x is not a real number."""
+    if type(x) is float:
+        return x
+    if type(x) is int and -MOST < x < MOST:
+        return float(x)
     if is_real(x):
         try:
             return float(x)
@@ -33,3 +44,19 @@ def real(x: Any, name: str) -> float:
             ) from None
     hint = ": use value.data or value.detach()" if hasattr(x, "operands") else ""
     raise TypeError(f"{name}: expected a real number, got {shown(x)}{hint}")
+
+
+def combines(x: Any, name: str) -> bool:
+    """Whether x is a real number; False for a type that may know how to combine with a Value.
+
+    A `TypeError` naming the argument for what never can, such as a string or a list.
+    """
+    if isinstance(x, str | bytes | complex | list | tuple | dict | set | None):
+        raise TypeError(f"{name}: expected a Value or a real number, got {shown(x)}")
+    return is_real(x)
+
+
+def refuse_modulo(modulo: Any) -> None:
+    """A `TypeError` if `pow()` was given a third argument."""
+    if modulo is not None:
+        raise TypeError(f"modulo: expected None, got {shown(modulo)}: pow() here is not modular")

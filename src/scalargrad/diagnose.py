@@ -41,10 +41,14 @@ def gradient_error(v: Value, operand: Value, partial: float) -> AnomalyError:
     )
 
 
-def stale_error(v: Value, changed: Value) -> StaleGraphError:
-    """`changed`, v itself or an operand of it, was written after v was computed."""
+def stale_error(v: Value, overwritten: bool) -> StaleGraphError:
+    """The data of v, or else of an operand of it, was written after v was computed."""
+    changed = v
+    if not overwritten:
+        computed = max(v.number, v.version)
+        changed = [operand for operand in v.operands if operand.version > computed][-1]
     name = f"Value {changed.label!r}" if changed.label else "a Value"
-    if changed is v:
+    if overwritten:
         what = f"{name}, the result {shown_node(v)}, was overwritten with {v.data!r}"
     else:
         what = f"{name}, now {changed.data!r}, an operand of {shown_node(v)}, was written"

@@ -6,7 +6,7 @@ each time, capture it once and replay it: the order is found once and no node is
 
 from __future__ import annotations
 
-import threading
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import replay
+from . import copies, replay, watch
+from .capture import capture
 from .coerce import real, shown
-from .engine import Value, forbid_while_tracing, reachable
+from .engine import Value
 from .errors import ShapeError, StaleGraphError
 from .lines import Lines
 from .tape import Tape
@@ -43,9 +44,6 @@ class Node:
 
 
 SHOWN = 100  # lines of a long graph that are printed from each end
-
-# The marks that capturing leaves on Values are read until it is done.
-_capturing = threading.Lock()
 
 
 class _Buffers:
@@ -109,31 +107,9 @@ class Graph:
                 )
         if not roots:
             raise ValueError("outputs: expected at least one Value, got none")
-        with _capturing:
-            self._capture(roots, since)
+        self.nodes, self.tape = capture(roots, since)
         self.lines = {} if lines is None else lines
         self._buffers: _Buffers | None = None
-
-    def _capture(self, roots: list[Value], since: int) -> None:
-        leaves, results, base = reachable(roots, since)
-        n = len(leaves) + len(results)
-        if n > np.iinfo(np.int32).max:
-            raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
-        op, lhs, rhs = np.empty(n, np.uint8), np.empty(n, np.int32), np.empty(n, np.int32)
-        const, many, index = replay.capture(leaves, results, base, op.data, lhs.data, rhs.data)
-        outputs_at = replay.places(roots, base)
-        self.tape = Tape(
-            leaves=len(leaves),
-            op=op,
-            lhs=lhs,
-            rhs=rhs,
-            const=np.array(const, np.float64),
-            many=np.array(many, np.int32),
-            index=np.array(index, np.int64),
-            outputs=np.array(outputs_at, np.int32),
-        )
-        self.nodes = leaves
-        self.nodes += results
 
     # --- replaying -------------------------------------------------------------------------------
 
@@ -142,7 +118,7 @@ class Graph:
 
         Returns the output's number, or a tuple of them if the graph was made of several outputs.
         """
-        forbid_while_tracing(self.nodes[-1], "Graph.forward()")
+        watch.read(self.nodes[-1], "Graph.forward()")
         if self._buffers is None:
             self._buffers = _Buffers(self.tape)
         buffers = self._buffers
@@ -159,7 +135,7 @@ class Graph:
         sum(seed * output), seeds 1.0 unless given. Raises `StaleGraphError` if the data of a leaf
         was written since the last `forward()`, and `ShapeError` for a wrong number of seeds.
         """
-        forbid_while_tracing(self.nodes[-1], "Graph.backward()")
+        watch.read(self.nodes[-1], "Graph.backward()")
         if self._buffers is None:
             self.forward()
         assert self._buffers is not None
@@ -226,14 +202,23 @@ class Graph:
             operands = self.tape.operands(i)
             yield Node(i, value.op, operands, value, self.lines.get(value.number, ""))
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Without the buffers, which the next forward() makes again.
-        return {name: getattr(self, name) for name in ("_single", "lines", "nodes", "tape")}
+    # --- copies ------------------------------------------------------------------------------------
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, part in state.items():
-            setattr(self, name, part)
-        self._buffers = None
+    def __copy__(self) -> Graph:
+        return _graph(self.nodes, self.tape, self._single, self._lines())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        nodes = copy.deepcopy(self.nodes, memo)
+        return _graph(nodes, self.tape, self._single, self._lines())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The nodes in one record: each by itself would bring everything it depends on.
+        packed = copies.packed(self.nodes, self.tape.leaves)
+        return _unpickled, (packed, self.tape, self._single, self._lines())
+
+    def _lines(self) -> list[str]:
+        """The source line of each node, empty if none was recorded: copies have new numbers."""
+        return [self.lines.get(v.number, "") for v in self.nodes] if self.lines else []
 
     def __repr__(self) -> str:
         return (
@@ -264,3 +249,14 @@ class Graph:
         if count > 2 * SHOWN:
             rows.insert(SHOWN, f"... {count - 2 * SHOWN:,} more ...")
         return "\n".join(rows)
+
+
+def _graph(nodes: list[Value], tape: Tape, single: bool, lines: Sequence[str]) -> Graph:
+    graph = object.__new__(Graph)
+    graph.nodes, graph.tape, graph._single, graph._buffers = nodes, tape, single, None
+    graph.lines = {v.number: line for v, line in zip(nodes, lines) if line}
+    return graph
+
+
+def _unpickled(packed: tuple[Any, Any], tape: Tape, single: bool, lines: Sequence[str]) -> Graph:
+    return _graph(copies.unpacked(*packed), tape, single, lines)

@@ -17,8 +17,10 @@ The functions `exp`, `log`, `divide`, ... below are IEEE 754 arithmetic: like Nu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from .coerce import real, shown
 
 INF, NAN = math.inf, math.nan
 SQRT_HALF = 0.7071067811865476  # 1/sqrt(2)
@@ -396,3 +398,36 @@ def constant_text(c: float) -> str:
 BY_CODE: dict[int, Op] = {op.code: op for op in TABLE}
 BY_NAME: dict[str, Op] = {op.name: op for op in TABLE}
 BY_UFUNC: dict[str, Op] = {op.ufunc: op for op in TABLE if op.ufunc}
+
+
+def called(name: str, operands: int, const: Any) -> tuple[Op, float]:
+    """The op of that name and its constant as a float.
+
+    Raises `KeyError` for an unknown name, `TypeError` for a number of operands that it does not
+    take and `IndexError` for the index of an operand that is not there.
+    """
+    if name not in BY_NAME:
+        raise KeyError(f"name: expected one of {', '.join(BY_NAME)}, got {name!r}")
+    op = BY_NAME[name]
+    if operands != op.arity and (op.arity is not None or not operands):
+        wanted = "at least 1" if op.arity is None else op.arity
+        raise TypeError(f"{name}: expected {wanted} operands, got {operands}")
+    constant = real(const, op.constant or "const")
+    if op.constant == "index" and not (0 <= constant < operands and constant.is_integer()):
+        raise IndexError(f"index: expected 0 to {operands - 1}, got {shown(const)}")
+    return op, constant
+
+
+def symbol(code: int, const: float) -> str:
+    """How micrograd writes the op in a graph: `+`, `**2`; "" for a leaf."""
+    return "" if code == LEAF else BY_CODE[code].symbol.format(c=constant_text(const))
+
+
+def local_gradients(
+    code: int, operands: Sequence[float], const: float, result: float
+) -> tuple[float, ...]:
+    """d(result)/d(operand) for each operand, in order."""
+    if code == LEAF:
+        return ()
+    constant = (const,) if BY_CODE[code].constant else ()
+    return tuple(BY_CODE[code].partials(*operands, *constant, result))

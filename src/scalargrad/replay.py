@@ -16,14 +16,12 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad import rules
-    from cython.cimports.scalargrad.engine import Value, now
+    from cython.cimports.scalargrad.engine import MODIFIED, Value, now
 else:
     from . import rules
-    from .engine import Value, now
+    from .engine import MODIFIED, Value, now
 
-from .engine import MODIFIED_FLAG, tick
-
-KEPT = cython.declare(cython.int, ~MODIFIED_FLAG)
+from .engine import tick
 
 if TYPE_CHECKING:
     from .tape import Tape
@@ -176,67 +174,6 @@ class Replay:
 # --- between a tape's buffers and the Values it was captured from -----------------------------------
 
 
-def capture(
-    leaves: list[Value],
-    results: list[Value],
-    base: int,
-    op: memoryview,
-    lhs: memoryview,
-    rhs: memoryview,
-) -> tuple[list[float], list[int], list[int]]:
-    """Fill op, lhs, rhs from what `engine.reachable` found; return const, many, index.
-
-    Marks node i with base + i.
-    """
-    v: Value
-    w: Value
-    ops: cython.uchar[::1] = op
-    left: cython.int[::1] = lhs
-    right: cython.int[::1] = rhs
-    first: cython.ulonglong = base
-    i: cython.Py_ssize_t = 0
-    const: list = []
-    many: list = []
-    index: list = []
-    for v in leaves:
-        v.mark = first + i
-        ops[i] = rules.LEAF
-        left[i] = right[i] = -1
-        i += 1
-    for v in results:
-        v.mark = first + i
-        ops[i] = v.code
-        if v.rest is not None:
-            left[i] = len(many)
-            right[i] = len(v.rest)
-            if v.code == rules.TAKE:
-                many.append(len(index))
-                index.append(int(v.const))
-            for w in v.rest:
-                many.append(w.mark - first)
-        else:
-            left[i] = cython.cast(cython.int, v.a.mark - first)
-            if v.b is not None:
-                right[i] = cython.cast(cython.int, v.b.mark - first)
-            elif v.code == rules.POW or v.code == rules.LEAKY_RELU:
-                right[i] = len(const)
-                const.append(v.const)
-            else:
-                right[i] = -1
-        i += 1
-    return const, many, index
-
-
-def places(values: list[Value], base: int) -> list[int]:
-    """The node numbers of values that `capture` just marked."""
-    v: Value
-    first: cython.ulonglong = base
-    found: list = []
-    for v in values:
-        found.append(v.mark - first)
-    return found
-
-
 def read_leaves(nodes: list[Value], data: memoryview, versions: memoryview) -> None:
     """data[i] = nodes[i].data for the leaves, with the version each number has."""
     v: Value
@@ -271,7 +208,7 @@ def write_results(nodes: list[Value], leaves: int, data: memoryview) -> None:
         v = nodes[i]
         v._data = new[i]
         v.version = now
-        v.flags &= KEPT
+        v.flags &= ~MODIFIED
 
 
 def read_grad(nodes: list[Value], count: int, grad: memoryview) -> None:

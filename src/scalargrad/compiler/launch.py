@@ -18,10 +18,10 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad.compiler.calling import Code
-    from cython.cimports.scalargrad.engine import watched
+    from cython.cimports.scalargrad import watch
     from cython.cimports.scalargrad.replay import Mirror
 else:
-    from ..engine import watched
+    from .. import watch
     from ..replay import Mirror
     from .calling import Code
 
@@ -141,7 +141,7 @@ class Launch:
         b: cython.Py_ssize_t
         k: cython.Py_ssize_t
         number: cython.double
-        if watched() or self.filler.fill(args) is not self.rows:
+        if watch.blocks or self.filler.fill(args) is not self.rows:
             return False
         if self.place and self.slots[EXAMPLE] != self.place:
             return False  # somebody lent the kernel other rows meanwhile

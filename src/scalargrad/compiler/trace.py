@@ -13,7 +13,6 @@ then come the arguments; leaves made by the function itself are constants.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -34,9 +33,6 @@ from .index import Index
 from .results import collect
 from .sources import SourceLines
 from .structure import ArgumentError, Floats, Signature, Source
-
-# The engine's marks are shared by all graphs: two threads must not capture at the same time.
-_capturing = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +302,7 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
             "the function draws random numbers (from random or numpy.random), and the program "
             "would use those of this call for ever: draw them outside, and pass them as arguments"
         )
-    with _capturing:
-        graph = Graph(roots, lines)
+    graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
     return _assembled(graph, lines, tracer, inputs, outputs, len(results))
 

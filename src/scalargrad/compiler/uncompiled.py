@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import engine, functional
+from .. import functional
 from ..engine import Value
 from ..errors import ShapeError
+from ..graph import Graph
 from .arguments import ArgumentNames, examples
 from .program import Options
 from .results import collect, stack
@@ -89,7 +90,7 @@ def rehearse(
     loss = loss_and_aux(result)[0] if options.has_aux else result
     if not backward or not isinstance(loss, Value):
         return
-    leaves = engine.reachable([loss])[0]
+    leaves = Graph(loss).leaves
     before = [leaf.grad for leaf in leaves]
     try:
         loss.backward()

@@ -1,0 +1,9 @@
+# The C face of watch.py.
+
+cdef int blocks
+cpdef object tracer()
+cpdef int read(object v, str what) except -1
+cpdef int written(object v, str what) except -1
+cdef bint made(object v, unsigned long long number, double data) except -1
+cdef bint anomalies() except -1
+cdef int backward(object v) except -1
