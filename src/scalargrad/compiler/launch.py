@@ -17,8 +17,8 @@ except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
 if cython.compiled:
-    from cython.cimports.scalargrad.compiler.calling import Code
     from cython.cimports.scalargrad import watch
+    from cython.cimports.scalargrad.compiler.calling import Code
     from cython.cimports.scalargrad.replay import Mirror
 else:
     from .. import watch
