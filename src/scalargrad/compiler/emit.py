@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,12 @@ from .loops import (
     Loop,
     Loops,
     Operand,
+    Repeat,
     Segment,
     Space,
     Take,
     Walk,
+    leaves,
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
@@ -56,6 +59,8 @@ class Emitter:
     unread: frozenset[Space] = frozenset()
     scratch: int = 0
     copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    # The spaces that each of the repeats around writes to.
+    written: list[frozenset[Space]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.slots = WALKS + 1
@@ -101,6 +106,7 @@ class Emitter:
                 scale=layout.element,
                 shift=layout.address(0) + start,
                 padded=layout.padded,
+                turns=operand.moves,
             )
         scaled = tuple(stride * layout.element for stride in strides)
         return Ref(
@@ -108,6 +114,7 @@ class Emitter:
             layout.address(operand.base) + start,
             (*first, *scaled[:lanes], *middle, *scaled[lanes:]),
             padded=layout.padded,
+            turns=tuple(move * layout.element for move in operand.moves),
         )
 
     def _within(self, operand: Operand, lanes: int, loops: Sequence[Loop]) -> int:
@@ -118,7 +125,7 @@ class Emitter:
         return 0 if reached is None else reached.low
 
     def _number(self, operand: Operand) -> float | None:
-        if operand.indirect or any(operand.strides):
+        if operand.indirect or any(operand.strides) or any(operand.moves):
             return None
         if operand.space == Space.CONSTANT:
             return float(self.loops.constants[operand.base])
@@ -151,18 +158,34 @@ class Emitter:
     # --- copies ----------------------------------------------------------------------------------
 
     def copies(
-        self, function: Function, axes: Sequence[Axis], uses: Sequence[Use], chosen: Plan
+        self,
+        function: Function,
+        axes: Sequence[Axis],
+        uses: Sequence[Use],
+        chosen: Plan,
+        waiting: list[Block],
     ) -> list[Ref]:
-        """The refs of the uses, those to be copied replaced by their copies."""
+        """The refs of the uses, those to be copied replaced by their copies.
+
+        Copies are made now, before the repeats around; those that each turn must make are added
+        to `waiting`.
+        """
         assert chosen.vector is not None or not chosen.copies
         return [
-            self._copy(function, use, (*axes, *use.terms), chosen.vector or 0)
+            self._copy(function, use, (*axes, *use.terms), chosen.vector or 0, waiting)
             if number in chosen.copies
             else use.ref
             for number, use in enumerate(uses)
         ]
 
-    def _copy(self, function: Function, use: Use, axes: Sequence[Axis], along: int) -> Ref:
+    def _copy(
+        self,
+        function: Function,
+        use: Use,
+        axes: Sequence[Axis],
+        along: int,
+        waiting: list[Block],
+    ) -> Ref:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
         # Counted upwards, whichever way this nest goes: so all nests share one copy.
@@ -173,16 +196,21 @@ class Emitter:
         ]
         extents = tuple(axes[k].extent for k in order)
         strides = tuple(abs(ref.strides[k]) for k in order)
-        key = (ref.slot, base, extents, strides)
+        turning = any(ref.turns) or any(ref.slot in spaces for spaces in self.written)
+        key = (ref.slot, base, extents, strides, ref.turns, len(self.written) if turning else 0)
         if key not in self.copied:
             steps, size = [1], -(-extents[0] // lanes) * lanes
             for extent in extents[1:]:
                 steps.append(size)
                 size *= extent
             self.copied[key] = (self.scratch, tuple(steps))
-            source = Ref(ref.slot, base, strides)
+            source = Ref(ref.slot, base, strides, turns=ref.turns)
             target = Ref(SCRATCH, self.scratch, tuple(steps))
-            copy_block(function, Block(source, target, extents))
+            block = Block(source, target, extents)
+            if turning:
+                waiting.append(block)
+            else:
+                copy_block(function, block)
             self.scratch += size
         start, steps_ = self.copied[key]
         full = [0] * len(ref.strides)
@@ -194,15 +222,39 @@ class Emitter:
 
     def forget(self, step: Instruction) -> None:
         """Copies of what an instruction overwrites are no longer true."""
-        spaces = (
-            {Space(int(s)) for s in np.unique(step.space)}
-            if isinstance(step, Walk)
-            else {step.result.space}
-        )
-        for space in spaces.intersection((*IN_OUT, *RESULTS)):
+        for space in _written(step).intersection((*IN_OUT, *RESULTS)):
             self.copied = {k: v for k, v in self.copied.items() if k[0] != space}
 
     # --- the program -----------------------------------------------------------------------------
+
+    def prepare(self, function: Function, cluster: Cluster) -> Callable[[], None]:
+        """Write what comes before the repeats around; what then writes the cluster's code."""
+        step = cluster.steps[0]
+        write: Callable[[], None]
+        if isinstance(step, Repeat):
+            write = self._repeat(function, step, cluster.inner)
+        elif isinstance(step, Contract | Apply):
+            write = partial(_Cluster(self, function, cluster).write)
+        else:
+            write = partial(_WRITE[type(step)], self, function, step)
+        for member in cluster.steps:
+            self.forget(member)
+        return write
+
+    def _repeat(
+        self, function: Function, step: Repeat, clusters: Sequence[Cluster]
+    ) -> Callable[[], None]:
+        self.written.append(_written(step))
+        writers = [self.prepare(function, cluster) for cluster in clusters]
+        # Copies made in a turn are of that turn.
+        self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
+        self.written.pop()
+
+        def body() -> None:
+            for write in writers:
+                write()
+
+        return partial(function.repeat, step.count, body)
 
     def run(self) -> None:
         """Write the module."""
@@ -214,13 +266,7 @@ class Emitter:
                     self.module.finish(function)
                 names.append(f"nests{len(names)}")
                 function = Function(self.module, names[-1])
-            step = cluster.steps[0]
-            if isinstance(step, Contract | Apply):
-                _Cluster(self, function, cluster).write()
-            else:
-                _WRITE[type(step)](self, function, step)
-            for step in cluster.steps:
-                self.forget(step)
+            self.prepare(function, cluster)()
         if function is not None:
             self.module.finish(function)
         serial.finish(self)
@@ -228,6 +274,17 @@ class Emitter:
         for name in names:
             main.do(f"call void @{name}(ptr %env)")
         self.module.finish(main)
+
+
+def _written(step: Instruction) -> frozenset[Space]:
+    """The spaces that an instruction writes to."""
+    found: set[Space] = set()
+    for leaf, _ in leaves((step,)):
+        if isinstance(leaf, Walk):
+            found.update(Space(int(s)) for s in np.unique(leaf.space))
+        else:
+            found.add(leaf.result.space)
+    return frozenset(found)
 
 
 # --- clusters of sums and operations --------------------------------------------------------------
@@ -278,6 +335,7 @@ class _Cluster:
         self._known: dict[Use, int] = {}
         self._owner: dict[Operand, int] = {}
         self.inverse: dict[int, str] = {}
+        self.waiting: list[Block] = []
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
         ]
@@ -349,7 +407,9 @@ class _Cluster:
         )
         if all(not use.terms for use in uses):
             chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
-        copied = emitter.copies(self.function, axes, [uses[k] for k in operands], chosen)
+        copied = emitter.copies(
+            self.function, axes, [uses[k] for k in operands], chosen, self.waiting
+        )
         for k, ref in zip(operands, copied):
             refs[k] = ref
         self.refs = refs
@@ -357,6 +417,8 @@ class _Cluster:
 
     def write(self) -> None:
         """Write the code."""
+        for block in self.waiting:
+            copy_block(self.function, block)
         if self.emitter.module.fast:
             self._invert_divisors()
         self.nest.run(self._body)
@@ -432,24 +494,34 @@ class _Sums:
 
     def group(self, group: Group, parts: Sequence[_Part], values: list[str]) -> list[str]:
         """Add the terms of a group."""
-        cursors = list(self.tile.cursors)
-        if not group.over:
-            for part in parts:
-                values = self._loops(part, 0, list(self.tile.counters), cursors, values)
+        common = bool(group.over) + group.shared
+        cursors = [list(self.tile.cursors)] * len(parts)
+        return self._together(parts, 0, common, list(self.tile.counters), cursors, values)
+
+    def _together(
+        self,
+        parts: Sequence[_Part],
+        level: int,
+        common: int,
+        counters: list[Counter],
+        cursors: Sequence[list[Cursor]],
+        values: list[str],
+    ) -> list[str]:
+        """The loops that all parts have in common, and in them each part's own."""
+        if level == common or len(parts) == 1:
+            for part, own in zip(parts, cursors):
+                values = self._loops(part, level, counters, own, values)
             return values
-        if len(parts) == 1:
-            return self._loops(parts[0], 0, list(self.tile.counters), cursors, values)
 
         def inside(counter: Counter, carried: list[str]) -> list[str]:
-            moved = list(cursors)
-            for part in parts:
-                self._advance(part, 0, counter, moved)
-            for part in parts:
-                counters = [*self.tile.counters, counter]
-                carried = self._loops(part, 1, counters, moved, carried)
-            return carried
+            moved = []
+            for part, own in zip(parts, cursors):
+                moved.append(list(own))
+                self._advance(part, level, counter, moved[-1])
+            known = [*counters, counter]
+            return self._together(parts, level + 1, common, known, moved, carried)
 
-        return self.function.loop(parts[0].terms[0].extent, 1, self.kinds, values, inside)
+        return self.function.loop(parts[0].terms[level].extent, 1, self.kinds, values, inside)
 
     def _advance(self, part: _Part, level: int, counter: Counter, cursors: list[Cursor]) -> None:
         for place in {s.ref for s in (part.left, part.right) if s is not None and s.ref >= 0}:
@@ -605,7 +677,8 @@ def _counting(candidate: Operand, batched: bool) -> Ref | None:
     if not candidate.indirect:
         return None
     strides = (0, *candidate.strides) if batched else candidate.strides
-    return Ref(Space.TEMPORARY, candidate.base, strides, beyond=(0,) * len(strides))
+    beyond = (0,) * len(strides)
+    return Ref(Space.TEMPORARY, candidate.base, strides, beyond, turns=candidate.moves)
 
 
 def _entries(tile: Tile, ref: Ref, cursor: Cursor, spot: Spot) -> str:
@@ -630,7 +703,7 @@ def _counted(tile: Tile, candidate: Operand, batched: bool, spot: Spot) -> str:
     """Candidates numbered by the counters."""
     function, piece = tile.function, tile.parts[spot[1]]
     strides = (0, *candidate.strides) if batched else candidate.strides
-    first: Counter = candidate.base
+    first: Counter = function.add(candidate.base, function.distance(candidate.moves))
     for counter, stride in zip(tile.counters, strides):
         first = function.add(first, function.multiply(counter, stride))
     step = 0 if tile.nest.plan.vector is None else strides[tile.nest.plan.vector]

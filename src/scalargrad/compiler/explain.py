@@ -16,6 +16,7 @@ from .loops import (
     Loop,
     Loops,
     Operand,
+    Repeat,
     Segment,
     Space,
     Walk,
@@ -25,6 +26,7 @@ from .loops import (
 )
 
 _LETTERS = "ijklmnoqrvw"
+_TURNS = ("t", "s", "u", "v")  # of repeats
 _FOLD = {ops.ADD: "sum", ops.MAXIMUM: "max", ops.MINIMUM: "min"}
 
 
@@ -33,19 +35,31 @@ def listing(loops: Loops, batch: int = 1) -> str:
 
     `batch` is the number of examples that the shares of the work are computed for.
     """
-    amounts = [work(step, batch) for step in loops.instructions]
-    total = max(sum(amounts), 1)
+    total = max(sum(work(step, batch) for step in loops.instructions), 1)
     sizes = ", ".join(
         f"{space.name.lower()} {space.short}[{loops.size(space)}]"
         for space in Space
         if loops.size(space)
     )
     lines = [f"{len(loops.instructions)} instructions on {sizes}"]
-    for number, (step, amount) in enumerate(zip(loops.instructions, amounts)):
+
+    def add(number: str, step: Instruction, times: int, depth: int) -> None:
+        margin = "  " * depth
+        share = f"{100 * times * work(step, batch) / total:5.1f}%"
+        if isinstance(step, Repeat):
+            lines.append(
+                f"{number:>4}  {share}  {margin}repeat {_TURNS[depth % 4]} in 0..{step.count}:"
+            )
+            for inner in step.body:
+                add("", inner, times * step.count, depth + 1)
+            return
         what = operation(step, batch if loops.batched else None)
         source = f"  {', '.join(step.origin.lines)}" if step.origin.lines else ""
-        lines.append(f"{number:>4}  {100 * amount / total:5.1f}%  {what}{source}")
-        lines += [f"              {line}" for line in pseudo_code(loops, step)]
+        lines.append(f"{number:>4}  {share}  {margin}{what}{source}")
+        lines.extend(f"              {margin}{line}" for line in pseudo_code(loops, step))
+
+    for number, step in enumerate(loops.instructions):
+        add(str(number), step, 1, 0)
     return "\n".join(lines)
 
 
@@ -68,9 +82,10 @@ def _loops(loops: tuple[Loop, ...], depth: int = 0) -> str:
 
 
 def _place(operand: Operand) -> str:
+    steps = (*zip(operand.moves, _TURNS), *zip(operand.strides, _LETTERS))
     terms = [
         f"{'' if stride == 1 else '-' if stride == -1 else stride}{letter}"
-        for stride, letter in zip(operand.strides, _LETTERS)
+        for stride, letter in steps
         if stride
     ]
     if operand.base or not terms:
@@ -79,7 +94,8 @@ def _place(operand: Operand) -> str:
 
 
 def _operand(loops: Loops, operand: Operand) -> str:
-    if operand.space == Space.CONSTANT and not any(operand.strides) and not operand.indirect:
+    still = not any(operand.strides) and not any(operand.moves)
+    if operand.space == Space.CONSTANT and still and not operand.indirect:
         return repr(float(loops.constants[operand.base]))
     if operand.space == Space.SCALAR:
         return {SEED: "seed", BATCH: "B"}.get(operand.base, f"s[{operand.base}]")
@@ -88,9 +104,11 @@ def _operand(loops: Loops, operand: Operand) -> str:
 
 
 def pseudo_code(loops: Loops, step: Instruction) -> list[str]:
-    """The instruction as it would be written by hand."""
+    """The instruction as it would be written by hand; of a repeat, the body."""
     if isinstance(step, Walk):
         return [f"{len(step.code)} operations one after the other"]
+    if isinstance(step, Repeat):
+        return [line for inner in step.body for line in pseudo_code(loops, inner)]
     head = f"for {_loops(step.lanes)}: " if step.lanes else ""
     head += _operand(loops, step.result)
     if isinstance(step, Contract):
@@ -110,21 +128,31 @@ def _sum(loops: Loops, step: Contract, head: str) -> list[str]:
     fold = _FOLD[step.op]
     start = "" if str(step.start) == "-0.0" or step.op != ops.ADD else f"{step.start!r} + "
     start = f"{_operand(loops, step.result)} + " if step.resume else start
-    terms = [
-        _segment(loops, group, segment, len(step.lanes), fold) for group, segment in segments(step)
-    ]
+    terms = [term for group in step.groups for term in _group(loops, group, len(step.lanes), fold)]
     lines = [f"{head} = {start}{terms[0] if terms else ''}".rstrip(" +")]
     return lines + [f"    {term if term[0] == '-' else '+ ' + term}" for term in terms[1:]]
 
 
-def _segment(loops: Loops, group: Group, segment: Segment, depth: int, fold: str) -> str:
+def _group(loops: Loops, group: Group, depth: int, fold: str) -> list[str]:
+    """The terms of a group: one for each segment, or one in all if they share loops."""
+    over = ["b<B" if group.over > 0 else "b from B-1"] if group.over else []
+    if not group.shared:
+        return [_segment(loops, segment, depth, 0, over, fold) for segment in group.segments]
+    terms = [_segment(loops, segment, depth, group.shared, [], fold) for segment in group.segments]
+    inside = terms[0] + "".join(f" {t}" if t[0] == "-" else f" + {t}" for t in terms[1:])
+    ranges = [*over, _loops(group.segments[0].loops[: group.shared], depth)]
+    return [f"{fold}({inside} for {', '.join(ranges)})"]
+
+
+def _segment(
+    loops: Loops, segment: Segment, depth: int, shared: int, over: list[str], fold: str
+) -> str:
     term = _operand(loops, segment.left)
     if segment.right is not None:
         mark = "*?" if segment.skip & (SKIP_LEFT | SKIP_RIGHT) else "*"
         term += f" {mark} {_operand(loops, segment.right)}"
-    ranges = [_loops(segment.loops, depth)] if segment.loops else []
-    if group.over:
-        ranges.insert(0, "b<B" if group.over > 0 else "b from B-1")
+    own = segment.loops[shared:]
+    ranges = [*over, *([_loops(own, depth + shared)] if own else [])]
     if ranges:
         term = f"{fold}({term} for {', '.join(ranges)})"
     return f"- {term}" if segment.minus else term
@@ -137,6 +165,8 @@ def operation(step: Instruction, batch: int | None = None) -> str:
     """The operation found: a matrix product with its sizes, an outer product, a reduction ..."""
     if isinstance(step, Walk):
         return f"{len(step.code)} scalar operations"
+    if isinstance(step, Repeat):
+        return f"{len(step.body)} instructions, {step.count} times"
     examples = step.result.space.batched
     lanes = f"{'B x ' if examples else ''}{count(step.lanes)}"
     if isinstance(step, Contract):

@@ -9,12 +9,13 @@ is short, it is first cut along the sums that compute them: a gradient is then u
 still in registers, and never stored. (Long rules, as Adam's, run faster straight through.)
 
 An instruction may move up to the cluster it joins, past instructions that neither write what it
-reads, nor read or write what it writes.
+reads, nor read or write what it writes. The body of a repeat has clusters of its own, which are
+right for every turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NamedTuple
@@ -30,9 +31,11 @@ from .loops import (
     Loop,
     Loops,
     Operand,
+    Repeat,
     Space,
     Walk,
     count,
+    mapped,
     segments,
 )
 
@@ -44,16 +47,49 @@ _LOCAL = (Space.TEMPORARY, Space.BATCHED)
 
 
 class Region(NamedTuple):
-    """Elements of a space that an instruction may touch: from the lowest to the highest."""
+    """Elements of a space that an instruction may touch: from the lowest to the highest.
+
+    Inside repeats that is in the first turn; `turns` says how far it moves in each turn of the
+    repeats around, and how many there are.
+    """
 
     space: Space
     low: int
     high: int
     operand: Operand | None = None  # where it is read or written at each lane's own place
+    turns: tuple[tuple[int, int], ...] = ()
+    steps: tuple[tuple[int, int], ...] = ()  # strides and extents of the loops, where known
 
     def meets(self, other: Region) -> bool:
-        """Whether an element may be common to both."""
-        return self.space == other.space and self.low <= other.high and other.low <= self.high
+        """Whether an element may be common to both, in the same turn."""
+        if self.space != other.space:
+            return False
+        low, high = other.low, other.high
+        for (own, count_), (others, _) in zip(self.turns, other.turns):
+            reach = (others - own) * (count_ - 1)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        return self.low <= high and low <= self.high
+
+    def whole(self, outer: int = 0) -> Region:
+        """The elements in all turns of the repeats inside the `outer` outermost."""
+        if len(self.turns) == outer:
+            return self
+        low, high = self.low, self.high
+        for move, count_ in self.turns[outer:]:
+            reach = move * (count_ - 1)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        steps = (*self.steps, *self.turns[outer:])
+        return Region(self.space, low, high, None, self.turns[:outer], steps)
+
+    def within(self, period: int) -> tuple[int, int]:
+        """The lowest and highest element, when elements a multiple of `period` apart are one."""
+        all_turns = self.whole()
+        low, high = all_turns.low, all_turns.high
+        for step, extent in all_turns.steps:
+            reach = step * (extent - 1)
+            if reach and not step % period:
+                low, high = low - min(reach, 0), high - max(reach, 0)
+        return low, high
 
 
 @dataclass
@@ -65,6 +101,7 @@ class Cluster:
     writes: list[Region]
     heavy: bool
     dead: set[int] = field(default_factory=set)  # steps whose result need not be stored
+    inner: list[Cluster] = field(default_factory=list)  # of the body of a repeat
 
     def lanes(self) -> tuple[Loop, ...] | None:
         """The loops they share; None if the cluster takes no one in."""
@@ -79,9 +116,16 @@ class Cluster:
 
 
 def region(
-    operand: Operand, loops: tuple[Loop, ...], lanes: int, table: NDArray[np.int32]
+    operand: Operand,
+    loops: tuple[Loop, ...],
+    lanes: int,
+    table: NDArray[np.int32],
+    counts: tuple[int, ...] = (),
 ) -> Region | None:
-    """What an operand reaches; None if there is no lane, or no term."""
+    """What an operand reaches; None if there is no lane, or no term.
+
+    `counts` are the turns of the repeats around.
+    """
     low = high = operand.base
     extents: list[int] = []
     for loop, stride in zip(loops, operand.strides):
@@ -94,14 +138,27 @@ def region(
     own = operand if not any(operand.strides[lanes:]) else None
     if own is not None and len(own.strides) > lanes:
         own = own._replace(strides=own.strides[:lanes])
+    moves = operand.moves + (0,) * (len(counts) - len(operand.moves))
+    turns = tuple(zip(moves, counts))
     if operand.indirect:
-        entries = table[max(low, 0) : high + 1]
+        places = Region(operand.space, low, high, None, turns).whole()
+        entries = table[max(places.low, 0) : places.high + 1]
         low, high = int(entries.min(initial=0)), int(entries.max(initial=0))
-    return Region(operand.space, low, high, own)
+        still = tuple((0, turns_) for turns_ in counts)
+        return Region(operand.space, low, high, own, still, ((1, high - low + 1),))
+    return Region(operand.space, low, high, own, turns, tuple(zip(operand.strides, extents)))
 
 
-def touched(loops: Loops, step: Instruction) -> tuple[list[Region], list[Region]]:
-    """What an instruction reads and writes."""
+def touched(
+    loops: Loops, step: Instruction, counts: tuple[int, ...] = ()
+) -> tuple[list[Region], list[Region]]:
+    """What an instruction reads and writes; `counts` are the turns of the repeats around it."""
+    if isinstance(step, Repeat):
+        both = [touched(loops, inner, (*counts, step.count)) for inner in step.body]
+        return (
+            [r.whole(len(counts)) for reads, _ in both for r in reads],
+            [w.whole(len(counts)) for _, writes in both for w in writes],
+        )
     if isinstance(step, Walk):
         used = step.right >= 0
         reads = [*_spread(step.left_space, step.left)]
@@ -110,7 +167,7 @@ def touched(loops: Loops, step: Instruction) -> tuple[list[Region], list[Region]
     depth = len(step.lanes)
 
     def reached(operand: Operand, inner: tuple[Loop, ...] = ()) -> Iterator[Region]:
-        found = region(operand, (*step.lanes, *inner), depth, loops.table)
+        found = region(operand, (*step.lanes, *inner), depth, loops.table, counts)
         if found is not None:
             yield found
 
@@ -132,7 +189,8 @@ def touched(loops: Loops, step: Instruction) -> tuple[list[Region], list[Region]
 def _spread(spaces: NDArray[np.uint8], places: NDArray[np.int32]) -> Iterator[Region]:
     for space in np.unique(spaces):
         own = places[spaces == space]
-        yield Region(Space(int(space)), int(own.min()), int(own.max()))
+        low, high = int(own.min()), int(own.max())
+        yield Region(Space(int(space)), low, high, steps=((1, high - low + 1),))
 
 
 def _is_heavy(step: Instruction) -> bool:
@@ -198,13 +256,22 @@ def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
 
     `unread` are the gradients that the caller will not read, which then need not be stored.
     """
-    clusters: list[Cluster] = []
     stored = Space.PARAMETER_GRADIENT not in unread
-    for step in loops.instructions if stored else _cut_updates(loops):
-        reads, writes = touched(loops, step)
+    steps = loops.instructions if stored else _cut_updates(loops)
+    clusters = _clustered(loops, steps, ())
+    _mark_dead(clusters, (*_LOCAL, *unread))
+    return clusters
+
+
+def _clustered(
+    loops: Loops, steps: Sequence[Instruction], counts: tuple[int, ...]
+) -> list[Cluster]:
+    clusters: list[Cluster] = []
+    for step in steps:
+        reads, writes = touched(loops, step, counts)
         for cluster in clusters[: -WINDOW - 1 : -1]:
             shaped = _shaped(step, cluster)
-            own = (reads, writes) if shaped is step else touched(loops, shaped)
+            own = (reads, writes) if shaped is step else touched(loops, shaped, counts)
             if _joins(shaped, *own, cluster, cluster is clusters[-1]):
                 cluster.steps.append(shaped)
                 cluster.reads += own[0]
@@ -215,37 +282,70 @@ def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
                 break
         else:
             clusters.append(Cluster([step], reads, writes, _is_heavy(step)))
-    _mark_dead(clusters, (*_LOCAL, *unread))
+        if isinstance(step, Repeat):
+            clusters[-1].inner = _clustered(loops, step.body, (*counts, step.count))
     return clusters
+
+
+def _leaves(clusters: Sequence[Cluster]) -> Iterator[Cluster]:
+    """The clusters, those of repeats in place of the repeats."""
+    for cluster in clusters:
+        yield from _leaves(cluster.inner) if cluster.inner else (cluster,)
+
+
+class _Readers:
+    """What is read by others than the cluster that computes it, in one space."""
+
+    def __init__(self) -> None:
+        self.reads: set[Region] = set()
+        self._bounds: dict[int, NDArray[np.int64]] = {}
+
+    def read(self, write: Region) -> bool:
+        """Whether what is written may be read, in any turn.
+
+        What is written again and again at one distance is read only by what meets it modulo that.
+        """
+        period = abs(write.turns[-1][0]) if write.turns else 0
+        if period not in self._bounds:
+            self._bounds[period] = np.array(
+                [
+                    (w.low, w.high, *(r.within(period) if period else (w.low, w.high)))
+                    for r in self.reads
+                    for w in (r.whole(),)
+                ],
+                np.int64,
+            ).reshape(-1, 4)
+        low, high, first, last = self._bounds[period].T
+        whole = write.whole()
+        met = (low <= whole.high) & (high >= whole.low)
+        if period:
+            start, end = write.within(period)
+            met &= ((first - start) % period <= end - start) | (
+                (start - first) % period <= last - first
+            )
+        return bool(met.any())
 
 
 def _mark_dead(clusters: list[Cluster], spaces: tuple[Space, ...]) -> None:
     """Find the results in these spaces that are read only in the cluster that computes them."""
-    readers: dict[Space, list[tuple[int, int, int]]] = {space: [] for space in spaces}
-    for number, cluster in enumerate(clusters):
+    readers = {space: _Readers() for space in spaces}
+    single = list(_leaves(clusters))
+    for cluster in single:
         # What a cluster reads at the places that it writes is its own: all is written only once.
         own = {(w.space, w.operand) for w in cluster.writes if w.operand is not None}
-        foreign = {
-            (r.low, r.high, r.space) for r in cluster.reads if (r.space, r.operand) not in own
-        }
-        for low, high, space in foreign:
-            if space in readers:
-                readers[space].append((low, high, number))
-    arrays = {space: np.array(found, np.int64).reshape(-1, 3) for space, found in readers.items()}
-    for cluster in clusters:
+        for r in cluster.reads:
+            if r.space in readers and (r.space, r.operand) not in own:
+                readers[r.space].reads.add(r._replace(operand=None))
+    for cluster in single:
         if len(cluster.steps) < 2:
             continue
         for k, step in enumerate(cluster.steps):
-            if not isinstance(step, Contract | Apply) or step.result.space not in arrays:
+            if not isinstance(step, Contract | Apply) or step.result.space not in readers:
                 continue
             if isinstance(step, Contract) and step.resume:
                 continue
             write = next((w for w in cluster.writes if w.operand == step.result), None)
-            found = arrays[step.result.space]
-            if (
-                write is not None
-                and not ((found[:, 0] <= write.high) & (found[:, 1] >= write.low)).any()
-            ):
+            if write is not None and not readers[step.result.space].read(write):
                 cluster.dead.add(k)
 
 
@@ -306,7 +406,9 @@ def _operands(step: Contract | Apply) -> list[Operand]:
 
 
 def _writes_gradient(step: Instruction) -> bool:
-    return not isinstance(step, Walk) and step.result.space == Space.PARAMETER_GRADIENT
+    if isinstance(step, Walk | Repeat):
+        return False
+    return step.result.space == Space.PARAMETER_GRADIENT
 
 
 def _reads_gradient(loops: Loops, step: Instruction) -> bool:
@@ -342,19 +444,6 @@ def _mapped(
     step: Contract | Apply, lanes: tuple[Loop, ...], moved: Callable[[Operand], Operand]
 ) -> Contract | Apply:
     """An instruction without loops of its own on other lanes, its operands moved there."""
-    if isinstance(step, Apply):
-        operands = tuple(map(moved, step.operands))
-        return replace(step, result=moved(step.result), lanes=lanes, operands=operands)
-    groups = tuple(
-        group._replace(
-            segments=tuple(
-                segment._replace(
-                    left=moved(segment.left),
-                    right=None if segment.right is None else moved(segment.right),
-                )
-                for segment in group.segments
-            )
-        )
-        for group in step.groups
-    )
-    return replace(step, result=moved(step.result), lanes=lanes, groups=groups)
+    made = replace(mapped(step, moved), lanes=lanes)
+    assert isinstance(made, Contract | Apply)
+    return made

@@ -90,6 +90,15 @@ def _to_single(number: float) -> float:
     return rounded
 
 
+@dataclass
+class _Turn:
+    """A turn of a repeat under construction: its number, and the pointers computed at its start."""
+
+    number: Counter
+    lines: list[str] = field(default_factory=list)
+    known: dict[tuple[str, str, int], str] = field(default_factory=dict)
+
+
 class Function:
     """A function under construction: `emit` instructions, nest `loop`s."""
 
@@ -105,6 +114,7 @@ class Function:
         self.block = "start"
         self._count = 0
         self._pointers: dict[int, str] = {}
+        self._turns: list[_Turn] = []
 
     def fresh(self) -> str:
         """A new SSA name."""
@@ -212,3 +222,36 @@ class Function:
             self.emit(f"phi {kind} [ {first}, %{before} ], [ {last}, %{latch} ]")
             for kind, first, last in zip(kinds, carried, results)
         ]
+
+    def repeat(self, count: int, body: Callable[[], None]) -> None:
+        """Write a body that runs `count` times; in it, `moved` pointers go on turn by turn."""
+
+        def inside(number: Counter, _: list[str]) -> list[str]:
+            place, now = len(self.lines), _Turn(number)
+            self.lines.append("")
+            self._turns.append(now)
+            body()
+            self._turns.pop()
+            self.lines[place] = "\n".join(now.lines)
+            return []
+
+        self.loop(count, 1, [], [], inside)
+
+    def moved(self, kind: str, pointer: str, moves: Sequence[int]) -> str:
+        """A pointer in this turn of the repeats around, with a step for each of them."""
+        for now, move in zip(self._turns, moves):
+            key = kind, pointer, move
+            if move and now.number != 0 and key not in now.known:
+                distance, name = self.fresh(), self.fresh()
+                now.lines.append(f"  {distance} = mul nsw i64 {now.number}, {move}")
+                now.lines.append(f"  {name} = getelementptr {kind}, ptr {pointer}, i64 {distance}")
+                now.known[key] = name
+            pointer = now.known.get(key, pointer)
+        return pointer
+
+    def distance(self, moves: Sequence[int]) -> Counter:
+        """How far a number has moved in this turn, with a step for each of the repeats around."""
+        total: Counter = 0
+        for now, move in zip(self._turns, moves):
+            total = self.add(total, self.multiply(now.number, move))
+        return total

@@ -15,6 +15,10 @@ instruction writes, so they may run in any order or at once.
 one stride for each lane loop and, inside a segment, one for each reduction loop. With `indirect`,
 that number is a place in `Loops.table`, and the entry found there is the address.
 
+**Repeats.** `Repeat(body, count)` runs the instructions of its body `count` times. Each operand
+in it has in `moves` one step for each repeat around it, outermost first (none at all if it stays):
+in turn t its base is `base + move * t`. So what is written in one turn can be read in the next.
+
 **Batches.** Where the result is batched, the instruction runs for each example, and a batched
 operand is read at the same example. An unbatched result may read batched operands only in a group
 that goes over the batch. In a program without batched spaces there is one example.
@@ -28,7 +32,8 @@ that goes over the batch. In a program without batched spaces there is one examp
                With op MAXIMUM or MINIMUM the terms are folded by that operation of the op table.
       Group    segments one after the other, once; or, if it goes over the batch, once for every
                example: from the first to the last (over = 1), or from the last to the first
-               (over = -1, the order in which `backward` meets the examples)
+               (over = -1, the order in which `backward` meets the examples). The first `shared`
+               loops of all segments are the same, and go around them all
       Segment  for all counters of its reduction loops, in order: left, or left * right, negated
                with `minus` before it is added; where `skip` has SKIP_RIGHT (SKIP_LEFT) and the
                right (left) factor is 0, there is no term, so 0 * inf counts for nothing
@@ -47,8 +52,8 @@ of a result is written exactly once, and every element read is an input or was w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -131,6 +136,7 @@ class Operand(NamedTuple):
     base: int
     strides: tuple[int, ...] = ()
     indirect: bool = False
+    moves: tuple[int, ...] = ()
 
 
 class Segment(NamedTuple):
@@ -144,10 +150,12 @@ class Segment(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Segments, once (over 0) or for each example, ascending (1) or descending (-1)."""
+    """Segments, once (over 0) or for each example, ascending (1) or descending (-1), with
+    `shared` loops around them all."""
 
     segments: tuple[Segment, ...]
     over: int = 0
+    shared: int = 0
 
 
 class Origin(NamedTuple):
@@ -237,8 +245,16 @@ class Walk:
     origin: Origin = NOWHERE
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Instructions, `count` times one after the other: steps of a recurrence, of an integration."""
+
+    body: tuple[Contract | Apply | Indicator | Take | Repeat, ...]
+    count: int
+
+
 Nest: TypeAlias = Contract | Apply | Indicator | Take
-Instruction: TypeAlias = Contract | Apply | Indicator | Take | Walk
+Instruction: TypeAlias = Contract | Apply | Indicator | Take | Walk | Repeat
 
 
 def _no_numbers() -> NDArray[np.float64]:
@@ -265,8 +281,8 @@ class Loops:
 
     @property
     def nests(self) -> list[Nest]:
-        """The instructions that are loop nests."""
-        return [step for step in self.instructions if not isinstance(step, Walk)]
+        """The instructions that are loop nests, those of a repeat once."""
+        return [step for step, _ in leaves(self.instructions) if not isinstance(step, Walk)]
 
     def __str__(self) -> str:
         from .explain import listing
@@ -314,6 +330,95 @@ def count(loops: Sequence[Loop]) -> int:
     return len(counters(loops))
 
 
+def leaves(
+    steps: Sequence[Instruction], counts: tuple[int, ...] = ()
+) -> Iterator[tuple[Nest | Walk, tuple[int, ...]]]:
+    """The instructions in order, with how often each repeat around them turns."""
+    for step in steps:
+        if isinstance(step, Repeat):
+            yield from leaves(step.body, (*counts, step.count))
+        else:
+            yield step, counts
+
+
+def mapped(step: Nest, change: Callable[[Operand], Operand]) -> Nest:
+    """A nest with every operand changed: the result first, the others in the order they are read.
+
+    The candidate of an indicator is one, too.
+    """
+    result = change(step.result)
+    if isinstance(step, Contract):
+        groups = tuple(
+            group._replace(
+                segments=tuple(
+                    segment._replace(
+                        left=change(segment.left),
+                        right=None if segment.right is None else change(segment.right),
+                    )
+                    for segment in group.segments
+                )
+            )
+            for group in step.groups
+        )
+        return replace(step, result=result, groups=groups)
+    if isinstance(step, Apply):
+        return replace(step, result=result, operands=tuple(map(change, step.operands)))
+    if isinstance(step, Indicator):
+        return replace(
+            step, result=result, index=change(step.index), candidate=change(step.candidate)
+        )
+    return replace(step, result=result, index=change(step.index), source=change(step.source))
+
+
+def turn(step: Nest | Repeat, number: int) -> Nest | Repeat:
+    """An instruction of a repeat's body as it is in one of the turns."""
+
+    def moved(operand: Operand) -> Operand:
+        if not operand.moves:
+            return operand
+        first, *others = operand.moves
+        return operand._replace(base=operand.base + number * first, moves=tuple(others))
+
+    if isinstance(step, Repeat):
+        return replace(step, body=tuple(turn(inner, number) for inner in step.body))
+    return mapped(step, moved)
+
+
+def spelled(group: Group, depth: int) -> Iterator[Segment]:
+    """The segments of a group without its shared loops, in all turns of those, one after the other.
+
+    `depth` is the number of lane loops.
+    """
+    shared = group.shared
+    if not shared:
+        yield from group.segments
+        return
+
+    def without(values: tuple[int, ...]) -> tuple[int, ...]:
+        return values[:depth] + values[depth + shared :]
+
+    def placed(operand: Operand, row: NDArray[np.int64]) -> Operand:
+        steps = np.array(operand.strides[depth : depth + shared], np.int64)
+        return operand._replace(
+            base=operand.base + int(row @ steps), strides=without(operand.strides)
+        )
+
+    for row in counters(group.segments[0].loops[:shared]):
+        for segment in group.segments:
+            right = None if segment.right is None else placed(segment.right, row)
+            yield segment._replace(
+                left=placed(segment.left, row),
+                right=right,
+                loops=tuple(
+                    Loop(
+                        loop.extent + sum(int(s * c) for s, c in zip(loop.slopes[depth:], row)),
+                        without(loop.slopes),
+                    )
+                    for loop in segment.loops[shared:]
+                ),
+            )
+
+
 def segments(step: Contract) -> Iterator[tuple[Group, Segment]]:
     """The segments of a contraction with their groups, in order."""
     for group in step.groups:
@@ -323,6 +428,8 @@ def segments(step: Contract) -> Iterator[tuple[Group, Segment]]:
 
 def work(step: Instruction, batch: int = 1) -> int:
     """Terms and operations that an instruction computes for a batch of that size."""
+    if isinstance(step, Repeat):
+        return step.count * sum(work(inner, batch) for inner in step.body)
     if isinstance(step, Walk):
         examples = batch if len(step.space) and Space(int(step.space[0])).batched else 1
         return len(step.left) * examples

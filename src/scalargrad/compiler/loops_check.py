@@ -1,6 +1,6 @@
 """The verifier of Loops programs: every promise of the contract in `loops` that can be checked.
 
-Extents are not negative, every address lies in its space, every element that is read is an input
+Repeats are checked turn by turn. Extents are not negative, every address lies in its space, every element that is read is an input
 or was written by an earlier instruction, no element is written twice, every result is written,
 and batched numbers reach unbatched results only through a group that goes over the batch.
 """
@@ -21,17 +21,21 @@ from .loops import (
     RESULTS,
     Apply,
     Contract,
+    Group,
     Indicator,
     Instruction,
     Loop,
     Loops,
     Operand,
+    Repeat,
+    Segment,
     Space,
     Take,
     Walk,
     addresses,
     counters,
     segments,
+    turn,
 )
 
 RESUMED = (
@@ -82,6 +86,13 @@ class Verifier:
                 raise VerifyError(f"{space.name}: a batched space in a program without a batch")
 
     def _check(self, step: Instruction) -> None:
+        if isinstance(step, Repeat):
+            if step.count < 1:
+                self._fail(f"is repeated {step.count} times")
+            for number in range(step.count):
+                for again in step.body:
+                    self._check(turn(again, number))
+            return
         if isinstance(step, Walk):
             self._check_walk(step)
             return
@@ -111,6 +122,7 @@ class Verifier:
                     self._fail("a group goes over the batch, but the result is batched")
                 if group.over and not self.loops.batched:
                     self._fail("a group goes over the batch of a program without one")
+                self._check_shared(group, segment)
                 inner = counters(segment.loops, rows)
                 operands = (segment.left, segment.right)
                 for operand in operands:
@@ -133,11 +145,20 @@ class Verifier:
             self._check_depth(step.source, depth + 1)
             yield step.source, counters((Loop(step.count),), rows), batched
 
+    def _check_shared(self, group: Group, segment: Segment) -> None:
+        shared = segment.loops[: group.shared]
+        if len(shared) < group.shared or shared != group.segments[0].loops[: group.shared]:
+            self._fail(f"the segments of a group do not share their first {group.shared} loops")
+        if any(any(loop.slopes) for loop in shared):
+            self._fail("the extent of a shared loop depends on other counters")
+
     def _check_index(self, index: Operand) -> None:
         if index.space not in INTEGERS:
             self._fail(f"the index {index} is not an integer argument")
 
     def _check_depth(self, operand: Operand, depth: int) -> None:
+        if operand.moves:
+            self._fail(f"{operand} moves with more repeats than there are around it")
         if len(operand.strides) != depth:
             self._fail(f"{operand} has {len(operand.strides)} strides for {depth} loops")
 

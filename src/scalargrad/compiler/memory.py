@@ -11,12 +11,25 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .fuse import region, touched
-from .loops import Apply, Contract, Indicator, Instruction, Loop, Loops, Operand, Space, Take, Walk
+from .loops import (
+    Apply,
+    Contract,
+    Indicator,
+    Loop,
+    Loops,
+    Nest,
+    Operand,
+    Space,
+    Take,
+    Walk,
+    leaves,
+)
 
 _COPY, _SCATTER = 0.7, 1.5
 
@@ -76,11 +89,11 @@ class Memory:
         bounds = self._bounds()
         beside, after = [0.0] * len(bounds), [0.0] * len(bounds)
         starts = [low for low, _ in bounds]
-        for step in self.loops.instructions:
+        for step, counts in leaves(self.loops.instructions):
             for place, side, one in self._costs(step):
                 k = max(bisect_right(starts, place) - 1, 0)
-                beside[k] += side
-                after[k] += one
+                beside[k] += side * prod(counts)
+                after[k] += one * prod(counts)
         padded = -(-self.batch // self.lanes) * self.lanes
         offset = 0
         for k, (low, high) in enumerate(bounds):
@@ -111,7 +124,7 @@ class Memory:
                 bounds.append((low, high))
         return bounds or [(0, self.loops.size(Space.BATCHED) - 1)]
 
-    def _costs(self, step: Instruction) -> Iterator[tuple[int, float, float]]:
+    def _costs(self, step: Nest | Walk) -> Iterator[tuple[int, float, float]]:
         """(a place of the region, cost with examples side by side, one after the other)."""
         if isinstance(step, Walk):
             # It touches all it touches as one region, and goes over the examples in turn.
@@ -131,7 +144,7 @@ class Memory:
                 along = self._wide(step.lanes, operand)
                 yield reached.low, _COPY * size, 0.0 if along else _COPY * size
 
-    def _reads(self, step: Instruction) -> Iterator[tuple[Operand, tuple[Loop, ...]]]:
+    def _reads(self, step: Nest) -> Iterator[tuple[Operand, tuple[Loop, ...]]]:
         if isinstance(step, Contract):
             for group in step.groups:
                 for segment in group.segments:

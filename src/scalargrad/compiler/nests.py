@@ -172,8 +172,10 @@ class Nest:
             return Cursor(Place("", 0), None)
         array = self.function.pointer(ref.slot)
         if ref.beyond is None:
-            return Cursor(Place(array, ref.base), None)
-        table = Place(self.function.pointer(TABLE), ref.base)
+            return Cursor(
+                Place(self.function.moved(self.kind(ref), array, ref.turns), ref.base), None
+            )
+        table = Place(self.function.moved("i32", self.function.pointer(TABLE), ref.turns), ref.base)
         return Cursor(Place(array, ref.shift), table)
 
     def kind(self, ref: Ref) -> str:

@@ -27,12 +27,15 @@ from .loops import (
     Instruction,
     Loops,
     Operand,
+    Repeat,
     Segment,
     Space,
     Take,
     Walk,
     addresses,
     counters,
+    spelled,
+    turn,
 )
 
 Numbers: TypeAlias = NDArray[Any]  # one row per element, one column per example (or one in all)
@@ -116,7 +119,7 @@ def _add_group(
     sums: Numbers,
     memory: Memory,
 ) -> None:
-    parts = [_terms(loops, segment, lanes, memory) for segment in group.segments]
+    parts = [_terms(loops, segment, lanes, memory) for segment in spelled(group, lanes.shape[1])]
     if group.over == 0:
         for owner, terms, present in parts:
             _accumulate(op, sums, owner, terms, present)
@@ -244,10 +247,17 @@ def _walk(loops: Loops, step: Walk, memory: Memory) -> None:
         out[step.at[i]] = total
 
 
+def _repeat(loops: Loops, step: Repeat, memory: Memory) -> None:
+    for number in range(step.count):
+        for inner in step.body:
+            _RUN[type(inner)](loops, turn(inner, number), memory)
+
+
 _RUN: dict[type[Instruction], Any] = {
     Contract: _contract,
     Apply: _apply,
     Indicator: _indicator,
     Take: _take,
     Walk: _walk,
+    Repeat: _repeat,
 }

@@ -37,7 +37,8 @@ class Ref:
     It lies at `base + sum(stride * counter)` of the array in a slot of the environment. With
     `beyond`, that is a place in the index table; the number then lies at
     `entry * scale + shift + sum(beyond * counter)`. `padded`: what follows the last example up to
-    a whole vector may be read and written. `number`: the number itself, where it is known.
+    a whole vector may be read and written. `number`: the number itself, where it is known. `turns`:
+    how far the base, or the place in the table, moves with each turn of the repeats around.
     """
 
     slot: int
@@ -48,6 +49,7 @@ class Ref:
     shift: int = 0
     padded: bool = False
     number: float | None = None
+    turns: tuple[int, ...] = ()
 
     def step(self, axis: int | None) -> int | None:
         """How far neighbours along an axis are apart; None if only the table knows."""

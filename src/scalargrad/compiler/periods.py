@@ -1,0 +1,53 @@
+"""Periods of packs: the steps of a recurrence, before any loop is recovered.
+
+A pack is like one a period before if its nodes do the same and read the same places of packs. Which
+packs, or which leaves, moves evenly: forwards, and in a gradient also backwards. The instructions
+of such packs will be those of a repeat, and may be many without being much code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .flat import Flat
+from .loops import Space
+from .packs import LEAVES, Packs
+from .tandems import Tandem, find_tandems, linear_hash
+
+
+def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
+    """Where packs come again and again: tandem repeats that save at least so many packs."""
+    members, sizes = packs.members, np.diff(packs.first)
+    number = np.repeat(np.arange(len(packs)), sizes)
+    counts = (flat.first[members + 1] - flat.first[members]).astype(np.int64)
+    begin = np.concatenate(([0], np.cumsum(counts)))
+    terms = np.arange(begin[-1]) + np.repeat(flat.first[members] - begin[:-1], counts)
+    place = np.zeros(len(flat), np.int64)
+    place[members] = np.arange(len(members)) - packs.first[number]
+    key, moving = _mixed(flat.style[terms].astype(np.int64)), np.zeros(len(packs), np.uint64)
+    first = begin[packs.first]
+    for which, operand in enumerate((flat.left[terms], flat.right[terms])):
+        pack = packs.pack[operand].astype(np.int64)
+        result = (operand >= 0) & (pack >= LEAVES)
+        key = _mixed(key + np.where(operand < 0, -1, np.where(result, LEAVES, pack)))
+        key = _mixed(key + np.where(result, place[operand], -1))
+        leaf = (operand >= 0) & ~result & (pack != Space.CONSTANT)
+        moves = np.where(result, pack, np.where(leaf, flat.slot[operand], 0))
+        moving += linear_hash(moves, first) << np.uint64(2 * which)
+    gradient = flat.space[members] > Space.BATCHED
+    slots = np.where(gradient | (counts == 0), flat.slot[members], 0).astype(np.int64)
+    moving += linear_hash(slots, packs.first) << np.uint64(4)
+    node = _mixed(flat.const[members].view(np.int64) + flat.kind[members])
+    node = _mixed(_mixed(node + flat.space[members]) + counts)
+    kinds = linear_hash(key, first) + (linear_hash(node, packs.first) << np.uint64(1))
+    return find_tandems(kinds.view(np.int64), moving, least)
+
+
+def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers hashed, one by one."""
+    mixed = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
+    return mixed.view(np.int64)

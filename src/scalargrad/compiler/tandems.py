@@ -1,0 +1,112 @@
+"""Tandem repeats: where a sequence does the same again and again, moving evenly.
+
+An item of the sequence has a kind, and a vector of numbers that moves: of that only a hash is
+given, one that is linear (`linear_hash`), so that the hash of a difference is the difference of
+hashes. Items s, s + 1, ... are `count` turns of one `period` if each has the kind of the item a
+period later, and if from turn to turn its numbers change by the same amounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST = 3  # turns: only from three on can be seen that a movement is even
+HOPS = 12  # a kind may come so often in one period
+PERIODS = 24  # how many periods are tried
+
+
+class Tandem(NamedTuple):
+    """`count` turns of `period` items each, the first of which is item `start`."""
+
+    start: int
+    period: int
+    count: int
+
+    @property
+    def stop(self) -> int:
+        """The item after the last."""
+        return self.start + self.period * self.count
+
+    @property
+    def saved(self) -> int:
+        """The items that need not be written down."""
+        return self.period * (self.count - 1)
+
+
+def linear_hash(numbers: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A hash of each of the vectors numbers[first[k]:first[k + 1]] that is linear modulo 2**64."""
+    sizes = np.diff(first)
+    place = np.arange(len(numbers)) - np.repeat(first[:-1], sizes)
+    # Multiplied and shifted, places are as good as drawn at random.
+    weight = (place.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    weight ^= weight >> np.uint64(29)
+    weight *= np.uint64(0xBF58476D1CE4E5B9)
+    weight ^= weight >> np.uint64(32)
+    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(numbers.astype(np.uint64) * weight)))
+    hashes: NDArray[np.uint64] = sums[first[1:]] - sums[first[:-1]]
+    return hashes
+
+
+def find_tandems(
+    kinds: NDArray[np.int64], hashes: NDArray[np.uint64], least: int = 1
+) -> list[Tandem]:
+    """Tandem repeats that do not overlap, in order; each saves `least` items or more.
+
+    Those that save most are taken first.
+    """
+    found: list[Tandem] = []
+    _search(kinds, hashes, least, 0, _periods(kinds), found)
+    return sorted(found)
+
+
+def _periods(kinds: NDArray[np.int64]) -> list[int]:
+    """The most frequent distances between items of one kind: a period is among them."""
+    n = len(kinds)
+    order = np.argsort(kinds, kind="stable")
+    tally = np.zeros(n + 1, np.int64)
+    for hop in range(1, min(HOPS, n - 1) + 1):
+        same = kinds[order[hop:]] == kinds[order[:-hop]]
+        if not same.any():
+            break
+        apart = (order[hop:] - order[:-hop])[same]
+        tally += np.bincount(apart, minlength=n + 1)
+    tally[n // FEWEST + 1 :] = 0
+    frequent = np.argsort(-tally, kind="stable")[:PERIODS]
+    return [int(period) for period in frequent if tally[period] >= FEWEST - 1]
+
+
+def _search(
+    kinds: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    least: int,
+    offset: int,
+    periods: Sequence[int],
+    found: list[Tandem],
+) -> None:
+    runs = [run for period in periods for run in _runs(kinds, hashes, period)]
+    best = max(runs, key=lambda run: (run.saved, -run.period), default=None)
+    if best is None or best.saved < least:
+        return
+    found.append(best._replace(start=best.start + offset))
+    before, after = slice(0, best.start), slice(best.stop, None)
+    _search(kinds[before], hashes[before], least, offset, periods, found)
+    _search(kinds[after], hashes[after], least, offset + best.stop, periods, found)
+
+
+def _runs(kinds: NDArray[np.int64], hashes: NDArray[np.uint64], period: int) -> list[Tandem]:
+    """The longest repeats of one period."""
+    if len(kinds) < FEWEST * period:
+        return []
+    same = kinds[period:] == kinds[:-period]
+    change = hashes[period:] - hashes[:-period]
+    even = same[period:] & same[:-period] & (change[period:] == change[:-period])
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], even, [False])).astype(np.int8)))
+    return [
+        Tandem(a, period, (b - a) // period + 2)
+        for a, b in edges.reshape(-1, 2).tolist()
+        if b - a >= period
+    ]
