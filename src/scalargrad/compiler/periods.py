@@ -18,15 +18,16 @@ from .tandems import Tandem, find_tandems, linear_hash
 
 def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     """Where packs come again and again: tandem repeats that save at least so many packs."""
-    members, sizes = packs.members, np.diff(packs.first)
+    members, packed = packs.members, packs.first.astype(np.int64)
+    sizes = np.diff(packed)
     number = np.repeat(np.arange(len(packs)), sizes)
     counts = (flat.first[members + 1] - flat.first[members]).astype(np.int64)
     begin = np.concatenate(([0], np.cumsum(counts)))
     terms = np.arange(begin[-1]) + np.repeat(flat.first[members] - begin[:-1], counts)
     place = np.zeros(len(flat), np.int64)
-    place[members] = np.arange(len(members)) - packs.first[number]
+    place[members] = np.arange(len(members)) - packed[number]
     key, moving = _mixed(flat.style[terms].astype(np.int64)), np.zeros(len(packs), np.uint64)
-    first = begin[packs.first]
+    first = begin[packed]
     for which, operand in enumerate((flat.left[terms], flat.right[terms])):
         pack = packs.pack[operand].astype(np.int64)
         result = (operand >= 0) & (pack >= LEAVES)
@@ -37,10 +38,10 @@ def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
         moving += linear_hash(moves, first) << np.uint64(2 * which)
     gradient = flat.space[members] > Space.BATCHED
     slots = np.where(gradient | (counts == 0), flat.slot[members], 0).astype(np.int64)
-    moving += linear_hash(slots, packs.first) << np.uint64(4)
+    moving += linear_hash(slots, packed) << np.uint64(4)
     node = _mixed(flat.const[members].view(np.int64) + flat.kind[members])
     node = _mixed(_mixed(node + flat.space[members]) + counts)
-    kinds = linear_hash(key, first) + (linear_hash(node, packs.first) << np.uint64(1))
+    kinds = linear_hash(key, first) + (linear_hash(node, packed) << np.uint64(1))
     return find_tandems(kinds.view(np.int64), moving, least)
 
 

@@ -101,7 +101,7 @@ class _Parted:
 
     def _rows(self, tandem: Tandem, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         part = numbers[self.first[tandem.start] : self.first[tandem.stop]]
-        return part.reshape(tandem.count, -1)
+        return part.reshape(tandem.turns, -1)
 
     def _even(self, tandem: Tandem, evenly: NDArray[np.int64]) -> bool:
         steps = np.diff(self._rows(tandem, evenly), axis=0)
@@ -131,9 +131,7 @@ def _free(operand: Operand) -> bool:
 # --- instructions --------------------------------------------------------------------------------
 
 
-def _repeated(
-    steps: Sequence[Instruction], depth: int, constants: _Constants
-) -> list[Instruction]:
+def _repeated(steps: Sequence[Instruction], depth: int, constants: _Constants) -> list[Instruction]:
     """Instructions inside `depth` repeats, those that come again and again made repeats."""
     if len(steps) <= LEAST:
         return list(steps)
@@ -142,11 +140,11 @@ def _repeated(
     done = 0
     for tandem in parted.tandems(LEAST):
         made += steps[done : tandem.start]
-        times = min(max(LEAST // tandem.period, 1), tandem.count // 2)
-        tandem = Tandem(tandem.start, tandem.period * times, tandem.count // times)
+        times = min(max(LEAST // tandem.period, 1), tandem.turns // 2)
+        tandem = Tandem(tandem.start, tandem.period * times, tandem.turns // times)
         body = _body(steps, tandem, parted, depth, constants)
         inside = _repeated(body, depth + 1, constants)
-        made.append(Repeat(tuple(i for i in inside if not isinstance(i, Walk)), tandem.count))
+        made.append(Repeat(tuple(i for i in inside if not isinstance(i, Walk)), tandem.turns))
         done = tandem.stop
     return [*made, *steps[done:]]
 
@@ -242,13 +240,13 @@ def _folded(group: Group, depth: int) -> list[Group]:
             loose.clear()
 
     for tandem in parted.tandems(2):
-        whole = tandem.period * tandem.count == len(group.segments)
+        whole = tandem.period * tandem.turns == len(group.segments)
         if tandem.period > 1 and group.over and not whole:
             continue  # every example has all segments in turn: its group cannot be cut
         loose += group.segments[done : tandem.start]
         columns = iter(np.diff(parted.turns(tandem)[:2], axis=0)[0].tolist())
         turn = [
-            _looped(segment, tandem.count, depth, columns)
+            _looped(segment, tandem.turns, depth, columns)
             for segment in group.segments[tandem.start : tandem.start + tandem.period]
         ]
         if tandem.period > 1:

@@ -4,7 +4,9 @@
     derive      the gradient, in the engine's order of accumulation
     simplify    equal nodes merged, constants computed, dead code dropped
     find_packs  nodes that do the same to the same kinds of operands
+    periods     the packs that are turns of a recurrence, and so less code than they look
     recover     the loops of each pack, and the places of its results
+    repeats     instructions that come again and again: one body for all turns
 
 Each stage is a function of the results before it, can be printed, and has a verifier; `check`
 turns the verifiers on.
@@ -12,6 +14,7 @@ turns the verifiers on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -38,17 +41,22 @@ from .loops import (
     Origin,
     Segment,
     Space,
+    leaves,
 )
 from .loops_check import verify as verify_loops
 from .marks import GRADIENT, Marks, verify_marks
 from .packs import Packs, find_packs, verify_packs
+from .periods import periods
 from .recover import Recovery
+from .repeats import LEAST, find_repeats
 from .simplify import simplify
 from .sources import NOWHERE, SourceLines
+from .tandems import Tandem
 from .walks import Walks
 
-# With more packs than this a program is too large to be all nests: it gets at most some MANY_NESTS
-# of them, for what does at least WORTH operations, and the rest is walked through node by node.
+# With more packs than this, turns of a period counted once, a program is too large to be all nests:
+# it gets at most some MANY_NESTS of them, for what does at least WORTH operations, and the rest is
+# walked through node by node.
 MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
 FEW_NODES = 16  # packs of fewer nodes on average are made coarser
 
@@ -93,13 +101,14 @@ def roll(
     stats.live = len(live)
     clock.lap("simplify", check, lambda: verify(live))
     packs = find_packs(live)
-    if len(packs) > MANY_PACKS and len(packs) * FEW_NODES > len(live):
-        packs = find_packs(live, coarse=True)
+    tandems = periods(live, packs, LEAST) if len(packs) > MANY_PACKS else []
     stats.packs = len(packs)
     clock.lap("packs", check, lambda: verify_packs(live, packs))
-    layout = Layout(live)
-    loops = _loops(live, outputs, marks, packs, layout, lines or NOWHERE)
-    stats.instructions = len(loops.instructions)
+    loops, layout = _rolled(live, outputs, marks, packs, tandems, lines or NOWHERE)
+    if tandems and len(loops.nests) > 2 * MANY_NESTS:
+        # The numbers lie otherwise than it seemed.
+        loops, layout = _rolled(live, outputs, marks, packs, [], lines or NOWHERE)
+    stats.instructions = sum(1 for _ in leaves(loops.instructions))
     clock.lap("recover", check, lambda: verify_layout(live, layout))
     if check:
         verify_loops(loops)
@@ -119,16 +128,38 @@ class _Clock:
         self.last = perf_counter()
 
 
-def _loops(
+def _rolled(
     flat: Flat,
     outputs: NDArray[np.int32],
     marks: Marks,
     packs: Packs,
-    layout: Layout,
+    tandems: Sequence[Tandem],
     lines: SourceLines,
-) -> Loops:
+) -> tuple[Loops, Layout]:
+    """The program and where its numbers lie; the tandem repeats of the packs are all nests."""
+    many = len(packs) - sum(tandem.saved for tandem in tandems)
+    if many > MANY_PACKS and many * FEW_NODES > len(flat):
+        packs, tandems = find_packs(flat, coarse=True), []
+        many = len(packs)
+    worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
+    steady = np.zeros(len(packs), bool)
+    for tandem in tandems:
+        steady[tandem.start : tandem.stop] = True
+    layout = Layout(flat)
     recovery = Recovery(flat, packs, layout, marks.accumulate)
-    instructions = _instructions(flat, packs, layout, recovery, lines)
+    instructions = _instructions(flat, packs, steady, worth, layout, recovery, lines)
+    loops = _loops(flat, outputs, marks, instructions, layout, recovery)
+    return find_repeats(loops), layout
+
+
+def _loops(
+    flat: Flat,
+    outputs: NDArray[np.int32],
+    marks: Marks,
+    instructions: list[Instruction],
+    layout: Layout,
+    recovery: Recovery,
+) -> Loops:
     results: dict[Space, int] = {}
     instructions += _outputs(flat, outputs, marks, layout, results)
     sizes = {**marks.sizes, **layout.sizes, **results}
@@ -150,17 +181,19 @@ def _loops(
 def _instructions(
     flat: Flat,
     packs: Packs,
+    steady: NDArray[np.bool_],
+    worth: int,
     layout: Layout,
     recovery: Recovery,
     lines: SourceLines,
 ) -> list[Instruction]:
-    """The packs as nests; in a program of very many packs, what is not worth one is walked through."""
-    worth = max(WORTH, len(flat) // MANY_NESTS) if len(packs) > MANY_PACKS else 0
+    """The packs as nests; what is not worth one, and not `steady`, is walked through."""
     walks = Walks(flat, layout, recovery.accumulate)
     if worth:
         # Nothing reads a gradient: at the end they do not cut walks short.
-        packs = packs.arranged(flat.space[packs.heads] > Space.BATCHED)
-    small = np.diff(packs.first) * 8 < worth
+        last = (flat.space[packs.heads] > Space.BATCHED) & ~steady
+        packs, steady = packs.arranged(last), steady[np.argsort(last, kind="stable")]
+    small = (np.diff(packs.first) * 8 < worth) & ~steady
     walked = small & walks.take(packs.heads) if small.any() else small
     made: list[Instruction] = []
     edges = np.flatnonzero(np.diff(walked, prepend=False, append=False)).tolist()
@@ -170,7 +203,7 @@ def _instructions(
             continue
         for k in range(low, high):
             nodes = packs.nodes(k)
-            takes = worth > 0 and bool(walks.take(nodes[:1])[0])
+            takes = worth > 0 and not steady[k] and bool(walks.take(nodes[:1])[0])
             nests, rest = recovery.nests(nodes, _origin(flat.rank[nodes], lines), worth * takes)
             if nests:
                 made += walks.flush()

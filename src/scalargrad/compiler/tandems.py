@@ -2,7 +2,7 @@
 
 An item of the sequence has a kind, and a vector of numbers that moves: of that only a hash is
 given, one that is linear (`linear_hash`), so that the hash of a difference is the difference of
-hashes. Items s, s + 1, ... are `count` turns of one `period` if each has the kind of the item a
+hashes. Items s, s + 1, ... are `turns` turns of one `period` if each has the kind of the item a
 period later, and if from turn to turn its numbers change by the same amounts.
 """
 
@@ -20,21 +20,21 @@ PERIODS = 24  # how many periods are tried
 
 
 class Tandem(NamedTuple):
-    """`count` turns of `period` items each, the first of which is item `start`."""
+    """`turns` turns of `period` items each, the first of which is item `start`."""
 
     start: int
     period: int
-    count: int
+    turns: int
 
     @property
     def stop(self) -> int:
         """The item after the last."""
-        return self.start + self.period * self.count
+        return self.start + self.period * self.turns
 
     @property
     def saved(self) -> int:
         """The items that need not be written down."""
-        return self.period * (self.count - 1)
+        return self.period * (self.turns - 1)
 
 
 def linear_hash(numbers: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.uint64]:

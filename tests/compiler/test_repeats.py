@@ -1,0 +1,392 @@
+"""Repeats: turns found in instructions and sums, run by every executor with the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from programs import algebra, recurrent
+from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
+from programs.physics import pendulum
+from scalargrad import ops
+from scalargrad.compiler.loops import (
+    SKIP_RIGHT,
+    Apply,
+    Contract,
+    Group,
+    Loop,
+    Loops,
+    Operand,
+    Repeat,
+    Segment,
+    Space,
+    mapped,
+    turn,
+)
+from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.reference import execute
+from scalargrad.compiler.repeats import find_repeats, fold_sums
+from scalargrad.compiler.roll import Stats, roll
+from scalargrad.compiler.tandems import Tandem, find_tandems, linear_hash
+from scalargrad.errors import VerifyError
+
+pytestmark = pytest.mark.pure
+WIDE = settings(suppress_health_check=list(HealthCheck), deadline=None)
+S = Space
+
+
+# --- tandem repeats of a sequence -----------------------------------------------------------------
+
+
+def tandems(kinds, numbers, least=1):
+    first = np.arange(len(numbers) + 1)
+    hashes = linear_hash(np.array(numbers, np.int64), first)
+    return find_tandems(np.array(kinds, np.int64), hashes, least)
+
+
+def test_turns_that_move_evenly_are_found():
+    kinds = [9, *[1, 2, 3] * 5, 8, *[4] * 4]
+    numbers = [0, *[x for t in range(5) for x in (t, 10 - 2 * t, 7)], 5, 1, 2, 3, 4]
+    assert tandems(kinds, numbers) == [Tandem(1, 3, 5), Tandem(17, 1, 4)]
+    assert tandems(kinds, numbers, least=4) == [Tandem(1, 3, 5)]
+
+
+def test_uneven_turns_are_none():
+    assert tandems([1, 2] * 4, [0, 0, 1, 5, 2, 9, 3, 1]) == []
+    assert tandems([1] * 5, [0, 1, 2, 3, 5]) == [Tandem(0, 1, 4)]
+    assert tandems([], []) == []
+
+
+@WIDE
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40))
+def test_what_is_found_are_tandem_repeats(items):
+    found = tandems([k for k, _ in items], [x for _, x in items])
+    end = 0
+    for start, period, turns in found:
+        assert start >= end
+        assert turns >= 3
+        end = start + period * turns
+        rows = [items[start + t * period : start + (t + 1) * period] for t in range(turns)]
+        for before, now, after in zip(rows, rows[1:], rows[2:]):
+            for a, b, c in zip(before, now, after):
+                assert a[0] == b[0] == c[0]
+                assert b[1] - a[1] == c[1] - b[1]
+    assert end <= len(items)
+
+
+# --- sums ------------------------------------------------------------------------------------------
+
+
+def total(*terms: Segment, over: int = 0, lanes: tuple[Loop, ...] = ()) -> Contract:
+    return Contract(Operand(S.OUTPUT, 0, (1,) * len(lanes)), lanes, (Group(terms, over),))
+
+
+def test_terms_at_even_distances_become_a_loop():
+    terms = [Segment(Operand(S.ARGUMENT, 3 * k), Operand(S.PARAMETER, 9 - k)) for k in range(10)]
+    folded = fold_sums(total(*terms))
+    left, right = Operand(S.ARGUMENT, 0, (3,)), Operand(S.PARAMETER, 9, (-1,))
+    assert folded.groups == (Group((Segment(left, right, (Loop(10),)),)),)
+
+
+def test_terms_in_turns_share_a_loop():
+    terms = [Segment(Operand(S.ARGUMENT, k + (k % 2) * 40), minus=bool(k % 2)) for k in range(12)]
+    first = Segment(Operand(S.PARAMETER, 0))
+    folded = fold_sums(total(first, *terms))
+    assert [group.shared for group in folded.groups] == [0, 1]
+    loops = Loops((folded,), {S.OUTPUT: 1, S.ARGUMENT: 60, S.PARAMETER: 1})
+    assert "sum(a[2i] - a[41+2i] for i<6)" in str(loops)
+    # Every example has all its terms in turn: they cannot be cut in two groups.
+    assert fold_sums(total(first, *terms, over=-1)).groups[0].shared == 0
+    assert fold_sums(total(*terms, over=-1)).groups[0].shared == 1
+
+
+@st.composite
+def sums(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
+    """A sum of segments that repeat, or nearly do."""
+    batch = draw(st.sampled_from((None, 1, 3, 8)))
+    over = 0 if batch is None else draw(st.sampled_from((0, 1, -1)))
+    lanes = (Loop(draw(st.integers(1, 9))),) * draw(st.integers(0, 1))
+    period, turns = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+    source = S.EXAMPLE if over else S.ARGUMENT
+    inner = [(Loop(draw(st.integers(1, 5))),) * draw(st.integers(0, 1)) for _ in range(period)]
+    steps = [draw(st.integers(-4, 6)) for _ in range(period)]
+    starts = [draw(st.integers(40, 60)) for _ in range(period)]
+    skips = [draw(st.sampled_from((0, SKIP_RIGHT))) for _ in range(period)]
+    segments = []
+    for t in range(turns):
+        for k in range(period):
+            strides = (1,) * (len(lanes) + len(inner[k]))
+            left = Operand(source, starts[k] + t * steps[k], strides)
+            right = Operand(S.PARAMETER, 2 * t + k, strides) if skips[k] or k % 2 else None
+            segments.append(Segment(left, right, inner[k], k == 1, skips[k]))
+    for _ in range(draw(st.integers(0, 2))):
+        segments.insert(
+            draw(st.integers(0, len(segments))), Segment(Operand(S.PARAMETER, 0, (0,) * len(lanes)))
+        )
+    op = draw(st.sampled_from((ops.ADD, ops.ADD, ops.MAXIMUM)))
+    size = lanes[0].extent if lanes else 1
+    step = replace(total(*segments, over=over, lanes=lanes), op=op)
+    sizes = {S.OUTPUT: size, source: 140, S.PARAMETER: 60}
+    if batch is not None:
+        sizes[S.EXAMPLE] = 140
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    shape = {s: (batch or 1, n) if s.batched else (n,) for s, n in sizes.items()}
+    inputs = {s: rng.normal(size=shape[s]).round(1) for s in sizes if s != S.OUTPUT}
+    return Loops((step,), sizes, batched=batch is not None), inputs, batch
+
+
+@WIDE
+@given(sums())
+def test_folded_sums_have_the_same_bits(case):
+    loops, inputs, batch = case
+    (step,) = loops.instructions
+    assert isinstance(step, Contract)
+    folded = verify(replace(loops, instructions=(fold_sums(step),)))
+    agree(execute(loops, inputs, batch), folded, inputs, batch)
+
+
+# --- instructions ----------------------------------------------------------------------------------
+
+
+def agree(expected, loops: Loops, inputs, batch: int | None, native: bool = True) -> None:
+    """All executors give these results for the program."""
+    got = [execute(loops, inputs, batch)]
+    if native and built() is not None:
+        got.append(built().build(loops, batch).execute(inputs))
+    for results in got:
+        for space in set(results) - {S.CONSTANT, S.TEMPORARY, S.BATCHED}:
+            np.testing.assert_array_equal(results[space], expected[space], space.name)
+
+
+def built() -> Any:
+    """The native back end, where there is one."""
+    try:
+        import llvmlite  # noqa: F401
+    except ImportError:
+        return None
+    from scalargrad.compiler import native
+
+    return native
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")
+
+
+def unrolled(steps) -> list:
+    """Instructions with every repeat spelled out."""
+    made: list = []
+    for step in steps:
+        if isinstance(step, Repeat):
+            for number in range(step.count):
+                made += unrolled([turn(inner, number) for inner in step.body])
+        else:
+            made.append(step)
+    return made
+
+
+@st.composite
+def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
+    """A recurrence of a few instructions with several lanes, turns of turns among them."""
+    batch = draw(st.sampled_from((None, None, 1, 3, 9)))
+    home, source = (S.TEMPORARY, S.ARGUMENT) if batch is None else (S.BATCHED, S.EXAMPLE)
+    width = draw(st.sampled_from((1, 2, 5, 8, 19)))
+    lanes = () if width == 1 and draw(st.booleans()) else (Loop(width),)
+    one, none = (1,) * len(lanes), (0,) * len(lanes)
+    period, count, outer = draw(st.integers(1, 5)), draw(st.integers(2, 7)), draw(st.integers(1, 3))
+    size = width * period
+    tree = S.PARAMETER, draw(st.sampled_from((0, 1, -1)))
+
+    def moved(base: int, step: int, stride: tuple[int, ...], space: Space = home) -> Operand:
+        moves = (step * count, step) if outer > 1 else (step,)
+        return Operand(space, base, stride, moves=moves if any(moves) else ())
+
+    body = []
+    for k in range(period):
+        result = moved(width * (1 + k), size, one)
+        back = moved(width * draw(st.integers(0, k)), size, one)
+        kind = draw(st.integers(0, 3))
+        if kind == 0 and width > 1 and lanes:
+            row = back._replace(strides=(*none, 1))
+            matrix = Operand(S.PARAMETER, 30, (1, width) if draw(st.booleans()) else (width, 1))
+            terms = Segment(row, matrix, (Loop(width),), draw(st.booleans()))
+            body.append(Contract(result, lanes, (Group((terms,)),)))
+        elif kind == 1:
+            weight = moved(20, tree[1], none, S.PARAMETER)
+            given_ = moved(21, draw(st.integers(-1, 2)), one, source)
+            body.append(Contract(result, lanes, (Group((Segment(back, weight), Segment(given_))),)))
+        elif kind == 2:
+            body.append(Apply(result, lanes, ops.TANH, (back,)))
+        else:
+            body.append(Apply(result, lanes, ops.DIV, (back, Operand(S.PARAMETER, 3, none))))
+    repeat: Any = Repeat(tuple(body), count)
+    if outer > 1:
+        repeat = Repeat((repeat,), outer)
+    turns = count * outer
+    start = Contract(Operand(home, 0, one), lanes, (Group((Segment(Operand(source, 0, one)),)),))
+    out = S.OUTPUT if batch is None else S.EXAMPLE_OUTPUT
+    last = Operand(home, width + size * draw(st.integers(0, turns - 1)), one)
+    end = Contract(Operand(out, 0, one), lanes, (Group((Segment(last),)),))
+    other = Contract(
+        Operand(out, width, one), lanes, (Group((Segment(last._replace(base=turns * size)),)),)
+    )
+    sizes = {
+        home: width + size * turns,
+        source: 100,
+        S.PARAMETER: 30 + width * width,
+        out: 2 * width,
+    }
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    shape = {s: (batch or 1, n) if s.batched else (n,) for s, n in sizes.items()}
+    inputs = {s: rng.normal(size=shape[s]) for s in (source, S.PARAMETER)}
+    loops = Loops((start, repeat, end, other), sizes, batched=batch is not None)
+    return loops, inputs, batch
+
+
+@WIDE
+@given(recurrences())
+def test_repeats_have_the_bits_of_their_turns(case):
+    loops, inputs, batch = case
+    verify(loops)
+    plain = replace(loops, instructions=tuple(unrolled(loops.instructions)))
+    agree(execute(plain, inputs, batch), loops, inputs, batch)
+
+
+@WIDE
+@given(recurrences())
+def test_turns_are_found_again(case):
+    loops, inputs, batch = case
+    plain = replace(loops, instructions=tuple(unrolled(loops.instructions)))
+    found = verify(find_repeats(plain))
+    assert len(unrolled(found.instructions)) == len(plain.instructions)
+    agree(execute(plain, inputs, batch), found, inputs, batch)
+
+
+def test_constants_may_be_anything():
+    """A constant for each turn is read from a list of its own if it must be."""
+    numbers = np.array([0.5, 2.0, 3.0, 0.5, 7.0, 2.0])
+    order = [0, 1, 2, 0, 4, 1, 2, 0, 1, 1]
+    steps = [Contract(Operand(S.TEMPORARY, 0), (), (Group((Segment(Operand(S.ARGUMENT, 0)),)),))]
+    for t, place in enumerate(order):
+        operands = Operand(S.TEMPORARY, t), Operand(S.CONSTANT, place)
+        steps.append(Apply(Operand(S.TEMPORARY, t + 1), (), ops.DIV, operands))
+    result = Segment(Operand(S.TEMPORARY, len(order)))
+    steps.append(Contract(Operand(S.OUTPUT, 0), (), (Group((result,)),)))
+    sizes = {S.TEMPORARY: 11, S.OUTPUT: 1, S.CONSTANT: 6, S.ARGUMENT: 1}
+    loops = verify(Loops(tuple(steps), sizes, numbers))
+    found = verify(find_repeats(loops))
+    assert any(isinstance(step, Repeat) for step in found.instructions)
+    inputs = {S.ARGUMENT: [0.1]}
+    agree(execute(loops, inputs), found, inputs, None)
+
+
+def test_negative_zero_is_another_constant():
+    steps = [
+        Contract(
+            Operand(S.OUTPUT, k),
+            (),
+            (Group((Segment(Operand(S.ARGUMENT, k)),)),),
+            start=-0.0 if k % 2 else 0.0,
+        )
+        for k in range(40)
+    ]
+    loops = Loops(tuple(steps), {S.OUTPUT: 40, S.ARGUMENT: 40})
+    inputs = {S.ARGUMENT: np.full(40, -0.0)}
+    found = find_repeats(loops)
+    for results in (execute(loops, inputs), execute(found, inputs)):
+        assert np.signbit(results[S.OUTPUT]).tolist() == [False, True] * 20
+
+
+def test_it_prints():
+    loops = find_repeats(Loops(tuple(chain(40)), CHAIN))
+    assert "repeat t in 0..5:" in str(loops)
+    assert "t[1+8t] = tanh(t[8t])" in str(loops)
+
+
+# --- faults ----------------------------------------------------------------------------------------
+
+CHAIN = {S.TEMPORARY: 41, S.ARGUMENT: 1, S.OUTPUT: 1}
+
+
+def chain(turns: int) -> list:
+    first = Contract(Operand(S.TEMPORARY, 0), (), (Group((Segment(Operand(S.ARGUMENT, 0)),)),))
+    middle = [
+        Apply(Operand(S.TEMPORARY, t + 1), (), ops.TANH, (Operand(S.TEMPORARY, t),))
+        for t in range(turns)
+    ]
+    result = Segment(Operand(S.TEMPORARY, turns))
+    return [first, *middle, Contract(Operand(S.OUTPUT, 0), (), (Group((result,)),))]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o._replace(base=o.base + 1), "not written yet"),
+        (lambda o: o._replace(moves=(0,)), "written twice"),
+        (lambda o: o._replace(moves=(2,)), "not written yet"),
+        (lambda o: o._replace(moves=(1, 1)), "more repeats than there are"),
+        (lambda o: o._replace(moves=(100,)), "TEMPORARY"),
+    ],
+)
+def test_the_verifier_follows_every_turn(change, message):
+    first, *_, last = chain(40)
+    places = Operand(S.TEMPORARY, 1, moves=(1,)), Operand(S.TEMPORARY, 0, moves=(1,))
+    step = Apply(places[0], (), ops.TANH, (places[1],))
+    verify(Loops((first, Repeat((step,), 40), last), CHAIN))
+    with pytest.raises(VerifyError, match=message):
+        verify(Loops((first, Repeat((mapped(step, change),), 40), last), CHAIN))
+    with pytest.raises(VerifyError, match="repeated 0 times"):
+        verify(Loops((first, Repeat((step,), 0), last), CHAIN))
+
+
+def test_the_verifier_checks_shared_loops():
+    a, b = (Segment(Operand(S.ARGUMENT, 0, (1,)), None, (Loop(n),)) for n in (3, 4))
+    sizes = {S.OUTPUT: 1, S.ARGUMENT: 4}
+    verify(Loops((Contract(Operand(S.OUTPUT, 0), (), (Group((a, a), 0, 1),)),), sizes))
+    for segments, shared in (((a, b), 1), ((a, a), 2)):
+        with pytest.raises(VerifyError, match="do not share"):
+            verify(
+                Loops((Contract(Operand(S.OUTPUT, 0), (), (Group(segments, 0, shared),)),), sizes)
+            )
+
+
+# --- real programs ---------------------------------------------------------------------------------
+
+PROGRAMS = (recurrent.rnn, recurrent.lstm, pendulum, lambda n: algebra.horner(n, 3))
+
+
+@pytest.mark.parametrize("make", PROGRAMS, ids=("rnn", "lstm", "pendulum", "horner"))
+@pytest.mark.parametrize("steps", [3, 11, 30])
+@pytest.mark.parametrize("batch", [None, 5])
+def test_recurrences_have_the_eager_bits(make, steps, batch):
+    case: Case = make(steps)
+    data = data_for(case, batch or 1)
+    mode = None if batch is None else "mean"
+    tape, marks, parameters, _ = capture(case, mode)
+    loops = roll(tape, marks, check=steps < 20)
+    given_ = inputs_for(case, data, parameters, mode)
+    expected = eager(case, data, mode).bits()
+    assert answer_of(loops, execute(loops, given_, batch), case, data).bits() == expected
+    if built() is not None:
+        results = built().build(loops, batch).execute(given_)
+        assert answer_of(loops, results, case, data).bits() == expected
+
+
+@pytest.mark.parametrize("make", PROGRAMS, ids=("rnn", "lstm", "pendulum", "horner"))
+def test_the_number_of_nests_does_not_grow_with_the_steps(make):
+    counts = []
+    for steps in (50, 101):
+        tape, marks, *_ = capture(make(steps))
+        stats = Stats()
+        loops = roll(tape, marks, stats=stats)
+        counts.append(len(loops.nests))
+        assert any(isinstance(step, Repeat) for step in loops.instructions)
+    # A few turns may be left over.
+    assert abs(counts[1] - counts[0]) <= 16
+    assert max(counts) < 150
