@@ -201,7 +201,7 @@ def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     one, none = (1,) * len(lanes), (0,) * len(lanes)
     period, count, outer = draw(st.integers(1, 5)), draw(st.integers(2, 7)), draw(st.integers(1, 3))
     size = width * period
-    tree = S.PARAMETER, draw(st.sampled_from((0, 1, -1)))
+    drift = draw(st.sampled_from((0, 1, -1)))
 
     def moved(base: int, step: int, stride: tuple[int, ...], space: Space = home) -> Operand:
         moves = (step * count, step) if outer > 1 else (step,)
@@ -214,12 +214,12 @@ def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
         kind = draw(st.integers(0, 3))
         if kind == 0 and width > 1 and lanes:
             row = back._replace(strides=(*none, 1))
-            matrix = Operand(S.PARAMETER, 30, (1, width) if draw(st.booleans()) else (width, 1))
+            matrix = Operand(S.PARAMETER, 60, (1, width) if draw(st.booleans()) else (width, 1))
             terms = Segment(row, matrix, (Loop(width),), draw(st.booleans()))
             body.append(Contract(result, lanes, (Group((terms,)),)))
         elif kind == 1:
-            weight = moved(20, tree[1], none, S.PARAMETER)
-            given_ = moved(21, draw(st.integers(-1, 2)), one, source)
+            weight = moved(30, drift, none, S.PARAMETER)
+            given_ = moved(25, draw(st.integers(-1, 2)), one, source)
             body.append(Contract(result, lanes, (Group((Segment(back, weight), Segment(given_))),)))
         elif kind == 2:
             body.append(Apply(result, lanes, ops.TANH, (back,)))
@@ -239,7 +239,7 @@ def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     sizes = {
         home: width + size * turns,
         source: 100,
-        S.PARAMETER: 30 + width * width,
+        S.PARAMETER: 60 + width * width,
         out: 2 * width,
     }
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
