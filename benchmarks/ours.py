@@ -35,7 +35,7 @@ class Ours:
         trainer = sg.Trainer(task.model, task.loss, task.rule(lr), penalty=penalty, progress=False)
         self._step = CompiledStep(trainer.eager, trainer.optimizer, mode, dtype)
         self._step.load()
-        self._batch = Batch(Examples(task.x, task.y), list(range(len(task.x))))
+        self._batch = Batch(Examples(task.x, task.y), range(len(task.x)), last=False)
         settle(self.step)
 
     def call(self) -> object:

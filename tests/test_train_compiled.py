@@ -12,8 +12,8 @@ import pytest
 import scalargrad as sg
 from scalargrad import Value, losses, nn, optim
 from scalargrad.compiler import jit
-from scalargrad.compiler.update import Update
-from scalargrad.train import EarlyStopping, Trainer
+from scalargrad.train import EarlyStopping, Trainer, compiled, joined
+from scalargrad.train.joined import Joined
 
 OPTIMIZERS: dict[str, Callable[[], optim.Optimizer]] = {
     "sgd": lambda: optim.SGD(lr=0.05),
@@ -73,30 +73,32 @@ def test_training_is_the_eager_training_bit_for_bit(
 
 
 @pytest.fixture
-def updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
-    """What native updates answered, in order; everything is compiled before it is first run."""
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The losses that runs of joined programs gave; all is compiled before it is first run."""
     run_natively(monkeypatch)
-    answers: list[tuple[bool, bool]] = []
-    right = Update.run
+    losses: list[float] = []
+    right = Joined.run
 
-    def run(self: Update, scalars: Any) -> tuple[bool, bool]:
-        answers.append(right(self, scalars))
-        return answers[-1]
+    def run(self: Joined, rows: Any, scalars: Any) -> float:
+        losses.append(right(self, rows, scalars))
+        return losses[-1]
 
-    monkeypatch.setattr(Update, "run", run)
-    return answers
+    monkeypatch.setattr(Joined, "run", run)
+    return losses
 
 
+@pytest.mark.parametrize("penalised", [False, True], ids=["", "penalty"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_update_is_native_once_the_gradients_are(
-    optimizer: str, updates: list[tuple[bool, bool]]
+def test_every_mini_batch_is_one_native_call(
+    optimizer: str, penalised: bool, runs: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(True, optimizer)
-    assert updates == [(True, True)] * 15
+    monkeypatch.setattr(compiled.CompiledStep, "_apart", None)
+    trained(True, optimizer, **({"penalty": penalty} if penalised else {}))
+    assert len(runs) == 15
 
 
 def test_batches_that_are_read_in_place_and_batches_that_are_copied(
-    updates: list[tuple[bool, bool]],
+    runs: list[float],
 ) -> None:
     x = np.random.default_rng(0).normal(size=(150, 40))
     y = (np.arange(150) * 7) % 3
@@ -112,23 +114,23 @@ def test_batches_that_are_read_in_place_and_batches_that_are_copied(
         return [p.data.hex() for p in model.parameters()]
 
     assert run(True) == run(False)
-    assert len(updates) == 6
+    assert len(runs) == 6
 
 
 def test_a_planted_wrong_update_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     run_natively(monkeypatch)
-    right = Update.run
+    right = Joined.run
 
-    def run(self: Update, scalars: Any) -> tuple[bool, bool]:
-        return right(self, {**scalars, "lr": scalars["lr"] * (1 + 2**-52)})
+    def run(self: Joined, rows: Any, scalars: Any) -> float:
+        return right(self, rows, [x * (1 + 2**-52) for x in scalars])
 
     expected = trained(False, "sgd")
-    monkeypatch.setattr(Update, "run", run)
+    monkeypatch.setattr(Joined, "run", run)
     assert trained(True, "sgd") != expected
 
 
 def test_the_optimizers_state_is_the_eager_one_and_goes_on_from_there(
-    updates: list[tuple[bool, bool]],
+    runs: list[float],
 ) -> None:
     def run(compile: bool) -> list[Any]:
         model = nn.MLP(3, [4], rng=random.Random(1))
@@ -150,10 +152,10 @@ def test_the_optimizers_state_is_the_eager_one_and_goes_on_from_there(
         return [optimizer.steps, state, [p.data.hex() for p in model.parameters()]]
 
     assert run(True) == run(False)
-    assert len(updates) == 20
+    assert len(runs) == 20
 
 
-def test_a_rule_for_arrays_only_is_applied_to_arrays(updates: list[tuple[bool, bool]]) -> None:
+def test_a_rule_for_arrays_only_is_applied_to_arrays(runs: list[float]) -> None:
     def clipped(p: Any, g: Any, *, lr: Any) -> tuple[Any]:
         return (p - lr * np.clip(g, -0.01, 0.01),)
 
@@ -170,18 +172,16 @@ def test_a_rule_for_arrays_only_is_applied_to_arrays(updates: list[tuple[bool, b
         return [p.data.hex() for p in model.parameters()]
 
     assert run(True) == run(False)
-    assert not updates
+    assert not runs
 
 
 @pytest.mark.parametrize(
-    ("loss", "lr", "answer"),
-    [
-        (losses.mse, 1e308, (True, False)),
-        (lambda p, t: (p - t) ** 2 + (0.0 * p).sqrt(), 0.1, (False, False)),
-    ],
+    ("loss", "lr"),
+    [(losses.mse, 1e308), (lambda p, t: (p - t) ** 2 + (0.0 * p).sqrt(), 0.1)],
+    ids=["parameter", "gradient"],
 )
 def test_a_step_to_infinity_is_refused_and_leaves_everything(
-    loss: Any, lr: float, answer: tuple[bool, bool], updates: list[tuple[bool, bool]]
+    loss: Any, lr: float, runs: list[float]
 ) -> None:
     def run(compile: bool) -> tuple[list[str], optim.Optimizer]:
         model = nn.MLP(2, [1], rng=random.Random(0))
@@ -194,13 +194,13 @@ def test_a_step_to_infinity_is_refused_and_leaves_everything(
 
     (told, optimizer), (expected, _) = run(True), run(False)
     assert told == expected
-    assert updates == [answer]
+    assert runs
     assert optimizer.steps == 0
     assert optimizer.state["velocity"].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_branch_that_was_tried_in_vain_adds_no_gradient(
-    updates: list[tuple[bool, bool]],
+    runs: list[float],
 ) -> None:
     def loss(p: Any, t: Any) -> Any:
         return (p - t) ** 2 if p > t else 3.0 * (t - p)
@@ -353,3 +353,189 @@ def test_options_are_those_of_compile() -> None:
         Trainer(model, losses.cross_entropy, optim.SGD(), mode="quick")
     with pytest.raises(ValueError, match="dtype: expected"):
         Trainer(model, losses.cross_entropy, optim.SGD(), dtype="float16")
+
+
+# --- what a joined program may not show ----------------------------------------------------------
+
+
+def with_a_bad_one(place: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """40 examples, one with a target above 6, of which losses can make what they like."""
+    x = np.random.default_rng(3).normal(size=(40, 2))
+    y = x[:, 0] - x[:, 1]
+    y[place] = 7.0
+    return x, y
+
+
+def stopped(
+    compile: bool, loss: Any, optimizer: Callable[[], optim.Optimizer], place: int
+) -> list[Any]:
+    """What is told, and everything as it is afterwards, where training cannot go on."""
+    model = nn.MLP(2, [3, 1], rng=random.Random(0))
+    trainer = Trainer(model, loss, optimizer(), compile=compile, progress=False)
+    with pytest.raises(sg.errors.AnomalyError) as caught:
+        trainer.fit(*with_a_bad_one(place), epochs=2, batch_size=2, shuffle=False)
+    numbers = [p.data.hex() for p in model.parameters()]
+    state = [x.hex() for slot in trainer.optimizer.state.values() for x in slot.tolist()]
+    return [str(caught.value), numbers, state, trainer.optimizer.steps]
+
+
+def bad(strange: Callable[[Value], Value]) -> Callable[[Value, Any], Value]:
+    """A loss that is strange for targets above 6."""
+    return lambda p, t: sg.where(t > 6.0, strange(p), 1e-6 * (p - t) ** 2)
+
+
+@pytest.mark.parametrize("every", [1, 4, 64])
+@pytest.mark.parametrize("place", [29, 39], ids=["amid", "last"])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("strange", "told"),
+    [
+        (lambda p: (p * 1e200) ** 2, "the loss is inf"),
+        (lambda p: (0.0 * p).sqrt(), "a gradient is inf or nan"),
+        (lambda p: p * 1e307, "a parameter would become inf or nan"),
+    ],
+    ids=["loss", "gradient", "parameter"],
+)
+def test_a_fault_found_late_is_told_as_if_at_once(
+    strange: Any,
+    told: str,
+    momentum: float,
+    place: int,
+    every: int,
+    runs: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "EVERY", every)
+
+    def optimizer() -> optim.Optimizer:
+        return optim.SGD(lr=100.0, momentum=momentum)
+
+    expected = stopped(False, bad(strange), optimizer, place)
+    assert expected[0].startswith(f"{told} in epoch 1, mini-batch {place // 2 + 1}")
+    assert stopped(True, bad(strange), optimizer, place) == expected
+    assert len(runs) > place // 2
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_in_every_mode_a_fault_leaves_what_was_before_it(
+    mode: str, dtype: str, runs: list[float]
+) -> None:
+    def trainer() -> Trainer:
+        model = nn.MLP(2, [3, 1], rng=random.Random(0))
+        options: dict[str, Any] = {"mode": mode, "dtype": dtype, "progress": False}
+        loss = bad(lambda p: (0.0 * p).sqrt())
+        return Trainer(model, loss, optim.SGD(lr=10.0, momentum=0.5), **options)
+
+    one, other = trainer(), trainer()
+    x, y = with_a_bad_one(29)
+    with pytest.raises(sg.errors.AnomalyError, match=r"gradient is .* epoch 1, mini-batch 15"):
+        one.fit(x, y, epochs=1, batch_size=2, shuffle=False)
+    other.fit(x[:28], y[:28], epochs=1, batch_size=2, shuffle=False)
+    for mine, own in zip(one.parameters, other.parameters):
+        assert mine.data.hex() == own.data.hex()
+    assert one.optimizer.steps == other.optimizer.steps == 14
+    assert np.array_equal(one.optimizer.state["velocity"], other.optimizer.state["velocity"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("batch_size", [4, 5, 23])
+def test_gradients_that_nobody_reads_are_not_missed(
+    batch_size: int, optimizer: str, runs: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scalargrad.compiler import fuse
+
+    monkeypatch.setattr(joined, "MANY", 0)
+    monkeypatch.setattr(fuse, "MANY", 0)
+
+    def run(compile: bool) -> list[str]:
+        model = nn.MLP(3, [5, 4], activation="tanh", rng=random.Random(1))
+        options: dict[str, Any] = {"compile": compile, "progress": False, "penalty": penalty}
+        trainer = Trainer(model, losses.cross_entropy, OPTIMIZERS[optimizer](), **options)
+        trainer.fit(*classes(), epochs=2, batch_size=batch_size)
+        return [number.hex() for p in model.parameters() for number in (p.data, p.grad)]
+
+    assert run(True) == run(False)
+    assert len(runs) == 2 * -(-23 // batch_size)
+
+
+def test_a_step_that_nobody_confirmed_did_not_happen(runs: list[float]) -> None:
+    class Refusal(Exception):
+        pass
+
+    def measure(prediction: Any, target: Any) -> float:
+        if len(runs) == 3:
+            raise Refusal
+        return 0.0
+
+    model = nn.MLP(3, [4], rng=random.Random(1))
+    trainer = Trainer(model, losses.cross_entropy, optim.Adam(lr=0.1), progress=False)
+    x, y = classes()
+    with pytest.raises(Refusal):
+        trainer.fit(x, y, epochs=1, batch_size=5, shuffle=False, metrics=[measure])
+    other = nn.MLP(3, [4], rng=random.Random(1))
+    again = Trainer(other, losses.cross_entropy, optim.Adam(lr=0.1), progress=False)
+    again.fit(x[:10], y[:10], epochs=1, batch_size=5, shuffle=False)
+    assert [p.data for p in model.parameters()] == [p.data for p in other.parameters()]
+    assert trainer.optimizer.steps == 2
+    assert trainer.optimizer.state["mean"].tolist() == again.optimizer.state["mean"].tolist()
+
+
+def test_other_examples_are_learned_by_the_same_programs(
+    runs: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    build = joined.Recipe.build
+
+    def counted(self: Any, examples: int, stores: bool) -> Any:
+        built.append((examples, stores))
+        return build(self, examples, stores)
+
+    monkeypatch.setattr(joined.Recipe, "build", counted)
+
+    def run(compile: bool) -> list[str]:
+        model = nn.MLP(3, [4], rng=random.Random(1))
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, losses.cross_entropy, optim.SGD(lr=0.1), **options)
+        for count in (20, 23, 15):
+            trainer.fit(*classes(count), epochs=1, batch_size=5)
+        return [p.data.hex() for p in model.parameters()]
+
+    assert run(True) == run(False)
+    assert sorted(built) == [(3, True), (5, True)]
+
+
+def test_a_label_out_of_range_is_named_as_ever(runs: list[float]) -> None:
+    model = nn.MLP(3, [4], rng=random.Random(1))
+    trainer = Trainer(model, losses.cross_entropy, optim.SGD(lr=0.1), progress=False)
+    x, y = classes()
+    trainer.fit(x, y, epochs=1)
+    y[7] = 4
+    with pytest.raises(IndexError, match=r"y\[7\] is 4"):
+        trainer.fit(x, y, epochs=1)
+
+
+def test_integers_as_inputs_select_and_count(runs: list[float]) -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            self.table = nn.Embedding(5, 3, rng=random.Random(0))
+            self.head = nn.MLP(6, [4], rng=random.Random(1))
+
+        def __call__(self, x: Any) -> Any:
+            return self.head([*self.table(x[0]), *self.table(x[1])])
+
+    def run(compile: bool, y: Any, loss: Any) -> list[str]:
+        model = Tokens()
+        options: dict[str, Any] = {"compile": compile, "progress": False}
+        trainer = Trainer(model, loss, optim.Adam(lr=0.05), **options)
+        x = np.random.default_rng(0).integers(0, 5, (21, 2))
+        trainer.fit(x, y, epochs=2, batch_size=4)
+        return [p.data.hex() for p in model.parameters()]
+
+    def counted(prediction: Any, target: Any) -> Any:
+        return (prediction[0] - target) ** 2
+
+    y = np.random.default_rng(1).integers(0, 4, 21)
+    for loss in (losses.cross_entropy, counted):
+        assert run(True, y, loss) == run(False, y, loss)
+    assert len(runs) == 24

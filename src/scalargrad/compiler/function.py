@@ -33,7 +33,7 @@ from .loops import Loops
 from .parameters import ParameterList
 from .program import Options, checked
 from .reading import HasValues
-from .results import pair, stack
+from .results import answers, pair, stack
 from .structure import Floats, Gradients, Numbers, Scalar, Signature, Static, describe
 from .summary import rolled, summary
 from .trace import Trace
@@ -198,10 +198,7 @@ class CompiledFunction:
         signature = self._loss_and_aux(variant)
         assert signature is not None
         rest = outputs[:, 1 : variant.trace.results]
-        stacked = stack(signature, rest)
-        if isinstance(stacked, np.ndarray):
-            return stacked
-        return [signature.build(Numbers(row)) for row in rest]
+        return answers(signature, rest)
 
     # --- looking -----------------------------------------------------------------------------
 

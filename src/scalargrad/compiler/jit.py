@@ -95,9 +95,9 @@ class Native:
 
     def __init__(self, trace: Trace, options: Options) -> None:
         self.trace, self._options = trace, options
-        self._interpreter = Interpreter(trace, options)
-        self.parameters: Floats = self._interpreter.parameters
-        self.gradient: Floats = self._interpreter.gradient
+        self.interpreter = Interpreter(trace, options)
+        self.parameters: Floats = self.interpreter.parameters
+        self.gradient: Floats = self.interpreter.gradient
         self._kernels: OrderedDict[Purpose, Future[Kernel]] = OrderedDict()
         self._visited = 0
         self.latest: Purpose | None = None
@@ -109,7 +109,7 @@ class Native:
     def forward(self, rows: Floats) -> Floats:
         """See `Program.forward`."""
         kernel = self._kernel(Purpose(len(rows), ()))
-        return self._interpreter.forward(rows) if kernel is None else self._run(kernel, rows)
+        return self.interpreter.forward(rows) if kernel is None else self._run(kernel, rows)
 
     def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
         """See `Program.backward`."""
@@ -118,7 +118,7 @@ class Native:
             wanted += (Space.ARGUMENT,) if len(rows) == 1 else (Space.ARGUMENT, Space.EXAMPLE)
         kernel = self._kernel(Purpose(len(rows), wanted))
         if kernel is None:
-            return self._interpreter.backward(rows, seed, argument_gradient)
+            return self.interpreter.backward(rows, seed, argument_gradient)
         arrays = kernel.frame.arrays
         if kernel.loops.size(Space.SCALAR):
             arrays[Space.SCALAR][SEED] = seed

@@ -19,6 +19,7 @@ from .structure import (
     Array,
     Items,
     Keyed,
+    Numbers,
     Row,
     Scalar,
     Signature,
@@ -102,6 +103,14 @@ def stack(signature: Signature, block: NDArray[Any]) -> Any:
             return dict(zip(signature.keys, parts))
         return sequence_of(signature.sequence, parts)
     return signature.value if isinstance(signature, Static) else None
+
+
+def answers(signature: Signature, block: NDArray[Any]) -> Any:
+    """The results of all examples of a batch: one array, or a list of them if they are none."""
+    stacked = stack(signature, block)
+    if isinstance(stacked, np.ndarray):
+        return stacked
+    return [signature.build(Numbers(row)) for row in block]
 
 
 def pair(signature: Signature) -> tuple[Signature, Signature]:

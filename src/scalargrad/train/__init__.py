@@ -17,6 +17,7 @@ from .examples import plain_numbers as plain_numbers
 from .history import History as History
 from .metrics import accuracy as accuracy
 from .step import EagerStep as EagerStep
+from .step import Fault as Fault
 from .step import Outcome as Outcome
 from .step import Step as Step
 from .trainer import Trainer as Trainer

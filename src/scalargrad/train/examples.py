@@ -64,26 +64,37 @@ class Examples:
 
 
 class Batch:
-    """The examples in some rows, in order. Before each is handed out, `check` is called."""
+    """The examples in some rows, in order. Before each is handed out, `check` is called.
+
+    After the `last` one of an epoch somebody may look at the gradients.
+    """
 
     def __init__(
-        self, examples: Examples, rows: Sequence[int], check: Callable[[], None] = lambda: None
+        self,
+        examples: Examples,
+        rows: Sequence[int] | NDArray[np.intp],
+        check: Callable[[], None] = lambda: None,
+        last: bool = True,
     ) -> None:
-        self.examples, self.rows, self.check = examples, rows, check
+        self.examples, self.check, self.last = examples, check, last
+        self.rows: NDArray[np.intp] = np.asarray(rows, np.intp)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place: int) -> Example:
         self.check()
-        return self.examples[self.rows[place]]
+        return self.examples[int(self.rows[place])]
 
     def __iter__(self) -> Iterator[Example]:
         return (self[place] for place in range(len(self)))
 
-    def targets(self) -> list[Any]:
-        """The targets alone, without a `check`."""
-        return [self.examples.target(row) for row in self.rows]
+    def targets(self) -> NDArray[Any] | list[Any]:
+        """The targets alone, without a `check`: an array where all of them are one."""
+        targets = self.examples.y
+        if isinstance(targets, np.ndarray):
+            return targets[self.rows]
+        return [self.examples.target(row) for row in self.rows.tolist()]
 
 
 def plain_numbers(x: Any) -> Any:

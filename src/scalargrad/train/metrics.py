@@ -78,21 +78,24 @@ def _named(metric: str | Metric) -> tuple[str, Metric]:
 
 
 def sums(
-    metrics: Mapping[str, Metric], predictions: Any, targets: Sequence[Any]
+    metrics: Mapping[str, Metric], predictions: Any, targets: NDArray[Any] | Sequence[Any]
 ) -> dict[str, float]:
     """Each metric summed over examples, from left to right.
 
-    Predictions are a list, or an array whose first axis are the examples.
+    Predictions and targets are lists, or arrays whose first axis are the examples.
     """
     found: dict[str, float] = {}
     for name, metric in metrics.items():
         if metric is accuracy and isinstance(predictions, np.ndarray):
             found[name] = _count_right(predictions, np.asarray(targets))
         else:
-            listed = predictions.tolist() if isinstance(predictions, np.ndarray) else predictions
-            pairs = zip(listed, targets, strict=True)
+            pairs = zip(_listed(predictions), _listed(targets), strict=True)
             found[name] = float(sum(metric(p, t) for p, t in pairs))
     return found
+
+
+def _listed(x: Any) -> Any:
+    return x.tolist() if isinstance(x, np.ndarray) else x
 
 
 def _count_right(scores: NDArray[np.float64], targets: NDArray[Any]) -> float:

@@ -27,14 +27,35 @@ GRADIENT = "a gradient is inf or nan"
 PARAMETER = "a parameter would become inf or nan"
 
 
-class Outcome(NamedTuple):
-    """What a step computes besides gradients: the loss, and the prediction for each example.
+class Fault(NamedTuple):
+    """Why training cannot go on, and how many mini-batches ago that happened.
 
-    The predictions are a list, or an array whose first axis are the examples.
+    The parameters are then those before that mini-batch.
     """
 
-    loss: float
-    predictions: Any
+    what: str
+    late: int = 0
+
+
+class Outcome:
+    """What a step computes besides gradients: the loss, and what `predict` gives on demand.
+
+    `fault` says why nothing can be learned from it.
+    """
+
+    def __init__(self, loss: float, predict: Callable[[], Any], fault: Fault | None = None) -> None:
+        self.loss, self._predict = loss, predict
+        self.fault = fault
+        if fault is None and not math.isfinite(loss):
+            self.fault = Fault(f"the loss is {loss}")
+
+    @property
+    def predictions(self) -> Any:
+        """A prediction for each example: a list, or an array whose first axis are the examples.
+
+        Only until the next mini-batch.
+        """
+        return self._predict()
 
 
 class Step(Protocol):
@@ -46,17 +67,21 @@ class Step(Protocol):
     def load(self) -> None:
         """Start from the numbers that the parameters have now."""
 
-    def sync(self) -> None:
-        """Give the parameters the numbers and gradients computed since `load`."""
+    def sync(self) -> Fault | None:
+        """Give the parameters the numbers and gradients computed since `load`.
+
+        The answer is a fault that was not told yet. Gradients that no `update` followed may be
+        lost, and so may those of a batch that is not the `last`.
+        """
 
     def gradients(self, batch: Batch) -> Outcome:
         """The gradient of the batch's loss, in `grad` of every parameter after `sync`."""
 
-    def update(self) -> str:
+    def update(self) -> Fault | None:
         """Move the parameters by the optimiser's rule and the last gradients.
 
-        Where a number would not be finite nothing is moved, and the answer says what: `GRADIENT`
-        or `PARAMETER`. Otherwise the answer is empty.
+        A mini-batch with a gradient or new parameter that is not finite is a fault; it may be told
+        later, but at the latest after the `last` batch.
         """
 
     def forward(self, batch: Batch) -> Outcome:
@@ -89,26 +114,27 @@ class EagerStep:
     def load(self) -> None:
         """The Values are where the numbers are."""
 
-    def sync(self) -> None:
+    def sync(self) -> Fault | None:
         """The Values are where the numbers are."""
+        return None
 
-    def update(self) -> str:
+    def update(self) -> Fault | None:
         """See `Step.update`."""
         moved = self.optimizer.parameters
         if not all(map(math.isfinite, map(_GRAD, moved))):
-            return GRADIENT
+            return Fault(GRADIENT)
         before = list(map(_DATA, moved))
         state = {slot: array.copy() for slot, array in self.optimizer.state.items()}
         steps = self.optimizer.steps
         self.optimizer.step()
         if all(map(math.isfinite, map(_DATA, moved))):
-            return ""
+            return None
         for parameter, data in zip(moved, before):
             parameter.data = data
         for slot, array in state.items():
             self.optimizer.state[slot][:] = array
         self.optimizer.steps = steps
-        return PARAMETER
+        return Fault(PARAMETER)
 
     def gradients(self, batch: Batch) -> Outcome:
         """Set `grad` of every parameter to the derivative of the batch's loss."""
@@ -190,6 +216,5 @@ _DATA, _GRAD = attrgetter("data"), attrgetter("grad")
 
 def _outcome(each: Sequence[tuple[float, Any]], penalty: Value | None) -> Outcome:
     mean = mean_of([loss for loss, _ in each])
-    return Outcome(
-        mean if penalty is None else mean + penalty.data, [prediction for _, prediction in each]
-    )
+    predictions = [prediction for _, prediction in each]
+    return Outcome(mean if penalty is None else mean + penalty.data, lambda: predictions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import sys
 import time
@@ -21,13 +20,14 @@ from ..errors import AnomalyError, ShapeError, TraceError, UnrepeatableError
 from ..nn import Module
 from ..optim import Optimizer
 from .arguments import positive_count, shown
+from .drawing import shuffled
 from .examples import Batch, Examples, plain_numbers
 from .history import History
 from .interrupt import Interrupt, Stop
 from .metrics import Metric, Metrics, named_metrics, sums
 from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
-from .step import EagerStep, Loss, Penalty, Step
+from .step import EagerStep, Fault, Loss, Penalty, Step
 
 if TYPE_CHECKING:
     from .compiled import CompiledStep
@@ -148,7 +148,7 @@ class Trainer:
         self, step: Step, batch: Batch, metrics: Mapping[str, Metric]
     ) -> dict[str, float]:
         outcome = step.forward(batch)
-        totals = sums(metrics, outcome.predictions, batch.targets())
+        totals = sums(metrics, outcome.predictions, batch.targets()) if metrics else {}
         means = {name: total / len(batch) for name, total in totals.items()}
         return {"loss": outcome.loss, **means}
 
@@ -280,7 +280,9 @@ class Trainer:
         try:
             order = self._order(plan, run)
             for k in range(run.batch * plan.batch_size, len(order), plan.batch_size):
-                batch = Batch(plan.examples, order[k : k + plan.batch_size], interrupt.check)
+                rows = order[k : k + plan.batch_size]
+                last = k + plan.batch_size >= len(order)
+                batch = Batch(plan.examples, rows, interrupt.check, last)
                 self._learn(batch, plan, run, interrupt)
                 bar.advance(run)
             validation: dict[str, float] = {}
@@ -289,16 +291,16 @@ class Trainer:
                     self._step, _all(plan.validation, interrupt.check), plan.metrics
                 )
         finally:
-            self._step.sync()
+            fault = self._step.sync()
             run.seconds = before + time.perf_counter() - started
+            if fault is not None:
+                raise self._anomaly(fault, run)
         run.end_epoch(self.rng.getstate(), validation)
 
-    def _order(self, plan: Plan, run: Run) -> list[int]:
-        order = list(range(len(plan.examples)))
+    def _order(self, plan: Plan, run: Run) -> NDArray[np.intp]:
         self.rng.setstate(run.rng)
-        if plan.shuffle:
-            self.rng.shuffle(order)
-        return order
+        count = len(plan.examples)
+        return shuffled(count, self.rng) if plan.shuffle else np.arange(count)
 
     def _learn(self, batch: Batch, plan: Plan, run: Run, interrupt: Interrupt) -> None:
         """One mini-batch: gradients, then the step."""
@@ -306,18 +308,21 @@ class Trainer:
             outcome = self._step.gradients(batch)
         except TraceError as error:
             raise TraceError(f"{error}. {WITHOUT}") from error
-        if not math.isfinite(outcome.loss):
-            raise self._anomaly(f"the loss is {outcome.loss}", run)
-        measured = sums(plan.metrics, outcome.predictions, batch.targets())
+        if outcome.fault is not None:
+            raise self._anomaly(outcome.fault, run)
+        measured: dict[str, float] = {}
+        if plan.metrics:
+            measured = sums(plan.metrics, outcome.predictions, batch.targets())
         with interrupt.whole():
             fault = self._step.update()
-            if fault:
+            if fault is not None:
                 raise self._anomaly(fault, run)
             run.add(outcome.loss, measured, len(batch))
 
-    def _anomaly(self, what: str, run: Run) -> AnomalyError:
+    def _anomaly(self, fault: Fault, run: Run) -> AnomalyError:
+        place = f"epoch {len(run.history) + 1}, mini-batch {run.batch + 1 - fault.late}"
         return AnomalyError(
-            f"{what} in epoch {len(run.history) + 1}, mini-batch {run.batch + 1}: training has "
+            f"{fault.what} in {place}: training has "
             "stopped, and the parameters are those before that mini-batch. Try a smaller learning "
             f"rate (now {self.optimizer.learning_rate():.3g}); inside "
             "scalargrad.detect_anomaly(), fit names the operation"
