@@ -615,3 +615,10 @@ def test_a_state_from_other_options_says_which() -> None:
         heavy.load_state_dict(plain.state_dict())
     with pytest.raises(StateError, match="state: expected a dictionary, got list"):
         plain.load_state_dict([])  # type: ignore[arg-type]
+
+
+def test_what_optimisers_and_schedules_share_is_abstract() -> None:
+    with pytest.raises(TypeError, match="abstract class Schedule"):
+        optim.Schedule()  # type: ignore[abstract]
+    with pytest.raises(TypeError, match="abstract class Optimizer"):
+        optim.Optimizer(None, 0.1, optim.SGD(lr=0.1).rule, ())  # type: ignore[abstract]

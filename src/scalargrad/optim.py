@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -82,7 +83,7 @@ def _rate(x: Any) -> Rate:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """A learning rate that depends on the step: `schedule(step)`, 0 for the first update.
 
     A pure function and plain data, so it can be shared, compared and saved. Any other function
@@ -95,9 +96,9 @@ class Schedule:
             checked = _CHECKS[name](value) if name in _CHECKS else _number(name, value)
             object.__setattr__(self, name, checked)
 
+    @abstractmethod
     def __call__(self, step: int) -> float:
         """The learning rate of update number `step`."""
-        raise NotImplementedError
 
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
@@ -330,7 +331,7 @@ def rmsprop(
 _DATA, _GRAD = attrgetter("data"), attrgetter("grad")
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What the optimisers share: the parameters, what is remembered about each, and the step.
 
     `step()` applies `rule` to every parameter. `rule(p, g, *state, **scalars)` returns the new
@@ -396,9 +397,9 @@ class Optimizer:
         """The learning rate of update number `step`, 0 being the first; None: the next one."""
         return _at(self._lr, self.steps if step is None else step)
 
+    @abstractmethod
     def scalars(self, step: int) -> dict[str, float]:
         """The numbers `rule` takes by name for update number `step`, 0 being the first."""
-        raise NotImplementedError
 
     def _in_use(self, *names: str) -> dict[str, float]:
         return {name: self._hyper[name] for name in names if self._hyper[name] != 0.0}
