@@ -54,12 +54,7 @@ def reachable(
                 _reach(v.b, mark, since, leaves, results)
     leaves.sort()
     results.sort()
-    nodes: list = [None] * (leaves.count + results.count)
-    for i in range(leaves.count):
-        nodes[i] = order.at(leaves, i)
-    for i in range(results.count):
-        nodes[leaves.count + i] = order.at(results, i)
-    return nodes, leaves.count
+    return order.listed(leaves, results), leaves.count
 
 
 @cython.cfunc
@@ -107,10 +102,10 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
     # read nothing may run that lets another thread in: no Python code, and no new list.
     first: cython.ulonglong = marks(n)
     for i in range(leaves):
-        v = nodes[i]
+        v = cython.cast(Value, nodes[i])
         v.mark = first + i
     for i in range(leaves, n):
-        v = nodes[i]
+        v = cython.cast(Value, nodes[i])
         v.mark = first + i
         codes[i] = v.code
         if v.a is None:

@@ -17,3 +17,5 @@ cdef inline int push(Found found, object node, unsigned long long number) except
 
 cdef inline object at(Found found, Py_ssize_t i):
     return <object> <void*> found.pairs[2 * i + 1]
+
+cdef list listed(Found found, Found others)

@@ -16,7 +16,9 @@ except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
 
 if cython.compiled:
+    from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
     from cython.cimports.cpython.mem import PyMem_Calloc, PyMem_Free, PyMem_Realloc
+    from cython.cimports.cpython.ref import Py_INCREF
 
 RADIX_BITS = cython.declare(cython.int, 11)
 RADIX = cython.declare(cython.int, 2048)
@@ -151,6 +153,22 @@ def _radix_sort(found: Found, lowest: cython.ulonglong, largest: cython.ulonglon
     return 0
 
 
+@cython.cfunc
+def listed(found: Found, others: Found) -> list[Any]:
+    """The nodes found, then the others."""
+    if not cython.compiled:
+        return [node for _, node in found.pairs + others.pairs]
+    i: cython.Py_ssize_t
+    nodes: list = PyList_New(found.count + others.count)
+    for i in range(found.count):
+        Py_INCREF(at(found, i))
+        PyList_SET_ITEM(nodes, i, at(found, i))
+    for i in range(others.count):
+        Py_INCREF(at(others, i))
+        PyList_SET_ITEM(nodes, found.count + i, at(others, i))
+    return nodes
+
+
 def sorted_by(nodes: list[Any], numbers: list[int]) -> list[Any]:
     """nodes ordered by `numbers`, from Python."""
     i: cython.Py_ssize_t
@@ -158,7 +176,4 @@ def sorted_by(nodes: list[Any], numbers: list[int]) -> list[Any]:
     for i in range(len(nodes)):
         push(found, nodes[i], numbers[i])
     found.sort()
-    ordered: list = []
-    for i in range(found.count):
-        ordered.append(at(found, i))
-    return ordered
+    return listed(found, Found())
