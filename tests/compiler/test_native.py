@@ -155,6 +155,37 @@ def test_blocks_are_turned_whatever_their_size(rows, columns):
     agree(Loops(steps, sizes), numbers, None)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 30])
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_lanes_of_a_triangle_run_side_by_side_and_end_where_it_ends(rows, first):
+    """For k < i + first: y[i, k] = sum_j p[i, j] a[j, k] and z[i, k] = y[i, k] / p[i, 0]."""
+    width = rows + first - 1
+    lanes = (Loop(rows), Loop(first, (1,)))
+    sums = Operand(Space.OUTPUT, 0, (width, 1))
+    term = Segment(
+        Operand(Space.PARAMETER, 0, (4, 0, 1)), Operand(Space.ARGUMENT, 0, (0, 4, 1)), (Loop(4),)
+    )
+    ratio = Operand(Space.OUTPUT, rows * width, (width, 1))
+    steps = (
+        Contract(sums, lanes, (Group((term,)),)),
+        Apply(ratio, lanes, ops.DIV, (sums, Operand(Space.PARAMETER, 0, (4, 0)))),
+    )
+    sizes = {
+        Space.PARAMETER: 4 * rows,
+        Space.ARGUMENT: 4 * width,
+        Space.OUTPUT: 2 * rows * width,
+    }
+    rng = np.random.default_rng(rows)
+    numbers = {space: rng.normal(size=sizes[space]) for space in (Space.PARAMETER, Space.ARGUMENT)}
+    loops = Loops(steps, sizes)
+    agree(loops, numbers, None)
+    program = native.build(loops)
+    assert rows == 1 or "llvm.masked.store" in program.llvm_ir
+    got = program.execute(numbers)[Space.OUTPUT].reshape(2, rows, width)
+    beyond = np.arange(width) >= np.arange(rows)[:, None] + first
+    assert not got[:, beyond].any()
+
+
 # --- real programs --------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from .. import ops
 from . import vectormath
-from .ir import Function, Module, repeated, suffix, vector
+from .ir import Function, Module, suffix, vector
 
 # The functions that exact mode takes from the mathematics library, and how many operands they have.
 LIBRARY = {
@@ -78,12 +78,7 @@ class Arithmetic:
 
     def splat(self, number: str) -> str:
         """One number in every lane."""
-        if self.width == 1:
-            return number
-        emit, kind = self.function.emit, self.kind
-        one = emit(f"insertelement {kind} poison, {self.real} {number}, i32 0")
-        zeros = repeated("i32", "0", self.width)
-        return emit(f"shufflevector {kind} {one}, {kind} poison, <{self.width} x i32> {zeros}")
+        return self.function.splat(self.real, number, self.width)
 
     def folded(self, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
         """value + left * right, or the larger, or the smaller of the two; the term negated."""

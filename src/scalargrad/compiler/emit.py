@@ -43,7 +43,7 @@ from .loops import (
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
-from .tiles import SCRATCH, WALKS, Axis, Machine, Plan, Ref, Use, collapse, plan
+from .tiles import SCRATCH, WALKS, Axis, Machine, Plan, Ref, Use, collapse, longest, plan, ragged
 
 FUNCTION = 400  # lines of a function after which the next instruction starts another one
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
@@ -188,13 +188,14 @@ class Emitter:
     ) -> Ref:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
+        most = longest(axes)
         # Counted upwards, whichever way this nest goes: so all nests share one copy.
-        base = ref.base + sum(min(ref.strides[k], 0) * (axes[k].extent - 1) for k in moving)
+        base = ref.base + sum(min(ref.strides[k], 0) * (most[k] - 1) for k in moving)
         order = [
             along,
             *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k])),
         ]
-        extents = tuple(axes[k].extent for k in order)
+        extents = tuple(most[k] for k in order)
         strides = tuple(abs(ref.strides[k]) for k in order)
         turning = any(ref.turns) or any(ref.slot in spaces for spaces in self.written)
         key = (ref.slot, base, extents, strides, ref.turns, len(self.written) if turning else 0)
@@ -213,11 +214,14 @@ class Emitter:
                 copy_block(function, block)
             self.scratch += size
         start, steps_ = self.copied[key]
+        if ragged(axes[along]):
+            # What filled it up may not have been computed yet.
+            del self.copied[key]
         full = [0] * len(ref.strides)
         for k, step in zip(order, steps_):
             sign = 1 if ref.strides[k] > 0 else -1
             full[k] = sign * step
-            start += step * (axes[k].extent - 1) if sign < 0 else 0
+            start += step * (most[k] - 1) if sign < 0 else 0
         return Ref(SCRATCH, start, tuple(full), padded=True)
 
     def forget(self, step: Instruction) -> None:
@@ -400,16 +404,18 @@ class _Cluster:
         uses = [Use(ref, use.terms) for ref, use in zip(refs, self.uses)]
         operands = [k for k in range(len(uses)) if k not in results]
         stored = [refs[member.result] for member in self.members if member.stored]
-        chosen = plan(axes, stored or [first], [uses[k] for k in operands], emitter.machine)
+        calls = not emitter.module.fast and any(
+            isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) for m in self.members
+        )
+        read = [uses[k] for k in operands]
+        chosen = plan(axes, stored or [first], read, emitter.machine, not calls)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members
         )
         if all(not use.terms for use in uses):
             chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
-        copied = emitter.copies(
-            self.function, axes, [uses[k] for k in operands], chosen, self.waiting
-        )
+        copied = emitter.copies(self.function, axes, read, chosen, self.waiting)
         for k, ref in zip(operands, copied):
             refs[k] = ref
         self.refs = refs
@@ -692,7 +698,7 @@ def _entries(tile: Tile, ref: Ref, cursor: Cursor, spot: Spot) -> str:
         entry = function.emit(f"load i32, ptr {pointer}, align 4")
         entries.append(function.emit(f"sext i32 {entry} to i64"))
     if len(entries) == 1:
-        return tile.splat("i64", entries[0], piece.width)
+        return function.splat("i64", entries[0], piece.width)
     result, kind = "zeroinitializer", vector("i64", piece.width)
     for lane, entry in enumerate(entries):
         result = function.emit(f"insertelement {kind} {result}, i64 {entry}, i32 {lane}")
@@ -713,7 +719,7 @@ def _counted(tile: Tile, candidate: Operand, batched: bool, spot: Spot) -> str:
             return str(first)
         lanes = ", ".join(f"i64 {first + k * step}" for k in range(piece.width))
         return f"<{lanes}>"
-    start = tile.splat("i64", first, piece.width)
+    start = function.splat("i64", first, piece.width)
     if piece.width == 1 or not step:
         return start
     lanes = ", ".join(f"i64 {k * step}" for k in range(piece.width))

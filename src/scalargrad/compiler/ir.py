@@ -160,6 +160,14 @@ class Function:
             self.entry.append(f"  {name} = load ptr, ptr %a{slot}, align 8")
         return self._pointers[slot]
 
+    def splat(self, kind: str, number: str, width: int) -> str:
+        """One number in every lane."""
+        if width == 1:
+            return number
+        full, zeros = vector(kind, width), repeated("i32", "0", width)
+        one = self.emit(f"insertelement {full} poison, {kind} {number}, i32 0")
+        return self.emit(f"shufflevector {full} {one}, {full} poison, <{width} x i32> {zeros}")
+
     # --- whole numbers ---------------------------------------------------------------------------
 
     def add(self, a: Counter, b: Counter) -> Counter:
@@ -169,6 +177,12 @@ class Function:
         if a == 0 or b == 0:
             return b if a == 0 else a
         return self.emit(f"add nsw i64 {a}, {b}")
+
+    def subtract(self, a: Counter, b: Counter) -> Counter:
+        """a - b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return a if b == 0 else self.emit(f"sub nsw i64 {a}, {b}")
 
     def multiply(self, a: Counter, b: int) -> Counter:
         """a * b."""

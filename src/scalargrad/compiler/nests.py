@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .arithmetic import Arithmetic
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
-from .tiles import TABLE, Axis, Piece, Plan, Ref, pieces
+from .tiles import TABLE, Axis, Piece, Plan, Ref, longest, pieces, ragged
 
 Spot = tuple[int, int]  # row and piece of a tile
 
@@ -90,7 +90,7 @@ class Tile:
         place = self.shifted(ref, cursor, spot)
         if piece.width == 1 or step == 0:
             number = nest.load(kind, ref, place)
-            return self.splat(kind, number, piece.width)
+            return self.function.splat(kind, number, piece.width)
         if step == 1:
             return nest.load_vector(kind, ref, place, piece)
         if step == -1:
@@ -103,15 +103,6 @@ class Tile:
                 f"insertelement {full} {result}, {kind} {number}, i32 {lane}"
             )
         return result
-
-    def splat(self, kind: str, number: str, width: int) -> str:
-        """One number, of any kind, in every lane."""
-        if width == 1:
-            return number
-        full, emit = vector(kind, width), self.function.emit
-        one = emit(f"insertelement {full} poison, {kind} {number}, i32 0")
-        zeros = "<" + ", ".join(["i32 0"] * width) + ">"
-        return emit(f"shufflevector {full} {one}, {full} poison, <{width} x i32> {zeros}")
 
     def reversed(self, kind: str, numbers: str, width: int) -> str:
         """The lanes of a vector from the last to the first."""
@@ -233,7 +224,7 @@ class Nest:
         """Neighbouring numbers; with `last`, those at the end of the vector are the valid ones."""
         size = {"i64": 8, "double": 8, "float": 4}[kind]
         pointer, full = self.address(kind, ref, cursor), vector(kind, piece.width)
-        if piece.valid == piece.width or (ref.padded and not last):
+        if piece.full or (ref.padded and not last):
             return self.function.emit(f"load {full}, ptr {pointer}, align {size}")
         name = f"llvm.masked.load.{suffix(kind, piece.width)}.p0"
         mask = f"<{piece.width} x i1>"
@@ -250,7 +241,7 @@ class Nest:
         """Write neighbouring numbers, as `load_vector` reads them."""
         pointer, full = self.address(self.real, ref, cursor), vector(self.real, piece.width)
         size = self.module.size
-        if piece.valid == piece.width or (ref.padded and not last):
+        if piece.full or (ref.padded and not last and not piece.mask):
             self.function.do(f"store {full} {number}, ptr {pointer}, align {size}")
             return
         name = f"llvm.masked.store.{suffix(self.real, piece.width)}.p0"
@@ -263,6 +254,8 @@ class Nest:
 
     @staticmethod
     def _mask(piece: Piece, last: bool) -> str:
+        if piece.mask:
+            return piece.mask
         lanes = [int(k < piece.valid) for k in range(piece.width)]
         return "<" + ", ".join(f"i1 {lane}" for lane in lanes[:: -1 if last else 1]) + ">"
 
@@ -317,6 +310,9 @@ class Nest:
         if axis is None:
             self._rows(counters, cursors, [Piece(0, 1, 1)], body)
             return
+        if ragged(self.axes[axis]):
+            self._masked_columns(axis, counters, cursors, body)
+            return
         lanes = self.module.width
         moving = [ref for ref in self.refs if ref.moves(axis)]
         padded = all(ref.padded and ref.step(axis) == 1 for ref in moving)
@@ -331,6 +327,37 @@ class Nest:
         self.function.loop(whole * lanes, width * lanes, [], [], inside)
         if cut[whole:]:
             self._rows(counters, cursors, cut[whole:], body)
+
+    def _masked_columns(
+        self,
+        axis: int,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        body: Callable[[Tile], None],
+    ) -> None:
+        """The columns of an axis whose end only the running program knows."""
+        function, width = self.function, self.plan.width
+        most = longest(self.axes)[axis]
+        lanes = min(self.module.width, 1 << (most - 1).bit_length())
+        end = self.extent(self.axes[axis], counters)
+        kind = vector("i64", lanes)
+
+        def inside(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            left = function.subtract(end, counter)
+            limit = function.splat("i64", str(left), lanes)
+            parts = []
+            for k in range(width):
+                numbers = ", ".join(f"i64 {k * lanes + lane}" for lane in range(lanes))
+                mask = function.emit(f"icmp slt {kind} <{numbers}>, {limit}")
+                parts.append(Piece(k * lanes, lanes, lanes, mask))
+            self._rows(known, moved, parts, body)
+            return []
+
+        if most <= width * lanes:
+            inside(0, [])
+        else:
+            function.loop(end, width * lanes, [], [], inside)
 
     def _rows(
         self,

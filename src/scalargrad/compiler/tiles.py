@@ -3,7 +3,8 @@
 A nest has axes, one for each lane loop and, where its result is batched, one for the examples.
 Its numbers are `Ref`s: places in memory with a stride for every axis. `plan` chooses
 
-    vector   the axis whose neighbouring lanes share a vector register, if any
+    vector   the axis whose neighbouring lanes share a vector register, if any; where its extent
+             depends on other axes, the lanes beyond the end are masked
     rows     a second axis of which several lanes are computed at once, so that a number that does
              not depend on it is loaded once for all of them
     height   how many rows, and `width` how many vectors, make one tile of accumulators
@@ -82,11 +83,20 @@ class Plan(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A vector of lanes: the first, the width of the register, how many lanes of it are real."""
+    """A vector of lanes: the first, the width of the register, how many lanes of it are real.
+
+    Where only the running program knows that, `mask` names which lanes are real.
+    """
 
     first: int
     width: int
     valid: int
+    mask: str = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether all lanes are real."""
+        return self.valid == self.width and not self.mask
 
 
 class Machine(NamedTuple):
@@ -108,14 +118,28 @@ def pieces(extent: int, lanes: int, padded: bool) -> list[Piece]:
 
 
 def free(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
-    """The axes whose extent is fixed and that no other extent depends on."""
+    """The axes that no other extent depends on."""
     bound = {
         k
         for axis in (*axes, *(axis for use in uses for axis in use.terms))
         for k, slope in enumerate(axis.slopes)
         if slope
     }
-    return [k for k, axis in enumerate(axes) if not any(axis.slopes) and k not in bound]
+    return [k for k in range(len(axes)) if k not in bound]
+
+
+def ragged(axis: Axis) -> bool:
+    """Whether an extent depends on other axes."""
+    return any(axis.slopes)
+
+
+def longest(axes: Sequence[Axis]) -> list[int]:
+    """The largest extent of every axis."""
+    extents: list[int] = []
+    for axis in axes:
+        outer = (max(slope, 0) * max(e - 1, 0) for slope, e in zip(axis.slopes, extents))
+        extents.append(axis.extent + sum(outer))
+    return extents
 
 
 def typical(axes: Sequence[Axis]) -> list[float]:
@@ -129,11 +153,15 @@ def typical(axes: Sequence[Axis]) -> list[float]:
     return extents
 
 
-def can_copy(ref: Ref, axes: Sequence[Axis]) -> bool:
-    """Whether an operand's numbers form a plain block."""
+def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
+    """Whether an operand's numbers form a plain block; a ragged `vector` is filled up to one."""
     if ref.number is not None or ref.beyond is not None:
         return False
-    return not any(any(axis.slopes) for axis, stride in zip(axes, ref.strides) if stride)
+    moving = [k for k, axis in enumerate(axes) if ref.strides[k] and ragged(axis)]
+    if moving != [vector]:
+        return not moving
+    # So the first and the last place of the block are among those that are read.
+    return min(ref.strides[: vector + 1]) >= 0
 
 
 # --- costs, in cycles ----------------------------------------------------------------------------
@@ -147,8 +175,9 @@ def _copies_and_cost(
     axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], vector: int, machine: Machine
 ) -> tuple[float, frozenset[int]]:
     extents = typical(axes)
-    lanes = min(machine.lanes, axes[vector].extent)
-    vectors = -(-axes[vector].extent // machine.lanes)
+    across = longest(axes)[vector]
+    lanes = min(machine.lanes, across)
+    vectors = -(-across // machine.lanes)
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
     cost = 0.0
     for result in results:
@@ -162,14 +191,32 @@ def _copies_and_cost(
             cost += 0.0 if use.ref.number is not None else _LOAD * terms
             continue
         gather = _GATHER * lanes * terms
-        if can_copy(use.ref, (*axes, *use.terms)):
-            whole = zip((*axes, *use.terms), use.ref.strides)
-            copied = _COPY * prod(axis.extent for axis, stride in whole if stride) + _LOAD * terms
+        if can_copy(use.ref, (*axes, *use.terms), vector):
+            whole = zip(longest((*axes, *use.terms)), use.ref.strides)
+            copied = _COPY * prod(extent for extent, stride in whole if stride) + _LOAD * terms
             if copied < gather:
                 copies.add(number)
                 gather = copied
         cost += gather
     return cost, frozenset(copies)
+
+
+def _can_mask(
+    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], vector: int
+) -> bool:
+    """Whether vectors can run along a ragged axis.
+
+    There is always a first lane, and masks keep the others from places that they do not have.
+    """
+    axis = axes[vector]
+    if axis.extent < 1 or min(axis.slopes) < 0:
+        return False
+    if any(result.step(vector) != 1 for result in results):
+        return False
+    return all(
+        use.ref.step(vector) in (0, 1) or can_copy(use.ref, (*axes, *use.terms), vector)
+        for use in uses
+    )
 
 
 def _scalar_cost(axes: Sequence[Axis], uses: Sequence[Use]) -> float:
@@ -244,21 +291,29 @@ def _tile(
 
 
 def plan(
-    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], machine: Machine
+    axes: Sequence[Axis],
+    results: Sequence[Ref],
+    uses: Sequence[Use],
+    machine: Machine,
+    masks: bool = False,
 ) -> Plan:
-    """The cheapest way to run a nest."""
+    """The cheapest way to run a nest; `masks` says that lanes which do not count cost nothing."""
+    extents = longest(axes)
     candidates = free(axes, uses)
     best, chosen = _scalar_cost(axes, uses), Plan()
     for axis in candidates:
-        if axes[axis].extent < 2:
+        if extents[axis] < 2:
+            continue
+        if ragged(axes[axis]) and not (masks and _can_mask(axes, results, uses, axis)):
             continue
         cost, copies = _copies_and_cost(axes, results, uses, axis, machine)
         if cost < best:
             best, chosen = cost, Plan(axis, copies=copies)
     vectors = 1
     if chosen.vector is not None:
-        vectors = -(-axes[chosen.vector].extent // machine.lanes)
+        vectors = -(-extents[chosen.vector] // machine.lanes)
     if any(use.terms for use in uses):
+        candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
         return _tile(axes, uses, chosen, vectors, machine)
     return chosen._replace(width=min(vectors, 4))
