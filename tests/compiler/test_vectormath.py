@@ -67,3 +67,34 @@ def test_special_numbers_are_where_they_belong(op):
 def test_constant_powers(n):
     x = np.exp(RNG.normal(size=100))
     np.testing.assert_allclose(fast(ops.POW, x, n), x**n, rtol=1e-14)
+
+
+def quotients(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """a / b and a / b / b by native code in fast mode: a divisor used twice."""
+    count = len(a)
+    lanes, places = (Loop(count),), [Operand(Space.OUTPUT, k * count, (1,)) for k in range(2)]
+    above, below = Operand(Space.PARAMETER, 0, (1,)), Operand(Space.PARAMETER, count, (1,))
+    steps = tuple(
+        Apply(place, lanes, ops.DIV, (source, below))
+        for place, source in zip(places, (above, places[0]))
+    )
+    program = native.build(
+        Loops(steps, {Space.PARAMETER: 2 * count, Space.OUTPUT: 2 * count}), mode="fast"
+    )
+    both = program.execute({Space.PARAMETER: np.concatenate((a, b))})[Space.OUTPUT]
+    return both[:count], both[count:]
+
+
+def test_quotients_by_reciprocals_are_within_two_units_each():
+    a, b = RNG.normal(size=1000), RNG.normal(size=1000) * 10.0 ** RNG.uniform(-150, 150, 1000)
+    once, twice = quotients(a, b)
+    np.testing.assert_allclose(once, a / b, rtol=2 * np.finfo(float).eps)
+    np.testing.assert_allclose(twice, a / b / b, rtol=4 * np.finfo(float).eps)
+
+
+def test_quotients_of_special_numbers_are_where_they_belong():
+    normal = [x for x in SPECIAL if not 0.0 < x < np.finfo(float).tiny]
+    a, b = map(np.ravel, np.meshgrid([0.0, -0.0, 1.0, -2.0, np.inf, np.nan], normal))
+    with np.errstate(all="ignore"):
+        expected = a / b
+    np.testing.assert_allclose(quotients(a, b)[0], expected, rtol=1e-13, atol=1e-322)

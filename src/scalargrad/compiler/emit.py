@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from . import serial
-from .arithmetic import FORMS, heavy
+from . import serial, vectormath
+from .arithmetic import FORMS, Arithmetic, heavy
 from .fuse import Cluster, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
@@ -339,6 +339,7 @@ class _Cluster:
         self._known: dict[Use, int] = {}
         self._owner: dict[Operand, int] = {}
         self.inverse: dict[int, str] = {}
+        self.quick = False
         self.waiting: list[Block] = []
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
@@ -427,6 +428,7 @@ class _Cluster:
             copy_block(self.function, block)
         if self.emitter.module.fast:
             self._invert_divisors()
+            self._spare_the_divider()
         self.nest.run(self._body)
 
     def _invert_divisors(self) -> None:
@@ -442,8 +444,23 @@ class _Cluster:
                 scalar = self.nest.load(self.nest.real, ref, self.nest.start(ref))
                 self.inverse[number] = one.divide(one.constant(1.0), scalar)
 
+    def _spare_the_divider(self) -> None:
+        """Divide by products where all would wait for the CPU's one divider."""
+        operations = [m for m in self.members if isinstance(m.step, Apply)]
+        divisors = [m.operands[1] for m in operations if m.step.op == ops.DIV]
+        roots = any(m.step.op == ops.SQRT for m in operations)
+        self.quick = roots or len(set(divisors)) < len(divisors)
+
+    def _quotient(self, m: Arithmetic, a: str, b: str, known: dict[str, str | None]) -> str:
+        """a / b; `known` are the reciprocals computed so far, None for those that are not."""
+        if b not in known:
+            known[b] = vectormath.reciprocal(m, b) if self.quick else None
+        inverse = known[b]
+        return m.divide(a, b) if inverse is None else m.multiply(a, inverse)
+
     def _body(self, tile: Tile) -> None:
         values: list[list[str]] = []
+        known: dict[str, str | None] = {}
         seen: dict[tuple[int, Spot], str] = {}
 
         def number(source: _Source, k: int) -> str:
@@ -456,6 +473,12 @@ class _Cluster:
                 computed = [
                     m.multiply(number(member.operands[0], j), m.splat(self.inverse[k]))
                     for j, m in enumerate(map(tile.arithmetic, tile.spots))
+                ]
+            elif isinstance(member.step, Apply) and member.step.op == ops.DIV:
+                above, below = member.operands
+                computed = [
+                    self._quotient(tile.arithmetic(spot), number(above, j), number(below, j), known)
+                    for j, spot in enumerate(tile.spots)
                 ]
             elif isinstance(member.step, Apply):
                 form, const = FORMS[member.step.op], member.step.const

@@ -178,7 +178,7 @@ def build(
     """Compile a program for `batch` examples (None for a program without a batch).
 
     mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
-    approximates exp, log and tanh. Raises `ValueError` for another mode, dtype or batch, and
+    approximates exp, log, tanh and quotients. Raises `ValueError` for another mode, dtype or batch, and
     `MissingExtraError` without llvmlite. `cache` is the user's own by default. `unread` names
     gradients that nobody reads after a run, as in a training step: they need not be stored.
     """
