@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -77,7 +78,10 @@ class Library:
     def __init__(self, code: bytes, imports: Mapping[str, int], exports: tuple[str, ...]) -> None:
         llvm = binding()
         with _LOCK:
-            self._jit = llvm.create_lljit_compiler(_machine())
+            # Code reaches its constants by 32-bit distances. LLVM's older linker allocates them
+            # apart, and ends the process where the system puts them farther than that.
+            together = sys.platform != "win32"
+            self._jit = llvm.create_lljit_compiler(_machine(), use_jit_link=together)
             builder = llvm.JITLibraryBuilder().add_object_img(code)
             for name, address in imports.items():
                 builder.import_symbol(name, address)

@@ -1,0 +1,50 @@
+"""Machine code in memory: it must run wherever the system finds room for it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from processes import run_python
+
+# Takes all gaps near the top of the address space, then frees single pages there: what fits in one
+# page is put up there, and larger things 40 GiB below.
+SCATTERED = """
+import ctypes
+import scalargrad as sg
+
+model = sg.nn.GPT(9, 4, width=8, heads=2)  # some pages of code, with constants
+f = sg.compile(lambda x, y: sg.losses.cross_entropy(model(x), y), mode="fast")
+data = [1, 2, 3, 4], [2, 3, 4, 5]
+expected = f.value_and_grad(*data)[0]
+import llvmlite.binding
+
+GIB, PAGE, RESERVED = 1 << 30, 4096, 0x4022  # private, anonymous, without memory behind it
+system = ctypes.CDLL(None)
+system.mmap.restype = ctypes.c_void_p
+system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def reserve(size):
+    return system.mmap(None, size, 0, RESERVED, -1, 0)
+
+
+blocks = [reserve(GIB) for _ in range(40)]
+size = GIB // 4
+while size >= 2 * PAGE:
+    place = reserve(size)
+    if place < min(blocks):
+        system.munmap(place, size)
+        size //= 2
+for k in range(1000):
+    system.munmap(blocks[0] + (2 * k + 100) * PAGE, PAGE)
+f.native()
+print(abs(f.value_and_grad(*data)[0] - expected) < 1e-12 * expected)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="arranges the address space as Linux does")
+def test_code_and_constants_that_do_not_fit_side_by_side():
+    assert run_python("-c", SCATTERED, SCALARGRAD_CACHE="0") == "True\n"
