@@ -27,30 +27,55 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
-from .flat import INDICATOR, OVER, Flat
+if cython.compiled:
+    from cython.cimports.scalargrad.rules import (
+        ABS,
+        ADD,
+        DETACH,
+        DIV,
+        EXP,
+        LEAF,
+        LEAKY_RELU,
+        LESS,
+        LESS_EQUAL,
+        LOG,
+        MAXIMUM,
+        MINIMUM,
+        POW,
+        POWER,
+        RELU,
+        SQRT,
+        TAKE,
+        WHERE,
+    )
+else:
+    from ..ops import (
+        ABS,
+        ADD,
+        DETACH,
+        DIV,
+        EXP,
+        LEAF,
+        LEAKY_RELU,
+        LESS,
+        LESS_EQUAL,
+        LOG,
+        MAXIMUM,
+        MINIMUM,
+        POW,
+        POWER,
+        RELU,
+        SQRT,
+        TAKE,
+        WHERE,
+    )
+
+from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 from .marks import GRADIENT, Marks
 from .partials import add_partials
 
-LEAF = cython.declare(cython.int, 0)
-ADD = cython.declare(cython.int, 1)
-DIV = cython.declare(cython.int, 4)
-POW = cython.declare(cython.int, 6)
-POWER = cython.declare(cython.int, 7)
-ABS = cython.declare(cython.int, 8)
-RELU = cython.declare(cython.int, 9)
-LEAKY_RELU = cython.declare(cython.int, 10)
-EXP = cython.declare(cython.int, 11)
-LOG = cython.declare(cython.int, 12)
-SQRT = cython.declare(cython.int, 13)
-MAXIMUM = cython.declare(cython.int, 21)
-MINIMUM = cython.declare(cython.int, 22)
-LESS = cython.declare(cython.int, 23)
-LESS_EQUAL = cython.declare(cython.int, 24)
-WHERE = cython.declare(cython.int, 25)
-TAKE = cython.declare(cython.int, 26)
-DETACH = cython.declare(cython.int, 27)
-FIRST_FOLD = cython.declare(cython.int, 40)  # kinds from here on pass no gradient on
+FIRST_FOLD = cython.declare(cython.int, FOLD_MAXIMUM)  # kinds from here on pass no gradient on
 NO_BOUND = cython.declare(cython.double, -np.inf)
 SAFE = cython.declare(cython.double, 1e-60)  # its inverse, even to the fourth power, is finite
 
@@ -65,28 +90,40 @@ def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
     _reach(flat, wanted.astype(np.uint8), np.array(roots, np.int32), reached)
     growing, partial, minus = add_partials(flat, reached > 0)
     one, zero = growing.constant(1.0), growing.constant(0.0)
+    contributions = _contributions(flat, reached)
+    nodes, terms = growing.nodes, growing.terms
+    wide = growing.flat(*_more(flat, len(roots), int(contributions[0][len(flat)])))
+    del growing
     seeds = [len(flat) - 1 if marks.batch in ("mean", "each") else one]
     if marks.penalty:
         seeds.insert(0, one)
     over = np.zeros(len(roots), np.uint8)
     over[len(roots) - 1] = OVER if marks.batch is not None else 0
-    grown = growing.flat()
-    targets, terms, slots = _contributions(flat, reached)
     return _emit(
         flat,
-        grown,
+        wide,
+        nodes,
+        terms,
         reached,
         wanted.astype(np.uint8),
         partial,
         minus,
-        _may_be_infinite(grown),
-        (targets, terms, slots),
+        _may_be_infinite(wide.cut(nodes, terms)),
+        contributions,
         np.array(roots, np.int32),
         np.array(seeds, np.int32),
         over,
         one,
         zero,
     )
+
+
+def _more(flat: Flat, phases: int, contributions: int) -> tuple[int, int]:
+    """No more nodes and terms than these are needed for the gradients."""
+    branching = np.isin(flat.kind, (WHERE, RELU, TAKE))
+    branches = int(np.diff(flat.first)[branching].sum())
+    nodes = phases * (len(flat) + branches) + len(flat)
+    return nodes, phases * (contributions + 3 * branches + 1) + len(flat)
 
 
 def _reach(
@@ -309,7 +346,9 @@ def _contributions(
 
 def _emit(
     flat: Flat,
-    grown: Flat,
+    wide: Flat,
+    nodes: cython.int,
+    terms_: cython.int,
     reached_: NDArray[np.uint8],
     wanted_: NDArray[np.uint8],
     partial_: NDArray[np.int32],
@@ -326,11 +365,6 @@ def _emit(
     count = int(contributions[0][size])
     phases: cython.int = len(roots_)
     owners = np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first))
-    users = flat.kind[owners[contributions[1][:count]]]
-    branches = int(np.isin(users, (WHERE, RELU, TAKE)).sum()) if count else 0
-    more_nodes = phases * (size + branches) + size
-    more_terms = phases * (count + 3 * branches + 1) + size
-    wide = _room(grown, more_nodes, more_terms)
     kind: cython.uchar[::1] = wide.kind.data
     const: cython.double[::1] = wide.const.data
     space: cython.uchar[::1] = wide.space.data
@@ -369,8 +403,8 @@ def _emit(
     made_left: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
     made_right: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
     made_style: cython.uchar[::1] = np.empty(phases * (count + 1) + 1, np.uint8).data
-    n: cython.int = len(grown)
-    t: cython.int = len(grown.left)
+    n: cython.int = nodes
+    t: cython.int = terms_
     phase: cython.int
     p: cython.int
     c: cython.int
@@ -443,6 +477,7 @@ def _emit(
                         left[t], left[t + 1], left[t + 2] = left[first[user]], g, zero
                     else:
                         left[t], left[t + 1], left[t + 2] = left[first[user]], zero, g
+                    right[t] = right[t + 1] = right[t + 2] = -1
                     batched = is_batched[space[left[t]]] or is_batched[space[g]]
                     space[n] = BATCHED_RESULT if batched else RESULT
                     t += 3
@@ -518,23 +553,4 @@ def _emit(
             space[n], slot[n] = gradient_space[space[p]], slot[p]
             n += 1
             first[n] = t
-    return Flat(
-        *(getattr(wide, name)[: n + (name == "first")] for name in _NODE_ARRAYS),
-        *(getattr(wide, name)[:t] for name in _TERM_ARRAYS),
-    )
-
-
-def _room(flat: Flat, nodes: int, terms: int) -> Flat:
-    """The graph with room for so many more nodes and terms."""
-    arrays = []
-    for name in (*_NODE_ARRAYS, *_TERM_ARRAYS):
-        old = getattr(flat, name)
-        new = np.zeros(len(old) + (nodes if name in _NODE_ARRAYS else terms), old.dtype)
-        new[: len(old)] = old
-        arrays.append(new)
-    arrays[8][len(flat.left) :] = -1  # right
-    return Flat(*arrays)
-
-
-_NODE_ARRAYS = ("kind", "const", "space", "slot", "extra", "rank", "first")
-_TERM_ARRAYS = ("left", "right", "style", "origin")
+    return wide.cut(n, t)

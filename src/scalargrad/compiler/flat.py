@@ -58,6 +58,13 @@ class Flat:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def cut(self, nodes: int, terms: int) -> Flat:
+        """The graph of the first nodes, which have so many terms; it shares this one's arrays."""
+        return Flat(
+            *(getattr(self, name)[: nodes + (name == "first")] for name in NODE_ARRAYS),
+            *(getattr(self, name)[:terms] for name in TERM_ARRAYS),
+        )
+
     def operands(self, i: int) -> list[int]:
         """The nodes that node i reads, in order."""
         terms = slice(int(self.first[i]), int(self.first[i + 1]))
@@ -95,6 +102,10 @@ class Flat:
             return f"{sign}{over}v{self.left[t]}"
         mark = "*?" if style & (SKIP_LEFT | SKIP_RIGHT) else "*"
         return f"{sign}{over}v{self.left[t]} {mark} v{self.right[t]}"
+
+
+NODE_ARRAYS = ("kind", "const", "space", "slot", "extra", "rank", "first")
+TERM_ARRAYS = ("left", "right", "style", "origin")
 
 
 def is_batched(graph: Flat) -> NDArray[np.bool_]:

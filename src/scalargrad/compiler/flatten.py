@@ -22,25 +22,45 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.scalargrad.rules import (
+        ADD,
+        DETACH,
+        LEAF,
+        LEAKY_RELU,
+        LESS,
+        LESS_EQUAL,
+        MAXIMUM,
+        MINIMUM,
+        MUL,
+        NEG,
+        POW,
+        SUB,
+        TAKE,
+        WHERE,
+    )
+else:
+    from ..ops import (
+        ADD,
+        DETACH,
+        LEAF,
+        LEAKY_RELU,
+        LESS,
+        LESS_EQUAL,
+        MAXIMUM,
+        MINIMUM,
+        MUL,
+        NEG,
+        POW,
+        SUB,
+        TAKE,
+        WHERE,
+    )
+
 from ..tape import Tape
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
 from .loops import MINUS, SEED, Space
 from .marks import Marks
-
-LEAF = cython.declare(cython.int, 0)
-ADD = cython.declare(cython.int, 1)
-SUB = cython.declare(cython.int, 2)
-MUL = cython.declare(cython.int, 3)
-NEG = cython.declare(cython.int, 5)
-POW = cython.declare(cython.int, 6)
-LEAKY_RELU = cython.declare(cython.int, 10)
-MAXIMUM = cython.declare(cython.int, 21)
-MINIMUM = cython.declare(cython.int, 22)
-LESS = cython.declare(cython.int, 23)
-LESS_EQUAL = cython.declare(cython.int, 24)
-WHERE = cython.declare(cython.int, 25)
-TAKE = cython.declare(cython.int, 26)
-DETACH = cython.declare(cython.int, 27)
 
 
 def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
@@ -88,20 +108,8 @@ def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
         space[nodes], slot[nodes], rank[nodes] = Space.SCALAR, SEED, n
         first[nodes + 1] = terms
         nodes += 1
-    flat = Flat(
-        kind[:nodes],
-        const[:nodes],
-        space[:nodes],
-        slot[:nodes],
-        extra[:nodes],
-        rank[:nodes],
-        first[: nodes + 1],
-        left[:terms],
-        right[:terms],
-        style[:terms],
-        origin[:terms],
-    )
-    return flat, node[tape.outputs]
+    flat = Flat(kind, const, space, slot, extra, rank, first, left, right, style, origin)
+    return flat.cut(nodes, terms), node[tape.outputs]
 
 
 def _gather(

@@ -27,7 +27,7 @@ class Layout:
     def __init__(self, flat: Flat) -> None:
         leaf = flat.kind == 0
         placed = leaf | (flat.space > Space.BATCHED)
-        self.address: NDArray[np.int64] = np.where(placed, flat.slot, -1).astype(np.int64)
+        self.address: NDArray[np.int64] = np.where(placed, flat.slot.astype(np.int64), -1)
         constant = np.flatnonzero(leaf & (flat.space == Space.CONSTANT))
         self.address[constant] = np.arange(len(constant))
         self.constants: NDArray[np.float64] = flat.const[constant]

@@ -21,18 +21,17 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad.compiler.hashing import mix
+    from cython.cimports.scalargrad.rules import ADD, LEAF, TAKE
 else:
+    from ..ops import ADD, LEAF, TAKE
     from .hashing import mix
 
 from ..errors import VerifyError
-from .flat import INDICATOR, Flat
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
 from .loops import Space
 
-LEAF = cython.declare(cython.int, 0)
-ADD = cython.declare(cython.int, 1)
-TAKE = cython.declare(cython.int, 26)
-MAX_OF_MANY = cython.declare(cython.int, 40)
-MIN_OF_MANY = cython.declare(cython.int, 41)
+MAX_OF_MANY = cython.declare(cython.int, FOLD_MAXIMUM)
+MIN_OF_MANY = cython.declare(cython.int, FOLD_MINIMUM)
 
 LEAVES = len(Space)  # packs below this number are the leaves of a space
 
@@ -79,7 +78,7 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     """The packs, in an order in which each reads only earlier ones.
 
     With `coarse`, terms need to read the same spaces only, not the same packs: fewer packs, for
-    graphs without structure, whose operands are then found through index tables.
+    graphs without structure.
     """
     level = np.zeros(len(flat), np.int32)
     _levels(flat, level)
@@ -88,12 +87,12 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     order = results[np.argsort(key, kind="stable")]
     pack = flat.space.astype(np.int32)
     pack[results] = -1
-    count = _group(flat, level, np.ascontiguousarray(order), pack, coarse)
+    count = _group(flat, level, order, pack, coarse)
     # NumPy sorts 16-bit numbers by radix.
     small = np.uint16 if count + LEAVES < 2**16 else np.int32
     by_pack = order[np.argsort(pack[order].astype(small), kind="stable")]
     first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
-    return Packs(pack, by_pack, first.astype(np.int32), bool(coarse))
+    return Packs(pack, by_pack, first.astype(np.int32), coarse)
 
 
 def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
@@ -167,7 +166,6 @@ def _group(
     h: cython.ulonglong
     many: cython.bint
     base: cython.int = int(LEAVES)
-    int(INDICATOR)
     for z in range(size):
         i = order[z]
         h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])

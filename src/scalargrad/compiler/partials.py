@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..tape import tape_of
-from .flat import Flat, is_batched
+from .flat import NODE_ARRAYS, TERM_ARRAYS, Flat, is_batched
 from .flatten import flatten
 from .loops import MINUS, Space
 from .marks import marks_of
@@ -229,12 +229,15 @@ class Growing:
             )
         return place
 
-    def flat(self) -> Flat:
-        """The whole graph."""
-        joined = [
-            np.concatenate([getattr(part, name) for part in self.parts])
-            for name in Flat.__dataclass_fields__
-        ]
+    def flat(self, nodes: int, terms: int) -> Flat:
+        """The whole graph, in arrays with room for so many more nodes and terms."""
+        joined = []
+        for name in (*NODE_ARRAYS, *TERM_ARRAYS):
+            parts = [getattr(part, name) for part in self.parts]
+            more = nodes if name in NODE_ARRAYS else terms
+            whole = np.zeros(sum(map(len, parts)) + more, parts[0].dtype)
+            np.concatenate(parts, out=whole[: len(whole) - more])
+            joined.append(whole)
         return Flat(*joined)
 
 

@@ -46,6 +46,9 @@ _STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
 # one for so many nodes.
 FEW_NESTS, NODES_PER_NEST = 12, 24
 
+# A pack of so many nodes that can be walked through is first tried on so few.
+MANY_NODES, SAMPLE = 1024, 256
+
 # A plan of this cost is taken as it is.
 ENOUGH = 12
 
@@ -137,6 +140,10 @@ class Recovery:
         Where a nest would do less work than `worth`, its nodes are given back instead.
         """
         kind = int(self.flat.kind[nodes[0]])
+        # If the first of very many have no loops, then not all have.
+        sampled = worth and len(nodes) > MANY_NODES
+        if sampled and self._best_plan(nodes[:SAMPLE], kind).found is None:
+            return [], nodes
         plan = self._best_plan(nodes, kind)
         few = max(4 * FEW_NESTS, len(nodes), 2 * len(plan.runs))
         if plan.found is None or self._pieces(plan) > few:

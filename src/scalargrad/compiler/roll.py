@@ -91,25 +91,26 @@ def roll(
     stats = Stats() if stats is None else stats
     clock = _Clock(stats)
     verify_marks(tape, marks)
-    flat, outputs = flatten(tape, marks)
-    stats.nodes, stats.flat = len(tape), len(flat)
-    clock.lap("flatten", check, lambda: verify(flat))
-    full = derive(flat, outputs, marks) if marks.wanted else flat
-    stats.derived = len(full)
-    clock.lap("derive", check, lambda: verify(full))
-    live, outputs = copy_candidates(*simplify(full, outputs))
-    stats.live = len(live)
-    clock.lap("simplify", check, lambda: verify(live))
-    packs = find_packs(live)
-    tandems = periods(live, packs, LEAST) if len(packs) > MANY_PACKS else []
+    # One name for the graph of every stage: each is gone when the next one is there.
+    graph, outputs = flatten(tape, marks)
+    stats.nodes, stats.flat = len(tape), len(graph)
+    clock.lap("flatten", check, lambda: verify(graph))
+    graph = derive(graph, outputs, marks) if marks.wanted else graph
+    stats.derived = len(graph)
+    clock.lap("derive", check, lambda: verify(graph))
+    graph, outputs = copy_candidates(*simplify(graph, outputs))
+    stats.live = len(graph)
+    clock.lap("simplify", check, lambda: verify(graph))
+    packs = find_packs(graph)
+    tandems = periods(graph, packs, LEAST) if len(packs) > MANY_PACKS else []
     stats.packs = len(packs)
-    clock.lap("packs", check, lambda: verify_packs(live, packs))
-    loops, layout = _rolled(live, outputs, marks, packs, tandems, lines or NOWHERE)
+    clock.lap("packs", check, lambda: verify_packs(graph, packs))
+    loops, layout = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE)
     if tandems and len(loops.nests) > 2 * MANY_NESTS:
         # The numbers lie otherwise than it seemed.
-        loops, layout = _rolled(live, outputs, marks, packs, [], lines or NOWHERE)
+        loops, layout = _rolled(graph, outputs, marks, packs, [], lines or NOWHERE)
     stats.instructions = sum(1 for _ in leaves(loops.instructions))
-    clock.lap("recover", check, lambda: verify_layout(live, layout))
+    clock.lap("recover", check, lambda: verify_layout(graph, layout))
     if check:
         verify_loops(loops)
     return loops

@@ -17,25 +17,23 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad.compiler.hashing import mix
+    from cython.cimports.scalargrad.rules import ADD, DETACH, LEAF, TAKE
 else:
+    from ..ops import ADD, DETACH, LEAF, TAKE
     from .hashing import mix
 
 from .. import ops, rules
 from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 
-LEAF = cython.declare(cython.int, 0)
-ADD = cython.declare(cython.int, 1)
-TAKE = cython.declare(cython.int, 26)
-DETACH = cython.declare(cython.int, 27)
-FIRST_FOLD = cython.declare(cython.int, 40)
-
 GRADIENTS = (Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT)
 
 
 def simplify(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
-    """The graph of the outputs and gradients alone, simplified, and the outputs in it."""
-    flat = Flat(*(getattr(flat, name).copy() for name in Flat.__dataclass_fields__))
+    """The graph of the outputs and gradients alone, simplified, and the outputs in it.
+
+    The arrays of the graph that was given are written over.
+    """
     same = np.arange(len(flat), dtype=np.int32)
     _merge(flat, same)
     return _live(flat, same[outputs])

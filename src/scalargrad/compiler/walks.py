@@ -67,11 +67,14 @@ class Walks:
 
     def _walk(self, nodes: NDArray[np.int32]) -> Walk:
         flat, address = self.flat, self.layout.address
-        counts = flat.first[nodes + 1] - flat.first[nodes]
+        begin = flat.first[nodes]
+        counts = flat.first[nodes + 1] - begin
         first = np.zeros(len(nodes) + 1, np.int32)
         np.cumsum(counts, out=first[1:])
-        terms = np.arange(first[-1]) + np.repeat(flat.first[nodes] - first[:-1], counts)
+        terms = np.repeat(begin - first[:-1], counts)
+        terms += np.arange(len(terms), dtype=np.int32)
         left, right = flat.left[terms], flat.right[terms]
+        used = right >= 0
         code = flat.kind[nodes].copy()
         code[code == FOLD_MAXIMUM] = ops.MAXIMUM
         code[code == FOLD_MINIMUM] = ops.MINIMUM
@@ -84,8 +87,8 @@ class Walks:
             first=first,
             left_space=flat.space[left],
             left=address[left].astype(np.int32),
-            right_space=np.where(right >= 0, flat.space[right], 0).astype(np.uint8),
-            right=np.where(right >= 0, address[right], -1).astype(np.int32),
+            right_space=flat.space[right] * used,
+            right=np.where(used, address[right], -1).astype(np.int32),
             style=flat.style[terms],
             origin=Origin((int(rank.min()), int(rank.max()))),
         )
