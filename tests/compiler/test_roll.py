@@ -19,6 +19,7 @@ from programs.case import (
 )
 from programs.corpus import CORPUS
 from scalargrad import compiled
+from scalargrad.compiler import periods
 from scalargrad.compiler.explain import operation
 from scalargrad.compiler.loops import Loops, Space, Walk, segments, work
 from scalargrad.compiler.loops_check import verify as verify_loops
@@ -137,6 +138,22 @@ def test_programs_without_structure_are_walked_through_not_looked_up():
     loops = loops_of(sparse.dag(5000))
     assert any(isinstance(step, Walk) for step in loops.instructions)
     assert len(loops.table) == 0
+
+
+def test_of_very_many_packs_some_places_show_whether_there_are_periods(monkeypatch):
+    expected = len(loops_of(physics.pendulum(100)).instructions)
+    searched = []
+    original = periods._periods
+    monkeypatch.setattr(periods, "VERY_MANY", 256)
+    monkeypatch.setattr(periods, "WINDOW", 128)
+    monkeypatch.setattr(
+        periods, "_periods", lambda *a: searched.append(a[4] - a[3]) or original(*a)
+    )
+    assert len(loops_of(physics.pendulum(100)).instructions) == expected
+    assert max(searched) > 256
+    searched.clear()
+    loops_of(sparse.dag(5000))
+    assert set(searched) == {128}
 
 
 def test_matrix_products_are_named():

@@ -15,18 +15,33 @@ from .loops import Space
 from .packs import LEAVES, Packs
 from .tandems import Tandem, find_tandems, linear_hash
 
+# Whether very many packs have periods at all is first seen in some places of them.
+VERY_MANY, PLACES, WINDOW = 1 << 15, 4, 1 << 12
+
 
 def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     """Where packs come again and again: tandem repeats that save at least so many packs."""
-    members, packed = packs.members, packs.first.astype(np.int64)
-    sizes = np.diff(packed)
-    number = np.repeat(np.arange(len(packs)), sizes)
+    place = np.empty(len(flat), np.int32)
+    place[packs.members] = np.arange(len(packs.members), dtype=np.int32)
+    place[packs.members] -= np.repeat(packs.first[: len(packs)], np.diff(packs.first))
+    if len(packs) > VERY_MANY:
+        starts = np.linspace(0, len(packs) - WINDOW, PLACES).astype(int).tolist()
+        if not any(_periods(flat, packs, place, k, k + WINDOW, WINDOW // 4) for k in starts):
+            return []
+    return _periods(flat, packs, place, 0, len(packs), least)
+
+
+def _periods(
+    flat: Flat, packs: Packs, place: NDArray[np.int32], low: int, high: int, least: int
+) -> list[Tandem]:
+    """The tandem repeats of packs low ... high - 1; `place[i]` is that of node i in its pack."""
+    packed = packs.first[low : high + 1].astype(np.int64)
+    members = packs.members[packed[0] : packed[-1]]
+    packed -= packed[0]
     counts = (flat.first[members + 1] - flat.first[members]).astype(np.int64)
     begin = np.concatenate(([0], np.cumsum(counts)))
     terms = np.arange(begin[-1]) + np.repeat(flat.first[members] - begin[:-1], counts)
-    place = np.zeros(len(flat), np.int64)
-    place[members] = np.arange(len(members)) - packed[number]
-    key, moving = _mixed(flat.style[terms].astype(np.int64)), np.zeros(len(packs), np.uint64)
+    key, moving = _mixed(flat.style[terms].astype(np.int64)), np.zeros(high - low, np.uint64)
     first = begin[packed]
     for which, operand in enumerate((flat.left[terms], flat.right[terms])):
         pack = packs.pack[operand].astype(np.int64)
