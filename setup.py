@@ -19,6 +19,26 @@ COMPILED = sorted(
     if re.search(r"^ *import cython$", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
 
+
+def faces(path: Path) -> list[Path]:
+    """The `.pxd` files a module is compiled against, its own and those it cimports.
+
+    Cython looks for them in `.pyx` files only, and would not compile again when one changes.
+    """
+    text = path.read_text(encoding="utf-8")
+    return [
+        face
+        for face in Path("src").rglob("*.pxd")
+        if face == path.with_suffix(".pxd")
+        or re.search(rf"cimports\.scalargrad.*\b{face.stem}\b", text)
+    ]
+
+
+for path in COMPILED:
+    made = path.with_suffix(".c")
+    if made.exists() and any(made.stat().st_mtime < face.stat().st_mtime for face in faces(path)):
+        made.unlink()
+
 required = os.environ.get("SCALARGRAD_REQUIRE_COMPILED", "") not in ("", "0")
 pure = os.environ.get("SCALARGRAD_PURE", "") not in ("", "0")
 
@@ -29,6 +49,7 @@ extensions = [
     Extension(
         ".".join(path.relative_to("src").with_suffix("").parts),
         [path.as_posix()],
+        depends=[face.as_posix() for face in faces(path)],
         optional=not required,
         extra_compile_args=flags,
         cython_directives={
