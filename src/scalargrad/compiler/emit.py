@@ -43,6 +43,7 @@ from .loops import (
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
+from .reductions import joined, reduced, reducible
 from .tiles import SCRATCH, WALKS, Axis, Machine, Plan, Ref, Use, collapse, longest, plan, ragged
 
 FUNCTION = 400  # lines of a function after which the next instruction starts another one
@@ -67,7 +68,7 @@ class Emitter:
         self.memory = Memory(self.loops, self.batch, self.module.width)
         self.streams = serial.Streams(max(self.memory.lengths.values()))
         steps = 1 if self.module.fast and self.module.fused else 2
-        self.machine = Machine(self.module.width, self.module.registers, steps)
+        self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
         self.padded = -(-self.batch // self.module.width) * self.module.width
 
     # --- binding ---------------------------------------------------------------------------------
@@ -574,6 +575,12 @@ class _Sums:
             self._advance(part, level, counter, moved)
             return self._loops(part, level + 1, [*counters, counter], moved, carried)
 
+        if isinstance(extent, int) and level + 1 == len(part.terms):
+            done, values = self._reduced(part, level, extent, cursors, values)
+            if done:
+                for k in range(done, extent):
+                    values = inside(k, values)
+                return values
         if isinstance(extent, int) and extent * self._inner(part, level) <= UNROLLED:
             for k in range(extent):
                 values = inside(k, values)
@@ -581,6 +588,20 @@ class _Sums:
         if isinstance(extent, int) and level + 1 == len(part.terms):
             return self._unrolled(extent, inside, values)
         return self.function.loop(extent, 1, self.kinds, values, inside)
+
+    def _reduced(
+        self, part: _Part, level: int, extent: int, cursors: list[Cursor], values: list[str]
+    ) -> tuple[int, list[str]]:
+        """The terms that share vectors added: how many these were, and the sums."""
+        places = [s.ref for s in (part.left, part.right) if s is not None]
+        factors = [(self.refs[k], cursors[k]) for k in places if k >= 0]
+        refs, axis, op = [ref for ref, _ in factors], self.depth + level, self.step.op
+        if part.skip or min(places) < 0 or not reducible(self.nest, refs, axis, extent):
+            return 0, values
+        m, width = self.nest.arithmetic(1), self.nest.module.width
+        partial = reduced(self.tile, op, part.minus, factors, axis, extent)
+        values = [joined(m, op, *pair) for pair in zip(values, partial)]
+        return extent // width * width, values
 
     def _unrolled(
         self,

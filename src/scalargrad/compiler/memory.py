@@ -3,15 +3,18 @@
 A batched array has its examples side by side (a vector register then holds one element of several
 examples), or one after the other (it then holds several elements of one example). The caller's
 arrays come one after the other. Temporaries are cut into regions that no operand straddles, and
-each region takes the form that costs fewer copies, counted roughly, where it is used.
+each region takes the form that costs fewer copies, counted roughly, where it is used. What that
+is depends on the other regions used there: so all are reconsidered until none changes, from all
+of one form and from all of the other.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,8 @@ from .loops import (
 )
 
 _COPY, _SCATTER = 0.7, 1.5
+BESIDE, AFTER = 0, 1  # examples side by side, or one after the other
+SWEEPS = 4  # over all regions, while any of them changes its form
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,45 @@ class Layout:
     def address(self, place: int) -> int:
         """Where an element of the first example is."""
         return self.offset + (place - self.start) * self.element
+
+
+@dataclass(slots=True)
+class _Way:
+    """A way to run a nest: the form it wants of regions, and what others cost it."""
+
+    form: int
+    always: float = 0.0
+    regions: dict[int, float] = field(default_factory=dict)
+
+
+class _Need(NamedTuple):
+    """The ways to run a nest, of which it takes the cheapest."""
+
+    ways: tuple[_Way, ...]
+
+    def cost(self, forms: list[int]) -> float:
+        """Of copies and scattered results, if the regions have these forms."""
+        return min(
+            way.always + sum(cost for k, cost in way.regions.items() if forms[k] != way.form)
+            for way in self.ways
+        )
+
+
+def _settled(start: int, sizes: list[int], users: list[list[_Need]]) -> list[int]:
+    """The form of every region that suits the others', all of one form to begin with."""
+    forms = [start if size > 1 else BESIDE for size in sizes]
+    for _ in range(SWEEPS):
+        before = list(forms)
+        for k, size in enumerate(sizes):
+            if size > 1:
+                costs = []
+                for form in (BESIDE, AFTER):
+                    forms[k] = form
+                    costs.append(sum(need.cost(forms) for need in users[k]))
+                forms[k] = AFTER if costs[AFTER] < costs[BESIDE] else BESIDE
+        if forms == before:
+            break
+    return forms
 
 
 class Memory:
@@ -87,25 +131,32 @@ class Memory:
 
     def _arrange(self) -> None:
         bounds = self._bounds()
-        beside, after = [0.0] * len(bounds), [0.0] * len(bounds)
-        starts = [low for low, _ in bounds]
-        for step, counts in leaves(self.loops.instructions):
-            for place, side, one in self._costs(step):
-                k = max(bisect_right(starts, place) - 1, 0)
-                beside[k] += side * prod(counts)
-                after[k] += one * prod(counts)
+        self._starts = [low for low, _ in bounds]
+        forms = self._forms([high - low + 1 for low, high in bounds])
         padded = -(-self.batch // self.lanes) * self.lanes
         offset = 0
-        for k, (low, high) in enumerate(bounds):
+        for form, (low, high) in zip(forms, bounds):
             size = high - low + 1
-            if size > 1 and after[k] < beside[k]:
+            if form == AFTER:
                 self._regions.append(Layout(low, offset, 1, size))
                 offset += -(-size * self.batch // self.lanes) * self.lanes
             else:
                 self._regions.append(Layout(low, offset, padded, 1, True))
                 offset += size * padded
-        self._starts = starts
         self.lengths[Space.BATCHED] = offset
+
+    def _forms(self, sizes: list[int]) -> list[int]:
+        """The form of every region: examples side by side, or one after the other."""
+        needs: list[_Need] = []
+        users: list[list[_Need]] = [[] for _ in sizes]
+        for step, counts in leaves(self.loops.instructions):
+            if not isinstance(step, Walk):  # which touches all as one, and goes over examples
+                need = self._need(step, float(prod(counts)))
+                needs.append(need)
+                for k in {k for way in need.ways for k in way.regions}:
+                    users[k].append(need)
+        found = [_settled(start, sizes, users) for start in (BESIDE, AFTER)]
+        return min(found, key=lambda forms: sum(need.cost(forms) for need in needs))
 
     def _bounds(self) -> list[tuple[int, int]]:
         """The batched temporaries cut where no operand reaches across."""
@@ -124,25 +175,50 @@ class Memory:
                 bounds.append((low, high))
         return bounds or [(0, self.loops.size(Space.BATCHED) - 1)]
 
-    def _costs(self, step: Nest | Walk) -> Iterator[tuple[int, float, float]]:
-        """(a place of the region, cost with examples side by side, one after the other)."""
-        if isinstance(step, Walk):
-            # It touches all it touches as one region, and goes over the examples in turn.
+    def _need(self, step: Nest, times: float) -> _Need:
+        """What a nest costs with vectors of examples, or of lanes if there are enough of them."""
+        lanes, result = step.lanes, step.result
+        if not result.space.batched:
+            way = _Way(AFTER)
+            for operand, loops in self._reads(step):
+                if operand.space == Space.BATCHED and self._across(lanes, operand) is not None:
+                    self._add(way, operand, loops, lanes, times * _COPY)
+            return _Need((way,))
+        ways = [_Way(BESIDE)]
+        across = self._across(lanes, result)
+        if across is not None:
+            ways.append(_Way(AFTER))
+        for way in ways:
+            self._add(way, result, lanes, lanes, times * _SCATTER)
+            for operand, loops in self._reads(step):
+                if way.form == BESIDE:
+                    if operand.space.batched:
+                        self._add(way, operand, loops, lanes, times * _COPY)
+                elif across is not None and operand.strides[across]:
+                    self._add(way, operand, loops, lanes, times * _COPY, operand.strides[across])
+        return _Need(tuple(ways))
+
+    def _add(
+        self,
+        way: _Way,
+        operand: Operand,
+        loops: tuple[Loop, ...],
+        lanes: tuple[Loop, ...],
+        cost: float,
+        stride: int = 1,
+    ) -> None:
+        """Count an operand in a way that wants it in a form, and its neighbours `stride` apart."""
+        reached = region(operand, loops, len(lanes), self.loops.table)
+        if reached is None:
             return
-        wide = self._wide(step.lanes, step.result)
-        if step.result.space == Space.BATCHED and not wide:
-            size = self._size(step.result, step.lanes)
-            yield step.result.base, 0.0, _SCATTER * size * self.batch
-        for operand, loops in self._reads(step):
-            reached = region(operand, loops, len(step.lanes), self.loops.table)
-            if operand.space != Space.BATCHED or reached is None:
-                continue
-            size = self._size(operand, loops) * self.batch
-            if step.result.space.batched:
-                yield reached.low, 0.0, 0.0 if wide else _COPY * size
-            elif any(operand.strides[: len(step.lanes)]):
-                along = self._wide(step.lanes, operand)
-                yield reached.low, _COPY * size, 0.0 if along else _COPY * size
+        cost *= self._size(operand, loops) * (self.batch if operand.space.batched else 1)
+        if abs(stride) != 1 or operand.indirect:
+            way.always += cost
+        elif operand.space == Space.BATCHED:
+            k = max(bisect_right(self._starts, reached.low) - 1, 0)
+            way.regions[k] = way.regions.get(k, 0.0) + cost
+        elif operand.space.batched and way.form == BESIDE:
+            way.always += cost
 
     def _reads(self, step: Nest) -> Iterator[tuple[Operand, tuple[Loop, ...]]]:
         if isinstance(step, Contract):
@@ -159,12 +235,16 @@ class Memory:
         else:
             assert isinstance(step, Indicator)
 
-    def _wide(self, lanes: tuple[Loop, ...], operand: Operand) -> bool:
-        """Whether neighbouring lanes of an operand fill vectors."""
+    def _across(self, lanes: tuple[Loop, ...], operand: Operand) -> int | None:
+        """The lane loop along which an operand fills vectors, if there is one."""
         if operand.indirect or any(any(loop.slopes) for loop in lanes):
-            return False
-        extents = [loop.extent for loop, s in zip(lanes, operand.strides) if s == 1]
-        return max(extents, default=0) >= self.lanes
+            return None
+        fitting = [
+            k
+            for k, (loop, stride) in enumerate(zip(lanes, operand.strides))
+            if stride == 1 and loop.extent >= self.lanes
+        ]
+        return fitting[0] if fitting else None
 
     def _size(self, operand: Operand, loops: tuple[Loop, ...]) -> float:
         size = 1.0

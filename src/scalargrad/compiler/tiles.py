@@ -100,11 +100,16 @@ class Piece(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What plans depend on: numbers in a vector register, registers, instructions of a product's sum."""
+    """What plans depend on.
+
+    Numbers in a vector register, registers, instructions that add a product to a sum, and whether
+    the terms of a sum may share a register.
+    """
 
     lanes: int
     registers: int
     steps: int
+    reduces: bool = False
 
 
 def pieces(extent: int, lanes: int, padded: bool) -> list[Piece]:
@@ -167,6 +172,8 @@ def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
 # --- costs, in cycles ----------------------------------------------------------------------------
 
 _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
+_JOIN = 12.0  # to add up the lanes of a register
+_ALONE = 2.0  # of terms that no other lane shares
 _LATENCY = 4.0  # of an addition: so many must be under way at once
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
@@ -219,10 +226,21 @@ def _can_mask(
     )
 
 
-def _scalar_cost(axes: Sequence[Axis], uses: Sequence[Use]) -> float:
+def _scalar_cost(axes: Sequence[Axis], uses: Sequence[Use], machine: Machine) -> float:
     lanes = prod(typical(axes))
     terms = [prod(typical((*axes, *use.terms))[len(axes) :]) for use in uses]
-    return _SCALAR * lanes * max(sum(terms), 1.0)
+    most = max(sum(terms), 1.0)
+    sums = [use for use in uses if use.terms]
+    if machine.reduces and sums and all(_reduces(len(axes), use, machine) for use in sums):
+        return lanes * (_JOIN + _ALONE * most / machine.lanes)
+    return _SCALAR * lanes * most
+
+
+def _reduces(depth: int, use: Use, machine: Machine) -> bool:
+    """Whether the innermost terms of an operand can share vectors."""
+    last = use.terms[-1]
+    step = use.ref.step(depth + len(use.terms) - 1)
+    return not ragged(last) and last.extent >= 2 * machine.lanes and step in (-1, 0, 1)
 
 
 def _best_rows(
@@ -300,7 +318,7 @@ def plan(
     """The cheapest way to run a nest; `masks` says that lanes which do not count cost nothing."""
     extents = longest(axes)
     candidates = free(axes, uses)
-    best, chosen = _scalar_cost(axes, uses), Plan()
+    best, chosen = _scalar_cost(axes, uses, machine), Plan()
     for axis in candidates:
         if extents[axis] < 2:
             continue
