@@ -447,6 +447,7 @@ def test_gradients_that_nobody_reads_are_not_missed(
 
     monkeypatch.setattr(joined, "MANY", 0)
     monkeypatch.setattr(fuse, "MANY", 0)
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")  # which knows no such settings
 
     def run(compile: bool) -> list[str]:
         model = nn.MLP(3, [5, 4], activation="tanh", rng=random.Random(1))

@@ -1,7 +1,7 @@
 """Machine code kept on disk, so that a program is compiled once and not once per process.
 
-An entry is a file named by the SHA-256 of everything its code depends on: the IR, the CPU with
-its features, the versions of LLVM and of this package. It starts with the digest of its own
+An entry is a file named by the SHA-256 of everything its code depends on: the trace, the options,
+the CPU with its features, LLVM and this package (see `image`). It starts with the digest of its own
 content; one that is damaged, cut short or foreign is ignored, and written anew. Files are written
 under another name and then renamed, so processes and threads never see half an entry. What has
 not been used for longest is deleted when the folder grows past its limit.
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-MAGIC = b"scalargrad code 1\n"
+MAGIC = b"scalargrad code 2\n"
 SUFFIX = ".code"
 LIMIT = 256 * 1024 * 1024  # bytes
 _DIGEST = 32
@@ -42,13 +42,12 @@ def directory() -> Path:
     return base / "scalargrad"
 
 
-def key(parts: Iterable[str]) -> str:
-    """The name of the entry for code that depends on these texts, in this order."""
+def key(parts: Iterable[bytes]) -> str:
+    """The name of the entry for code that depends on these, in this order."""
     digest = hashlib.sha256()
     for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return digest.hexdigest()
 
 

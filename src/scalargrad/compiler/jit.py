@@ -15,18 +15,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import native
+from .image import name_of
 from .loops import BATCH, SEED, Loops, Space
 from .marks import Batch, marks_of_trace
 from .native import Frame
 from .program import Interpreter, Options
-from .roll import Stats, roll
+from .stats import Stats
 from .structure import Floats
 from .trace import Trace
 
@@ -70,10 +70,20 @@ class Kernel:
     """A piece of code and the memory it runs in."""
 
     purpose: Purpose
-    loops: Loops
-    stats: Stats
     frame: Frame
-    seconds: float  # from the loops to machine code
+    rolling: Stats  # filled in once the loops are found
+    seconds: float  # until the code could be run
+
+    @property
+    def loops(self) -> Loops:
+        """The program, which is found now if its code came from the cache."""
+        return self.frame.program.loops
+
+    @property
+    def stats(self) -> Stats:
+        """How the program was found."""
+        assert self.loops
+        return self.rolling
 
     @property
     def outputs(self) -> NDArray[Any]:
@@ -120,7 +130,7 @@ class Native:
         if kernel is None:
             return self.interpreter.backward(rows, seed, argument_gradient)
         arrays = kernel.frame.arrays
-        if kernel.loops.size(Space.SCALAR):
+        if kernel.frame.program.size(Space.SCALAR):
             arrays[Space.SCALAR][SEED] = seed
         self._give(kernel, Space.PARAMETER_GRADIENT, self.gradient)
         if argument_gradient is not None:
@@ -210,15 +220,18 @@ class Native:
         trace, options, stats = self.trace, self._options, Stats()
         batch: Batch = None if purpose.examples == 1 else "each"
         marks = marks_of_trace(trace, batch, purpose.wanted, accumulate=True)
-        loops = roll(trace.tape, marks, lines=trace.lines, stats=stats)
-        start = perf_counter()
-        program = native.build(
-            loops, None if batch is None else purpose.examples, options.mode, options.dtype
-        )
-        seconds = perf_counter() - start
+        settings = (None if batch is None else purpose.examples, options.mode, options.dtype)
+        name = name_of(trace.tape, marks, settings)
+
+        def found() -> Loops:
+            from .roll import roll  # and with it the analysis, which code from the cache spares
+
+            return roll(trace.tape, marks, lines=trace.lines, stats=stats)
+
+        program = native.recall(name, found, *settings)
         frame = program.frame()
-        if loops.size(Space.SCALAR):
-            scalars = np.ones(loops.size(Space.SCALAR), program.dtype)
+        if program.size(Space.SCALAR):
+            scalars = np.ones(program.size(Space.SCALAR), program.dtype)
             scalars[BATCH] = purpose.examples
             frame.bind(Space.SCALAR, scalars)
         if options.dtype == "float64":
@@ -226,6 +239,6 @@ class Native:
                 (Space.PARAMETER, self.parameters),
                 (Space.PARAMETER_GRADIENT, self.gradient),
             ):
-                if loops.size(space):
+                if program.size(space):
                     frame.bind(space, array)
-        return Kernel(purpose, loops, stats, frame, seconds)
+        return Kernel(purpose, frame, stats, sum(program.seconds.values()))

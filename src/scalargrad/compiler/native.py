@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache as once
+from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,18 +24,30 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ShapeError
 from . import llvm
 from .arithmetic import LIBRARY, PREFIX
-from .cache import Cache, enabled, key
+from .cache import Cache, enabled
 from .calling import Code
-from .emit import Emitter
+from .image import Image
 from .ir import Module
 from .loops import INTEGERS, Loops, Space, work
 from .tiles import SCRATCH, TABLE, WALKS
+
+if TYPE_CHECKING:
+    from .emit import Emitter
 
 ALIGNMENT = 64
 MODES = ("exact", "fast")
 REALS = {"float64": "double", "float32": "float"}
 # What a frame keeps to itself, unless the caller binds an array of its own.
 HIDDEN = (Space.CONSTANT, Space.TEMPORARY, Space.BATCHED)
+
+
+class Settings(NamedTuple):
+    """What code is for: the options of `build`."""
+
+    batch: int
+    mode: str
+    dtype: str
+    unread: frozenset[Space]
 
 
 @once
@@ -60,38 +73,41 @@ def aligned(count: int, kind: Any) -> NDArray[Any]:
 
 
 class NativeProgram:
-    """A Loops program as machine code, for one batch size, mode and dtype."""
+    """A Loops program as machine code, for one batch size, mode and dtype.
+
+    `found` gives the program when it is to be looked at: what comes from the cache has no need of
+    it. `cached` says whether it does.
+    """
 
     def __init__(
         self,
-        loops: Loops,
-        batch: int,
-        mode: str,
-        dtype: str,
-        cache: Cache | None = None,
-        unread: frozenset[Space] = frozenset(),
+        image: Image,
+        settings: Settings,
+        found: Callable[[], Loops],
+        seconds: dict[str, float],
+        cached: bool = False,
     ) -> None:
-        self.loops = loops
-        self.batch = batch
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
-        bits, registers, fused = llvm.vector_bits()
-        module = Module(
-            REALS[dtype], bits // (8 * self.dtype.itemsize), registers, fused, mode == "fast"
-        )
         began = perf_counter()
-        emitter = Emitter(loops, module, batch, unread)
-        emitter.run()
-        self.llvm_ir = module.text()
-        self.lengths = emitter.memory.lengths
-        self.slots = emitter.slots
-        self.walks = emitter.streams.array()
-        self.scratch = emitter.scratch
-        emitted = perf_counter()
-        code, self.cached = _code(self.llvm_ir, cache)
-        self._library = llvm.Library(code, library_addresses(), ("run",))
-        terms = sum(work(step, batch) for step in loops.instructions)
-        self.code = Code(self._library.addresses["run"], terms)
-        self.seconds = {"emit": emitted - began, "compile": perf_counter() - emitted}
+        self.image, self.settings, self.cached = image, settings, cached
+        self.batch, self.dtype = settings.batch, np.dtype(settings.dtype)
+        self._found = found
+        self._library = llvm.Library(image.code, library_addresses(), ("run",))
+        self.code = Code(self._library.addresses["run"], image.terms)
+        self.seconds = {**seconds, "load": perf_counter() - began}
+
+    @cached_property
+    def loops(self) -> Loops:
+        """The program."""
+        return self._found()
+
+    @property
+    def llvm_ir(self) -> str:
+        """The LLVM intermediate representation it was compiled from."""
+        return _emitted(self.loops, self.settings)[0]
+
+    def size(self, space: Space) -> int:
+        """Elements in a space (of one example, if it is batched)."""
+        return self.image.sizes.get(space, 0)
 
     def kind(self, space: Space) -> Any:
         """The dtype of a space's array."""
@@ -99,7 +115,7 @@ class NativeProgram:
 
     def shape(self, space: Space) -> tuple[int, ...]:
         """The shape of a space's array, as the caller sees it."""
-        size = self.loops.size(space)
+        size = self.size(space)
         return (self.batch, size) if space.batched else (size,)
 
     def frame(self) -> Frame:
@@ -110,10 +126,10 @@ class NativeProgram:
         """Run once on copies of the inputs, in the form of `reference.execute`."""
         frame = self.frame()
         for space, numbers in inputs.items():
-            if self.loops.size(space):
+            if self.size(space):
                 frame.arrays[space][...] = np.asarray(numbers).reshape(self.shape(space))
         frame.run()
-        written = [s for s in Space if self.loops.size(s) and s not in (*INTEGERS, *HIDDEN)]
+        written = [s for s in Space if self.size(s) and s not in (*INTEGERS, *HIDDEN)]
         return {space: frame.arrays[space].copy() for space in written}
 
 
@@ -126,26 +142,25 @@ class Frame:
 
     def __init__(self, program: NativeProgram) -> None:
         self.program = program
-        loops, batch = program.loops, program.batch
+        image, batch = program.image, program.batch
         self.arrays: dict[Space, NDArray[Any]] = {}
-        self.environment = np.zeros(program.slots, np.uintp)
+        self.environment = np.zeros(image.slots, np.uintp)
         self.address: int = self.environment.ctypes.data
         self._owned: list[NDArray[Any]] = []
         for space in Space:
-            array = aligned(program.lengths[space], program.kind(space))
+            array = aligned(image.lengths[space], program.kind(space))
             if space == Space.CONSTANT:
-                array[:] = loops.constants
+                array[:] = image.constants
             elif space == Space.SCALAR and len(array):
                 array[:] = (1.0 / batch, float(batch))
             self._owned.append(array)
             self.environment[space] = array.ctypes.data
             if space not in HIDDEN:
                 self.arrays[space] = array.reshape(program.shape(space))
-        self._table = np.ascontiguousarray(loops.table, np.int32)
-        self._scratch = aligned(program.scratch, program.dtype)
-        self.environment[TABLE] = self._table.ctypes.data
+        self._scratch = aligned(image.scratch, program.dtype)
+        self.environment[TABLE] = image.table.ctypes.data
         self.environment[SCRATCH] = self._scratch.ctypes.data
-        self.environment[WALKS] = program.walks.ctypes.data
+        self.environment[WALKS] = image.walks.ctypes.data
 
     def bind(self, space: Space, array: NDArray[Any]) -> None:
         """Let the runs read and write the caller's array.
@@ -172,15 +187,14 @@ def build(
     batch: int | None = None,
     mode: str = "exact",
     dtype: str = "float64",
-    cache: Cache | None = None,
     unread: Collection[Space] = (),
 ) -> NativeProgram:
     """Compile a program for `batch` examples (None for a program without a batch).
 
     mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
-    approximates exp, log, tanh and quotients. Raises `ValueError` for another mode, dtype or batch, and
-    `MissingExtraError` without llvmlite. `cache` is the user's own by default. `unread` names
-    gradients that nobody reads after a run, as in a training step: they need not be stored.
+    approximates exp, log, tanh and quotients. Raises `ValueError` for another mode, dtype or
+    batch, and `MissingExtraError` without llvmlite. `unread` names gradients that nobody reads
+    after a run, as in a training step: they need not be stored.
     """
     for name, got, allowed in (("mode", mode, MODES), ("dtype", dtype, tuple(REALS))):
         if got not in allowed:
@@ -190,30 +204,59 @@ def build(
         raise ValueError(f"batch: expected {expected}, got {batch!r}")
     if batch is not None and batch < 1:
         raise ValueError(f"batch: expected 1 example or more, got {batch}")
-    return NativeProgram(
-        loops, 1 if batch is None else batch, mode, dtype, cache, frozenset(unread)
+    settings = Settings(batch or 1, mode, dtype, frozenset(unread))
+    began = perf_counter()
+    text, emitter = _emitted(loops, settings)
+    emitted = perf_counter()
+    image = Image(
+        code=llvm.compile_text(text),
+        sizes=dict(loops.sizes),
+        lengths=emitter.memory.lengths,
+        slots=emitter.slots,
+        scratch=emitter.scratch,
+        terms=sum(work(step, settings.batch) for step in loops.instructions),
+        constants=loops.constants,
+        table=np.ascontiguousarray(loops.table, np.int32),
+        walks=emitter.streams.array(),
     )
+    seconds = {"emit": emitted - began, "compile": perf_counter() - emitted}
+    return NativeProgram(image, settings, lambda: loops, seconds)
 
 
-@once
-def _own_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+def recall(
+    name: str,
+    found: Callable[[], Loops],
+    batch: int | None = None,
+    mode: str = "exact",
+    dtype: str = "float64",
+    unread: Collection[Space] = (),
+    cache: Cache | None = None,
+) -> NativeProgram:
+    """The program of a name, from the cache, or as `build` makes it of what `found` returns.
 
-    try:
-        return version("scalargrad")
-    except PackageNotFoundError:
-        return ""
-
-
-def _code(text: str, cache: Cache | None) -> tuple[bytes, bool]:
-    """The machine code of a module of IR, and whether it was kept from another time."""
-    if not enabled():
-        return llvm.compile_text(text), False
+    The name tells apart whatever `found` could return and all options (see `image.name_of`).
+    `cache` is the user's own by default.
+    """
     cache = Cache() if cache is None else cache
-    name = key((text, *llvm.host(), llvm.version(), _own_version()))
-    kept = cache.get(name)
-    if kept is not None:
-        return kept, True
-    code = llvm.compile_text(text)
-    cache.put(name, code)
-    return code, False
+    content = cache.get(name) if enabled() else None
+    image = None if content is None else Image.unpack(content)
+    if image is not None:
+        settings = Settings(batch or 1, mode, dtype, frozenset(unread))
+        return NativeProgram(image, settings, found, {}, cached=True)
+    program = build(found(), batch, mode, dtype, unread)
+    if enabled():
+        cache.put(name, program.image.pack())
+    return program
+
+
+def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
+    """The code as text, and what it was written with."""
+    from .emit import Emitter  # and most of the compiler, which a program from the cache spares
+
+    bits, registers, fused = llvm.vector_bits()
+    width = bits // (8 * np.dtype(settings.dtype).itemsize)
+    fast = settings.mode == "fast"
+    module = Module(REALS[settings.dtype], width, registers, fused, fast)
+    emitter = Emitter(loops, module, settings.batch, settings.unread)
+    emitter.run()
+    return module.text(), emitter

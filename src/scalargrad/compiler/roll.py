@@ -15,7 +15,6 @@ turns the verifiers on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
@@ -51,6 +50,7 @@ from .recover import Recovery
 from .repeats import LEAST, find_repeats
 from .simplify import simplify
 from .sources import NOWHERE, SourceLines
+from .stats import Stats
 from .tandems import Tandem
 from .walks import Walks
 
@@ -59,19 +59,6 @@ from .walks import Walks
 # walked through node by node.
 MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
 FEW_NODES = 16  # packs of fewer nodes on average are made coarser
-
-
-@dataclass
-class Stats:
-    """How a program was rolled: sizes of the stages, seconds each took."""
-
-    nodes: int = 0
-    flat: int = 0
-    derived: int = 0
-    live: int = 0
-    packs: int = 0
-    instructions: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def roll(

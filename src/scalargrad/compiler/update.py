@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import ops
 from ..errors import TraceError
@@ -70,15 +71,15 @@ def trace_rule(rule: Callable[..., Any], slots: int, scalars: Sequence[str]) -> 
 
 def same_program(a: Trace, b: Trace) -> bool:
     """Whether two traces are the same instructions with the same constants."""
-    pairs = (
-        (a.tape.op, b.tape.op),
-        (a.tape.lhs, b.tape.lhs),
-        (a.tape.rhs, b.tape.rhs),
-        (a.tape.const, b.tape.const),
-        (a.tape.many, b.tape.many),
-        (a.data[a.constants], b.data[b.constants]),
-    )
+    pairs = zip(instructions(a), instructions(b))
     return all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs)
+
+
+def instructions(traced: Trace) -> tuple[NDArray[Any], ...]:
+    """What a trace does, apart from the numbers of its parameters and arguments."""
+    tape = traced.tape
+    constants = traced.data[traced.constants]
+    return tape.op, tape.lhs, tape.rhs, tape.const, tape.many, tape.outputs, constants
 
 
 def lasting(traced: Trace) -> bool:

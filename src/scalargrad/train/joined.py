@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from ..compiler import jit, native
 from ..compiler.arguments import EXACT
 from ..compiler.fuse import MANY
+from ..compiler.image import name_of
 from ..compiler.loops import Loops, Space
-from ..compiler.marks import marks_of_trace
+from ..compiler.marks import Marks, marks_of_trace
 from ..compiler.native import NativeProgram
 from ..compiler.results import answers, pair
-from ..compiler.roll import roll
 from ..compiler.structure import Floats, Signature
 from ..compiler.trace import Trace
-from ..compiler.update import with_update
+from ..compiler.update import instructions, with_update
 from ..optim import Optimizer
 from .drawing import Gather
 from .examples import Batch, Examples
@@ -61,19 +61,28 @@ class Recipe:
         return pair(rest)[1] if self.penalty else rest
 
     @cached_property
-    def loops(self) -> Loops:
-        """The program: OUTPUT is the loss with the penalty, EXAMPLE_OUTPUT the predictions."""
+    def _marks(self) -> Marks:
         marks = marks_of_trace(self.trace, "mean", (Space.PARAMETER,))
         marks.place[self.trace.parameters] = self.places
         sizes = {**marks.sizes, Space.PARAMETER: self.count}
-        marks = replace(marks, sizes=sizes, penalty=self.penalty)
-        loops = roll(self.trace.tape, marks, lines=self.trace.lines)
+        return replace(marks, sizes=sizes, penalty=self.penalty)
+
+    @cached_property
+    def loops(self) -> Loops:
+        """The program: OUTPUT is the loss with the penalty, EXAMPLE_OUTPUT the predictions."""
+        from ..compiler.roll import roll  # and with it the analysis
+
+        loops = roll(self.trace.tape, self._marks, lines=self.trace.lines)
         return with_update(loops, self.traced, self.slots, self.moved)
 
     def build(self, examples: int, stores: bool) -> NativeProgram:
         """The code for so many examples; unless it `stores` them, the gradients are lost."""
         unread = () if stores else (Space.PARAMETER_GRADIENT,)
-        return native.build(self.loops, examples, self.mode, self.dtype, unread=unread)
+        options = (examples, self.mode, self.dtype, unread)
+        places = self.traced.arguments, self.traced.constants
+        rule = [part.tolist() for part in (*instructions(self.traced), *places)]
+        name = name_of(self.trace.tape, self._marks, options, rule, self.slots, self.moved)
+        return native.recall(name, lambda: self.loops, *options)
 
 
 class Programs:
@@ -159,7 +168,7 @@ class Joined:
     ) -> None:
         self._frame, self._signature = program.frame(), signature
         for space, array in shared.items():
-            if program.loops.size(space):
+            if program.size(space):
                 self._frame.bind(space, array)
         self._scalars = shared[Space.STATE]
         self._gathers = feed.gathers(self._frame)
