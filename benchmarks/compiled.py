@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 
 # One thread for everybody; must be set before NumPy loads its BLAS.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+for _variable in (
+    *("SCALARGRAD_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+):
     os.environ[_variable] = "1"
 os.environ.pop("OPENBLAS_CORETYPE", None)
 

@@ -10,6 +10,8 @@ from . import nn as nn
 from . import optim as optim
 from .compiler import Index as Index
 from .compiler import compile as compile
+from .compiler import get_num_threads as get_num_threads
+from .compiler import set_num_threads as set_num_threads
 from .engine import Value as Value
 from .engine import compiled as compiled
 from .engine import live_values as live_values

@@ -8,3 +8,5 @@ from ..errors import TraceError as TraceError
 from .function import CompiledFunction as CompiledFunction
 from .function import compile as compile
 from .index import Index as Index
+from .team import get_num_threads as get_num_threads
+from .team import set_num_threads as set_num_threads

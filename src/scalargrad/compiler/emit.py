@@ -4,6 +4,10 @@ The code is for one batch size and one machine. Numbers live in one array per sp
 addresses `run` finds in its only argument, the environment: a pointer for each `Space`, one to
 the index table, one to scratch memory for operands copied to a better layout, and one to the
 stream of operations without structure.
+
+A program that is worth it can be shared by several workers. Its long nests then ask which part of
+their tiles is to be computed, `run` computes all of them, and `share(environment, phase, worker,
+workers)` what one worker has to do in one phase: see `phases`.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +23,7 @@ import numpy as np
 from .. import ops
 from . import serial, vectormath
 from .arithmetic import FORMS, Arithmetic, heavy
-from .fuse import Cluster, fuse, region
+from .fuse import Cluster, Region, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
     BATCH,
@@ -40,14 +45,59 @@ from .loops import (
     Take,
     Walk,
     leaves,
+    work,
 )
 from .memory import Memory
 from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
+from .phases import Task, Touched, phases
 from .reductions import joined, reduced, reducible
-from .tiles import SCRATCH, WALKS, Axis, Machine, Plan, Ref, Use, collapse, longest, plan, ragged
+from .team import TRIAL
+from .tiles import (
+    SCRATCH,
+    WALKS,
+    Axis,
+    Machine,
+    Plan,
+    Ref,
+    Use,
+    collapse,
+    divide,
+    longest,
+    plan,
+    ragged,
+    typical,
+)
 
-FUNCTION = 400  # lines of a function after which the next instruction starts another one
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
+
+# In cycles, roughly: what a nest must take to be shared, and a program for each of its workers.
+LONG, WORTH = 1_500.0, 100_000.0
+MANY = 3000  # pieces of a program that is not looked at for what could be shared
+SHARED = "ptr %env, i64 %worker, i64 %workers"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A cluster, a copy or another instruction, ready to be written.
+
+    write(function, shared)  writes the code: of this worker's part, or of everything
+    split                    whether there are parts
+    cycles                   what it takes, roughly
+    """
+
+    write: Callable[[Function, bool], None]
+    reads: tuple[Touched, ...]
+    writes: tuple[Touched, ...]
+    split: bool = False
+    cycles: float = 0.0
+
+
+def _touched(regions: Sequence[Region]) -> tuple[Touched, ...]:
+    return tuple(Touched(r.space, r.low, r.high) for r in (r.whole() for r in regions))
+
+
+def _write_copy(block: Block, function: Function, shared: bool) -> None:
+    copy_block(function, block, shared)
 
 
 @dataclass
@@ -59,7 +109,8 @@ class Emitter:
     batch: int
     unread: frozenset[Space] = frozenset()
     scratch: int = 0
-    copied: dict[tuple[Any, ...], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    pieces: list[Piece] = field(default_factory=list)
+    copied: dict[tuple[Any, ...], tuple[Touched, tuple[int, ...]]] = field(default_factory=dict)
     # The spaces that each of the repeats around writes to.
     written: list[frozenset[Space]] = field(default_factory=list)
 
@@ -70,6 +121,11 @@ class Emitter:
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
         self.padded = -(-self.batch // self.module.width) * self.module.width
+        total = sum(work(step, self.batch) for step in self.loops.instructions)
+        self.several = total / self.module.width > 2 * WORTH
+        self.phases = 0  # of `share`; 0 if the program is for one worker
+        self.workers = 1  # more are of no use
+        self.cycles = self.shared = 0.0  # of the program, and of its shared pieces
 
     # --- binding ---------------------------------------------------------------------------------
 
@@ -160,33 +216,35 @@ class Emitter:
 
     def copies(
         self,
-        function: Function,
         axes: Sequence[Axis],
         uses: Sequence[Use],
         chosen: Plan,
+        reads: Sequence[Touched],
         waiting: list[Block],
-    ) -> list[Ref]:
-        """The refs of the uses, those to be copied replaced by their copies.
+    ) -> tuple[list[Ref], list[Touched]]:
+        """The refs of the uses, those to be copied replaced by their copies; and where these are.
 
-        Copies are made now, before the repeats around; those that each turn must make are added
-        to `waiting`.
+        Copies are made before the repeats around; those that each turn must make are added to
+        `waiting`. `reads` is what the cluster reads.
         """
         assert chosen.vector is not None or not chosen.copies
-        return [
-            self._copy(function, use, (*axes, *use.terms), chosen.vector or 0, waiting)
-            if number in chosen.copies
-            else use.ref
-            for number, use in enumerate(uses)
-        ]
+        refs, places = [use.ref for use in uses], []
+        for number in sorted(chosen.copies):
+            use = uses[number]
+            own = tuple(t for t in reads if t.array == use.ref.slot)
+            axes_ = (*axes, *use.terms)
+            refs[number], place = self._copy(use, axes_, chosen.vector or 0, own, waiting)
+            places.append(place)
+        return refs, places
 
     def _copy(
         self,
-        function: Function,
         use: Use,
         axes: Sequence[Axis],
         along: int,
+        reads: tuple[Touched, ...],
         waiting: list[Block],
-    ) -> Ref:
+    ) -> tuple[Ref, Touched]:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
         most = longest(axes)
@@ -205,25 +263,26 @@ class Emitter:
             for extent in extents[1:]:
                 steps.append(size)
                 size *= extent
-            self.copied[key] = (self.scratch, tuple(steps))
+            place = Touched(SCRATCH, self.scratch, self.scratch + size - 1)
+            self.copied[key] = (place, tuple(steps))
             source = Ref(ref.slot, base, strides, turns=ref.turns)
-            target = Ref(SCRATCH, self.scratch, tuple(steps))
-            block = Block(source, target, extents)
+            block = Block(source, Ref(SCRATCH, self.scratch, tuple(steps)), extents)
             if turning:
                 waiting.append(block)
             else:
-                copy_block(function, block)
+                write = partial(_write_copy, block)
+                self.pieces.append(Piece(write, reads, (place,), True, float(prod(extents))))
             self.scratch += size
-        start, steps_ = self.copied[key]
+        place, steps_ = self.copied[key]
         if ragged(axes[along]):
             # What filled it up may not have been computed yet.
             del self.copied[key]
-        full = [0] * len(ref.strides)
+        start, full = place.low, [0] * len(ref.strides)
         for k, step in zip(order, steps_):
             sign = 1 if ref.strides[k] > 0 else -1
             full[k] = sign * step
             start += step * (most[k] - 1) if sign < 0 else 0
-        return Ref(SCRATCH, start, tuple(full), padded=True)
+        return Ref(SCRATCH, start, tuple(full), padded=True), place
 
     def forget(self, step: Instruction) -> None:
         """Copies of what an instruction overwrites are no longer true."""
@@ -232,53 +291,115 @@ class Emitter:
 
     # --- the program -----------------------------------------------------------------------------
 
-    def prepare(self, function: Function, cluster: Cluster) -> Callable[[], None]:
-        """Write what comes before the repeats around; what then writes the cluster's code."""
+    def prepare(self, cluster: Cluster) -> Piece:
+        """A cluster, bound to memory; the copies that it needs become pieces before it."""
         step = cluster.steps[0]
-        write: Callable[[], None]
         if isinstance(step, Repeat):
-            write = self._repeat(function, step, cluster.inner)
+            piece = self._repeat(step, cluster)
         elif isinstance(step, Contract | Apply):
-            write = partial(_Cluster(self, function, cluster).write)
+            piece = _Cluster(self, cluster).piece()
         else:
-            write = partial(_WRITE[type(step)], self, function, step)
+            piece = _PIECE[type(step)](self, cluster)
         for member in cluster.steps:
             self.forget(member)
-        return write
+        return piece
 
-    def _repeat(
-        self, function: Function, step: Repeat, clusters: Sequence[Cluster]
-    ) -> Callable[[], None]:
+    def _repeat(self, step: Repeat, cluster: Cluster) -> Piece:
         self.written.append(_written(step))
-        writers = [self.prepare(function, cluster) for cluster in clusters]
+        inner = [self.prepare(each) for each in cluster.inner]
         # Copies made in a turn are of that turn.
         self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
         self.written.pop()
 
-        def body() -> None:
-            for write in writers:
-                write()
+        def write(function: Function, _: bool) -> None:
+            def body() -> None:
+                for piece in inner:
+                    piece.write(function, False)
 
-        return partial(function.repeat, step.count, body)
+            function.repeat(step.count, body)
+
+        copies = tuple(t for piece in inner for t in piece.reads if t.array == SCRATCH)
+        return Piece(
+            write,
+            (*_touched(cluster.reads), *copies),
+            _touched(cluster.writes),
+            cycles=step.count * sum(piece.cycles for piece in inner),
+        )
 
     def run(self) -> None:
         """Write the module."""
-        names: list[str] = []
-        function: Function | None = None
         for cluster in fuse(self.loops, self.unread):
-            if function is None or len(function.lines) > FUNCTION:
+            piece = self.prepare(cluster)
+            self.pieces.append(piece)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the pieces, in functions that belong to one phase each."""
+        shared = [piece.split and piece.cycles >= LONG for piece in self.pieces]
+        self.cycles = sum(piece.cycles for piece in self.pieces)
+        self.shared = sum(p.cycles for p, some in zip(self.pieces, shared) if some)
+        order = [(0, False, k) for k in range(len(self.pieces))]
+        if self.several and self.shared >= 2 * WORTH and len(self.pieces) <= MANY:
+            found = phases([Task(p.reads, p.writes, s) for p, s in zip(self.pieces, shared)])
+            order = sorted((phase, not s, k) for k, (phase, s) in enumerate(zip(found, shared)))
+            order = [(phase, not single, k) for phase, single, k in order]
+            self.phases, self.workers = 1 + max(found), int(self.shared / WORTH)
+        else:
+            self.shared = 0.0
+        functions: list[tuple[int, bool, str]] = []
+        function: Function | None = None
+        for phase, some, k in order:
+            if function is None or (phase, some) != functions[-1][:2] or function.long:
                 if function is not None:
                     self.module.finish(function)
-                names.append(f"nests{len(names)}")
-                function = Function(self.module, names[-1])
-            self.prepare(function, cluster)()
+                functions.append((phase, some, f"nests{len(functions)}"))
+                function = Function(self.module, functions[-1][2], SHARED if some else "ptr %env")
+            self.pieces[k].write(function, some)
         if function is not None:
             self.module.finish(function)
         serial.finish(self)
+        self._run(functions)
+        if self.phases:
+            self._share(functions)
+
+    def _run(self, functions: Sequence[tuple[int, bool, str]]) -> None:
         main = Function(self.module, "run", linkage="")
-        for name in names:
-            main.do(f"call void @{name}(ptr %env)")
+        for _, shared, name in functions:
+            main.do(f"call void @{name}(ptr %env{', i64 0, i64 1' if shared else ''})")
         self.module.finish(main)
+
+    def _share(self, functions: Sequence[tuple[int, bool, str]]) -> None:
+        """What one worker does in one phase."""
+        main = Function(
+            self.module, "share", "ptr %env, i64 %phase, i64 %worker, i64 %workers", linkage=""
+        )
+        labels, end = [main.label() for _ in range(self.phases)], main.label()
+        cases = " ".join(f"i64 {k}, label %{label}" for k, label in enumerate(labels))
+        first = main.emit("icmp eq i64 %worker, 0")
+        main.do(f"switch i64 %phase, label %{end} [ {cases} ]")
+        for phase, label in enumerate(labels):
+            main.begin(label)
+            for _, _, name in (f for f in functions if f[0] == phase and f[1]):
+                main.do(f"call void @{name}(ptr %env, i64 %worker, i64 %workers)")
+            alone = [name for at, shared, name in functions if at == phase and not shared]
+            if alone:
+                own = main.label()
+                main.do(f"br i1 {first}, label %{own}, label %{end}")
+                main.begin(own)
+                for name in alone:
+                    main.do(f"call void @{name}(ptr %env)")
+            main.do(f"br label %{end}")
+        main.begin(end)
+        self.module.finish(main)
+        together = Function(self.module, "together", linkage="")
+        together.declare("void", "lead", "ptr", "ptr", "ptr", "i64", "i64", "i64", "ptr")
+        trial = ", ".join(f"i64 {number}" for number in TRIAL)
+        self.module.definitions.append(f"@trial = internal global [{len(TRIAL)} x i64] [{trial}]")
+        together.do(
+            "call void @lead(ptr %env, ptr @run, ptr @share, "
+            f"i64 {self.phases}, i64 {self.workers}, i64 {int(self.cycles)}, ptr @trial)"
+        )
+        self.module.finish(together)
 
 
 def _written(step: Instruction) -> frozenset[Space]:
@@ -293,6 +414,8 @@ def _written(step: Instruction) -> frozenset[Space]:
 
 
 # --- clusters of sums and operations --------------------------------------------------------------
+
+_EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,11 +452,14 @@ class _Member:
 class _Cluster:
     """A cluster bound to memory, and its code."""
 
-    def __init__(self, emitter: Emitter, function: Function, cluster: Cluster) -> None:
-        self.emitter, self.function = emitter, function
+    def __init__(self, emitter: Emitter, cluster: Cluster) -> None:
+        self.emitter = emitter
+        self.reads, self.writes = _touched(cluster.reads), _touched(cluster.writes)
         first = cluster.steps[0]
         assert isinstance(first, Contract | Apply)
         self.batched = first.result.space.batched
+        # Workers divide the examples, where there are any.
+        self.own = 0 if self.batched and emitter.several else None
         self.loops, self.lanes = first.lanes, len(first.lanes)
         self.axes = emitter.axes(first.lanes, self.batched)
         self.uses: list[Use] = []
@@ -401,7 +527,7 @@ class _Cluster:
             axes = (Axis(emitter.padded), *axes[1:])
         straight = not any(any(axis.slopes) for use in self.uses for axis in use.terms)
         if straight and len(axes) > 1:
-            axes, moved = collapse(axes, refs)
+            axes, moved = collapse(axes, refs, self.own)
             refs = list(moved)
         uses = [Use(ref, use.terms) for ref, use in zip(refs, self.uses)]
         operands = [k for k in range(len(uses)) if k not in results]
@@ -410,23 +536,45 @@ class _Cluster:
             isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) for m in self.members
         )
         read = [uses[k] for k in operands]
-        chosen = plan(axes, stored or [first], read, emitter.machine, not calls)
+        chosen = plan(axes, stored or [first], read, emitter.machine, not calls, self.own)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members
         )
         if all(not use.terms for use in uses):
             chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
-        copied = emitter.copies(self.function, axes, read, chosen, self.waiting)
+        copied, places = emitter.copies(axes, read, chosen, self.reads, self.waiting)
+        self.reads += tuple(places)
         for k, ref in zip(operands, copied):
             refs[k] = ref
-        self.refs = refs
-        self.nest = Nest(self.function, axes, refs, chosen)
+        self.refs, self.axes, self.plan = refs, axes, chosen
+        stored = [refs[member.result] for member in self.members if member.stored]
+        self.split = divide(axes, stored, refs, uses, chosen, emitter.module.width, self.own)
 
-    def write(self) -> None:
+    def piece(self) -> Piece:
+        """The cluster, ready to be written."""
+        return Piece(self.write, self.reads, self.writes, self.split is not None, self._cycles())
+
+    def _cycles(self) -> float:
+        module, total = self.emitter.module, 0.0
+        lanes = 1 if self.plan.vector is None else module.width
+        for member in self.members:
+            numbers = prod(typical(self.axes))
+            if isinstance(member.step, Apply) and heavy(member.step.op, member.step.const):
+                total += numbers * (_FAST / lanes if module.fast else _EXACT)
+            elif isinstance(member.step, Apply):
+                total += numbers / lanes
+            for _, parts in member.groups:
+                for part in parts:
+                    total += prod(typical((*self.axes, *part.terms))) / lanes
+        return total
+
+    def write(self, function: Function, shared: bool) -> None:
         """Write the code."""
         for block in self.waiting:
-            copy_block(self.function, block)
+            copy_block(function, block)
+        split = self.split if shared else None
+        self.nest = Nest(function, self.axes, self.refs, self.plan, split)
         if self.emitter.module.fast:
             self._invert_divisors()
             self._spare_the_divider()
@@ -696,7 +844,28 @@ class _Sums:
 # --- other nests ---------------------------------------------------------------------------------
 
 
-def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
+def _other(
+    emitter: Emitter,
+    cluster: Cluster,
+    axes: tuple[Axis, ...],
+    refs: Sequence[Ref],
+    chosen: Plan,
+    body: Callable[[Tile], None],
+) -> Piece:
+    """A nest whose body is written by a function; its result is the first of the refs."""
+    own = 0 if cluster.batched and emitter.several else None
+    split = divide(axes, refs[:1], refs, (), chosen, emitter.module.width, own)
+
+    def write(function: Function, shared: bool) -> None:
+        Nest(function, axes, refs, chosen, split if shared else None).run(body)
+
+    reads, writes = _touched(cluster.reads), _touched(cluster.writes)
+    return Piece(write, reads, writes, split is not None, prod(typical(axes)))
+
+
+def _indicator(emitter: Emitter, cluster: Cluster) -> Piece:
+    step = cluster.steps[0]
+    assert isinstance(step, Indicator)
     batched = step.result.space.batched
     axes = emitter.axes(step.lanes, batched)
     result = emitter.bind(step.result, batched, step.lanes)
@@ -704,9 +873,9 @@ def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
     candidate = _counting(step.candidate, batched)
     uses = [Use(index)] if candidate is None else [Use(index), Use(candidate)]
     chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
-    nest = Nest(function, axes, [result, *(use.ref for use in uses)], chosen)
 
     def body(tile: Tile) -> None:
+        function = tile.function
         for spot in tile.spots:
             m = tile.arithmetic(spot)
             kind = vector("i64", m.width)
@@ -719,7 +888,7 @@ def _indicator(emitter: Emitter, function: Function, step: Indicator) -> None:
             value = m.select(equal, m.constant(1.0), m.constant(0.0))
             tile.write(result, tile.cursors[0], spot, value)
 
-    nest.run(body)
+    return _other(emitter, cluster, axes, [result, *(use.ref for use in uses)], chosen, body)
 
 
 def _counting(candidate: Operand, batched: bool) -> Ref | None:
@@ -770,7 +939,9 @@ def _counted(tile: Tile, candidate: Operand, batched: bool, spot: Spot) -> str:
     return function.emit(f"add {vector('i64', piece.width)} {start}, <{lanes}>")
 
 
-def _take(emitter: Emitter, function: Function, step: Take) -> None:
+def _take(emitter: Emitter, cluster: Cluster) -> Piece:
+    step = cluster.steps[0]
+    assert isinstance(step, Take)
     batched = step.result.space.batched
     axes = emitter.axes(step.lanes, batched)
     result = emitter.bind(step.result, batched, step.lanes)
@@ -779,15 +950,16 @@ def _take(emitter: Emitter, function: Function, step: Take) -> None:
     source = emitter.bind(step.source, batched, loops, len(step.lanes))
     uses = [Use(index), Use(source)]
     chosen = plan(axes, [result], uses, emitter.machine)._replace(copies=frozenset(), width=1)
-    nest = Nest(function, axes, [result, index, source], chosen)
     last = len(axes)
 
     def chosen_place(tile: Tile, spot: Spot, lane: int) -> Cursor:
+        nest = tile.nest
         place = tile.shifted(index, tile.cursors[1], spot, lane)
         number = nest.load("i64", index, place)
         return nest.move(source, tile.cursors[2], last, number)
 
     def body(tile: Tile) -> None:
+        nest, function = tile.nest, tile.function
         for spot in tile.spots:
             piece = tile.parts[spot[1]]
             if piece.width == 1 or index.step(chosen.vector) == 0:
@@ -802,11 +974,21 @@ def _take(emitter: Emitter, function: Function, step: Take) -> None:
                     )
             tile.write(result, tile.cursors[0], spot, value)
 
-    nest.run(body)
+    return _other(emitter, cluster, axes, [result, index, source], chosen, body)
 
 
-_WRITE: dict[type[Instruction], Any] = {
+def _walk(emitter: Emitter, cluster: Cluster) -> Piece:
+    step = cluster.steps[0]
+    assert isinstance(step, Walk)
+    return Piece(
+        lambda function, _: serial.write(emitter, function, step),
+        _touched(cluster.reads),
+        _touched(cluster.writes),
+    )
+
+
+_PIECE: dict[type[Instruction], Callable[[Emitter, Cluster], Piece]] = {
     Indicator: _indicator,
     Take: _take,
-    Walk: serial.write,
+    Walk: _walk,
 }

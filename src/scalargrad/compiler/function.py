@@ -36,6 +36,7 @@ from .reading import HasValues
 from .results import answers, pair, stack
 from .structure import Floats, Gradients, Numbers, Scalar, Signature, Static, describe
 from .summary import rolled, summary
+from .team import get_num_threads
 from .trace import Trace
 from .variant import Variant
 
@@ -222,7 +223,8 @@ class CompiledFunction:
         """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace.
 
         Once native code runs: the packs of like nodes, the loop nests, the share of the work that
-        is in nests, and the seconds that each stage of compiling took.
+        is in nests, how many threads it runs on and the share of the work that they share, and the
+        seconds that each stage of compiling took.
         """
         kept = list(self._branches.values())
         variants = [variant for branches in kept for variant in branches.variants.values()]
@@ -251,6 +253,8 @@ class CompiledFunction:
                     "packs": kernel.stats.packs,
                     "nests": len(kernel.loops.nests),
                     "rolled": rolled(kernel.loops, kernel.purpose.examples),
+                    "threads": min(kernel.frame.program.image.workers, get_num_threads()),
+                    "shared": kernel.frame.program.image.shared,
                     "seconds": {**kernel.stats.seconds, "native": kernel.seconds},
                 }
         return counts

@@ -112,7 +112,7 @@ class Cluster:
     def batched(self) -> bool:
         """Whether the results are."""
         first = self.steps[0]
-        return isinstance(first, Contract | Apply) and first.result.space.batched
+        return not isinstance(first, Walk | Repeat) and first.result.space.batched
 
 
 def region(

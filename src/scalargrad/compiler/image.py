@@ -26,6 +26,7 @@ from .loops import Space
 from .marks import Marks
 
 _ARRAYS = ("constants", "table", "walks")
+_COUNTS = ("slots", "scratch", "terms", "phases", "workers")
 _KINDS = ("<f8", "<i4", "<i8")
 
 
@@ -38,6 +39,9 @@ class Image:
     slots      of the environment
     scratch    numbers of scratch memory
     terms      terms and operations that a run computes, about
+    phases     in which several workers can run it; 0 if only one can
+    workers    more of them are of no use
+    shared     share of the work that they share
     constants, table, walks    the contents of the read-only arrays
     """
 
@@ -47,6 +51,9 @@ class Image:
     slots: int
     scratch: int
     terms: int
+    phases: int
+    workers: int
+    shared: float
     constants: NDArray[np.float64]
     table: NDArray[np.int32]
     walks: NDArray[Any]
@@ -61,6 +68,9 @@ class Image:
             "slots": self.slots,
             "scratch": self.scratch,
             "terms": self.terms,
+            "phases": self.phases,
+            "workers": self.workers,
+            "shared": self.shared,
             "arrays": [(array.dtype.str, len(array)) for array in arrays],
         }
         head = json.dumps(numbers).encode()
@@ -84,14 +94,15 @@ class Image:
                 {space: int(n) for space, n in zip(Space, numbers[name], strict=True)}
                 for name in ("sizes", "lengths")
             )
-            slots, scratch, terms = (int(numbers[name]) for name in ("slots", "scratch", "terms"))
+            slots, scratch, terms, phases, workers = (int(numbers[name]) for name in _COUNTS)
+            shared = float(numbers["shared"])
             constants, table, walks = arrays
         except (ValueError, KeyError, TypeError):
             return None
         sizes = {space: size for space, size in sizes.items() if size}
-        return Image(
-            content[start:], sizes, lengths, slots, scratch, terms, constants, table, walks
-        )
+        code = content[start:]
+        counts = (slots, scratch, terms, phases, workers, shared)
+        return Image(code, sizes, lengths, *counts, constants, table, walks)
 
 
 # --- names ----------------------------------------------------------------------------------------

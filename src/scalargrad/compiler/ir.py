@@ -15,6 +15,7 @@ from typing import TypeAlias
 Counter: TypeAlias = int | str
 Body: TypeAlias = Callable[[Counter, list[str]], list[str]]
 
+LONG = 400  # lines of a function
 INTEGERS = {"i64": 8, "i32": 4, "i8": 1}
 
 
@@ -116,6 +117,11 @@ class Function:
         self._pointers: dict[int, str] = {}
         self._turns: list[_Turn] = []
 
+    @property
+    def long(self) -> bool:
+        """Whether the next part of a program had better be another function."""
+        return len(self.lines) > LONG
+
     def fresh(self) -> str:
         """A new SSA name."""
         self._count += 1
@@ -195,6 +201,18 @@ class Function:
         if place == 0:
             return pointer
         return self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
+
+    def smaller(self, a: str, b: int) -> str:
+        """The smaller of two."""
+        less = self.emit(f"icmp slt i64 {a}, {b}")
+        return self.emit(f"select i1 {less}, i64 {a}, i64 {b}")
+
+    def portion(self, count: int) -> tuple[str, str]:
+        """The first and the end of this worker's share of `count` things."""
+        before = self.emit(f"mul nuw nsw i64 %worker, {count}")
+        after = self.emit(f"add nuw nsw i64 {before}, {count}")
+        low, high = (self.emit(f"udiv i64 {place}, %workers") for place in (before, after))
+        return low, high
 
     # --- control flow ----------------------------------------------------------------------------
 

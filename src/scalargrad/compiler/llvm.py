@@ -35,6 +35,13 @@ def host() -> tuple[str, str]:
 
 
 @cache
+def family() -> str:
+    """The kind of CPU: "x86", "aarch64", or as LLVM calls it."""
+    machine = str(binding().get_default_triple()).split("-")[0]
+    return {"x86_64": "x86", "i686": "x86", "arm64": "aarch64"}.get(machine, machine)
+
+
+@cache
 def vector_bits() -> tuple[int, int, bool]:
     """Bits of a vector register, the number of these registers, and whether sums can be fused."""
     features = set(host()[1].split(","))

@@ -29,6 +29,7 @@ from .calling import Code
 from .image import Image
 from .ir import Module
 from .loops import INTEGERS, Loops, Space, work
+from .team import team
 from .tiles import SCRATCH, TABLE, WALKS
 
 if TYPE_CHECKING:
@@ -91,8 +92,13 @@ class NativeProgram:
         self.image, self.settings, self.cached = image, settings, cached
         self.batch, self.dtype = settings.batch, np.dtype(settings.dtype)
         self._found = found
-        self._library = llvm.Library(image.code, library_addresses(), ("run",))
-        self.code = Code(self._library.addresses["run"], image.terms)
+        imports, exports = dict(library_addresses()), ["run"]
+        if image.phases:
+            imports["lead"] = team().lead
+            exports += ["share", "together"]
+        self._library = llvm.Library(image.code, imports, tuple(exports))
+        self.addresses = self._library.addresses
+        self.code = Code(self.addresses[exports[-1]], image.terms)
         self.seconds = {**seconds, "load": perf_counter() - began}
 
     @cached_property
@@ -146,14 +152,14 @@ class Frame:
         self.arrays: dict[Space, NDArray[Any]] = {}
         self.environment = np.zeros(image.slots, np.uintp)
         self.address: int = self.environment.ctypes.data
-        self._owned: list[NDArray[Any]] = []
+        self.owned: list[NDArray[Any]] = []
         for space in Space:
             array = aligned(image.lengths[space], program.kind(space))
             if space == Space.CONSTANT:
                 array[:] = image.constants
             elif space == Space.SCALAR and len(array):
                 array[:] = (1.0 / batch, float(batch))
-            self._owned.append(array)
+            self.owned.append(array)
             self.environment[space] = array.ctypes.data
             if space not in HIDDEN:
                 self.arrays[space] = array.reshape(program.shape(space))
@@ -215,6 +221,9 @@ def build(
         slots=emitter.slots,
         scratch=emitter.scratch,
         terms=sum(work(step, settings.batch) for step in loops.instructions),
+        phases=emitter.phases,
+        workers=emitter.workers,
+        shared=emitter.shared / emitter.cycles if emitter.phases else 0.0,
         constants=loops.constants,
         table=np.ascontiguousarray(loops.table, np.int32),
         walks=emitter.streams.array(),

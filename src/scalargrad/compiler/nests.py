@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .arithmetic import Arithmetic
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
-from .tiles import TABLE, Axis, Piece, Plan, Ref, longest, pieces, ragged
+from .tiles import TABLE, Axis, Piece, Plan, Ref, cut, longest, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
 
@@ -139,9 +139,17 @@ class Nest:
     """The loops over the lanes of one instruction, written into a function."""
 
     def __init__(
-        self, function: Function, axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan
+        self,
+        function: Function,
+        axes: Sequence[Axis],
+        refs: Sequence[Ref],
+        plan: Plan,
+        split: int | None = None,
     ) -> None:
+        """The tiles along the axis `split` are divided among the workers."""
         self.function = function
+        self.split = split
+        self._portion = ("", "")
         self.module = function.module
         self.real = self.module.real
         self.axes = tuple(axes)
@@ -269,10 +277,17 @@ class Nest:
                 total = self.function.add(total, self.function.multiply(counter, slope))
         return total
 
+    def divide(self, axis: int, count: int) -> None:
+        """Have each worker do its part of `count` tiles along an axis."""
+        self.split, self._portion = axis, self.function.portion(count)
+
     def run(self, body: Callable[[Tile], None]) -> None:
         """Write the loops; `body` writes the code of a tile."""
         counters: list[Counter] = [0] * len(self.axes)
         cursors = [self.start(ref) for ref in self.refs]
+        if self.split is not None:
+            lanes = self.module.width
+            self.divide(self.split, tiles(self.split, self.axes, self.refs, self.plan, lanes))
         inner = (self.plan.vector, self.plan.rows)
         outer = [k for k in range(len(self.axes)) if k not in inner]
         self._outer(outer, counters, cursors, body)
@@ -289,12 +304,46 @@ class Nest:
             return
         axis = left[0]
 
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            moved, known = self._step(axis, counter, counters, cursors)
+        def inside(known: list[Counter], moved: list[Cursor]) -> None:
             self._outer(left[1:], known, moved, body)
+
+        self.along(axis, self.extent(self.axes[axis], counters), 1, counters, cursors, inside)
+
+    def along(
+        self,
+        axis: int,
+        stop: Counter,
+        step: int,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        inside: Callable[[list[Counter], list[Cursor]], None],
+        rest: Callable[[], None] | None = None,
+    ) -> None:
+        """Whole tiles along an axis, below `stop`, and then the rest; or this worker's share."""
+        function = self.function
+
+        def tile(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            inside(known, moved)
             return []
 
-        self.function.loop(self.extent(self.axes[axis], counters), 1, [], [], inside)
+        def remainder(_: Counter, carried: list[str]) -> list[str]:
+            if rest is not None:
+                rest()
+            return carried
+
+        if axis != self.split or not isinstance(stop, int):
+            function.loop(stop, step, [], [], tile)
+            remainder(0, [])
+            return
+        whole, (low, high) = stop // step, self._portion
+        last = function.smaller(high, whole) if rest is not None else high
+        cursors, counters = self._step(axis, function.multiply(low, step), counters, cursors)
+        many = function.emit(f"sub i64 {last}, {low}")
+        function.loop(function.multiply(many, step), step, [], [], tile)
+        if rest is not None:
+            mine = function.emit(f"sub i64 {high}, {last}")
+            function.loop(mine, 1, [], [], remainder)
 
     def _step(
         self, axis: int, counter: Counter, counters: list[Counter], cursors: list[Cursor]
@@ -314,19 +363,16 @@ class Nest:
             self._masked_columns(axis, counters, cursors, body)
             return
         lanes = self.module.width
-        moving = [ref for ref in self.refs if ref.moves(axis)]
-        padded = all(ref.padded and ref.step(axis) == 1 for ref in moving)
-        cut = pieces(self.axes[axis].extent, lanes, padded)
-        whole = sum(piece.valid == lanes for piece in cut) // width * width
+        parts, whole = cut(self.axes, self.refs, self.plan, lanes)
 
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            moved, known = self._step(axis, counter, counters, cursors)
-            self._rows(known, moved, cut[:width], body)
-            return []
+        def inside(known: list[Counter], moved: list[Cursor]) -> None:
+            self._rows(known, moved, parts[:width], body)
 
-        self.function.loop(whole * lanes, width * lanes, [], [], inside)
-        if cut[whole:]:
-            self._rows(counters, cursors, cut[whole:], body)
+        def rest() -> None:
+            self._rows(counters, cursors, parts[whole:], body)
+
+        left = rest if parts[whole:] else None
+        self.along(axis, whole * lanes, width * lanes, counters, cursors, inside, left)
 
     def _masked_columns(
         self,
@@ -373,15 +419,15 @@ class Nest:
         extent = self.axes[axis].extent
         whole = extent // height * height
 
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            moved, known = self._step(axis, counter, counters, cursors)
+        def inside(known: list[Counter], moved: list[Cursor]) -> None:
             body(Tile(self, known, moved, height, parts))
-            return []
 
-        self.function.loop(whole, height, [], [], inside)
-        if extent > whole:
+        def rest() -> None:
             moved, known = self._step(axis, whole, counters, cursors)
             body(Tile(self, known, moved, extent - whole, parts))
+
+        left = rest if extent > whole else None
+        self.along(axis, whole, height, counters, cursors, inside, left)
 
 
 # --- copies --------------------------------------------------------------------------------------
@@ -398,8 +444,8 @@ class Block(NamedTuple):
     extents: tuple[int, ...]
 
 
-def copy_block(function: Function, block: Block) -> None:
-    """Copy a block so that its first axis becomes contiguous.
+def copy_block(function: Function, block: Block, shared: bool = False) -> None:
+    """Copy a block so that its first axis becomes contiguous; or, `shared`, this worker's part.
 
     Where another axis is contiguous in the source, squares of numbers are read along it and
     transposed in registers.
@@ -411,18 +457,20 @@ def copy_block(function: Function, block: Block) -> None:
     rest = [k for k in range(len(extents)) if k not in inner]
     rest.sort(key=lambda k: -abs(source.strides[k]))
     nest = Nest(function, [Axis(extent) for extent in extents], block[:2], Plan())
+    if shared:
+        nest.divide(rest[0] if rest else 0, extents[rest[0]] if rest else -(-extents[0] // side))
 
     def walk(left: Sequence[int], cursors: list[Cursor]) -> None:
         if not left:
             _squares(nest, cursors, inner[1], side) if inner else _one(nest, cursors)
             return
 
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            walk(left[1:], nest.moved(cursors, left[0], counter))
-            return []
+        def inside(_: list[Counter], moved: list[Cursor]) -> None:
+            walk(left[1:], moved)
 
-        function.loop(extents[left[0]], 1, [], [], inside)
+        nest.along(left[0], extents[left[0]], 1, nothing, cursors, inside)
 
+    nothing: list[Counter] = [0] * len(extents)
     walk(rest, [nest.start(ref) for ref in nest.refs])
 
 
@@ -441,13 +489,14 @@ def _squares(nest: Nest, cursors: list[Cursor], across: int, side: int) -> None:
         extent = nest.axes[axis].extent
         whole = extent // side * side
 
-        def inside(counter: Counter, _: list[str]) -> list[str]:
-            body(nest.moved(cursors, axis, counter), side)
-            return []
+        def inside(_: list[Counter], moved: list[Cursor]) -> None:
+            body(moved, side)
 
-        nest.function.loop(whole, side, [], [], inside)
-        if whole < extent:
+        def rest() -> None:
             body(nest.moved(cursors, axis, whole), extent - whole)
+
+        nothing: list[Counter] = [0] * len(nest.axes)
+        nest.along(axis, whole, side, nothing, cursors, inside, rest if whole < extent else None)
 
     def band(cursors: list[Cursor], rows: int) -> None:
         blocks(across, cursors, lambda at, columns: _square(nest, at, across, side, rows, columns))

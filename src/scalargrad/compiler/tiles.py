@@ -175,6 +175,10 @@ _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
 _JOIN = 12.0  # to add up the lanes of a register
 _ALONE = 2.0  # of terms that no other lane shares
 _LATENCY = 4.0  # of an addition: so many must be under way at once
+_TEAMS = (2, 2, 4, 8)  # numbers of workers for whom work is to be divided evenly
+_EVEN = 1.7  # the speed-up of two workers that is enough
+_TURNS = 64.0  # numbers, or some lines, that a worker should write before it is another's turn
+_UNEVEN = 0.6  # of the speed-up that is left where other loops get longer along the axis
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
 
@@ -261,9 +265,9 @@ def _best_rows(
 
 
 def _tile(
-    axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, count: int, machine: Machine
+    axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, count: int, widest: int, machine: Machine
 ) -> Plan:
-    """The number of rows and of vectors of a tile; `count` vectors make the vector axis."""
+    """The number of rows and of vectors, at most `widest`, of a tile; `count` make the vector axis."""
     rows = 1 if plan.rows is None else axes[plan.rows].extent
     extents = typical(axes)
     outer = prod(e for k, e in enumerate(extents) if k not in (plan.vector, plan.rows))
@@ -300,7 +304,7 @@ def _tile(
     shapes = [
         (h, w)
         for h in range(1, min(rows, 12) + 1)
-        for w in range(1, min(count, 13) + 1)
+        for w in range(1, min(widest, 13) + 1)
         # Sums, the vectors that all rows share, a number for all lanes, and products.
         if h * w + (w if h > 1 else 0) + 1 + machine.steps <= machine.registers
     ]
@@ -314,8 +318,12 @@ def plan(
     uses: Sequence[Use],
     machine: Machine,
     masks: bool = False,
+    divided: int | None = None,
 ) -> Plan:
-    """The cheapest way to run a nest; `masks` says that lanes which do not count cost nothing."""
+    """The cheapest way to run a nest, with several tiles along the axis `divided`, if possible.
+
+    `masks` says that lanes which do not count cost nothing.
+    """
     extents = longest(axes)
     candidates = free(axes, uses)
     best, chosen = _scalar_cost(axes, uses, machine), Plan()
@@ -330,15 +338,70 @@ def plan(
     vectors = 1
     if chosen.vector is not None:
         vectors = -(-extents[chosen.vector] // machine.lanes)
+    most = max(vectors // 2, 1) if chosen.vector == divided else vectors
     if any(use.terms for use in uses):
         candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
-        return _tile(axes, uses, chosen, vectors, machine)
-    return chosen._replace(width=min(vectors, 4))
+        return _tile(axes, uses, chosen, vectors, most, machine)
+    return chosen._replace(width=min(most, 4))
 
 
-def collapse(axes: Sequence[Axis], refs: Sequence[Ref]) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
-    """Pairs of axes that every number passes as if they were one, made one."""
+def cut(
+    axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int
+) -> tuple[list[Piece], int]:
+    """The vector axis cut into vectors, and how many of them make whole tiles."""
+    assert plan.vector is not None
+    moving = [ref for ref in refs if ref.moves(plan.vector)]
+    padded = all(ref.padded and ref.step(plan.vector) == 1 for ref in moving)
+    cut = pieces(axes[plan.vector].extent, lanes, padded)
+    return cut, sum(piece.valid == lanes for piece in cut) // plan.width * plan.width
+
+
+def tiles(axis: int, axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int) -> int:
+    """How many tiles there are along an axis, the last perhaps smaller than the others."""
+    if axis == plan.vector:
+        parts, whole = cut(axes, refs, plan, lanes)
+        return whole // plan.width + (len(parts) > whole)
+    return -(-axes[axis].extent // (plan.height if axis == plan.rows else 1))
+
+
+def divide(
+    axes: Sequence[Axis],
+    results: Sequence[Ref],
+    refs: Sequence[Ref],
+    uses: Sequence[Use],
+    plan: Plan,
+    lanes: int,
+    first: int | None = None,
+) -> int | None:
+    """The axis whose tiles several workers divide best among themselves, or None.
+
+    That is `first`, if two workers can; then each keeps to its own examples all the way. Tiles
+    stay whole, so that a sum is computed by the same code however many workers there are.
+    """
+    best: tuple[float, int | None] = (1.0, None)
+    even = free(axes, uses)
+    for axis in range(len(axes)):
+        if any(axes[axis].slopes) or axes[axis].extent < 2:
+            continue
+        count = tiles(axis, axes, refs, plan, lanes)
+        if axis == first and count > 1 and count / -(-count // 2) > _EVEN:
+            return axis
+        speedup = sum(count / -(-count // workers) for workers in _TEAMS) / len(_TEAMS)
+        speedup *= 1.0 if axis in even else _UNEVEN
+        for result in results:
+            # Where workers take turns along a cache line, it goes back and forth between them.
+            step = abs(result.strides[axis])
+            if result.beyond is not None or any(abs(other) > step for other in result.strides):
+                speedup /= 1.0 + _TURNS / max(step * axes[axis].extent / 2, 1.0)
+        best = max(best, (speedup, axis), key=lambda found: found[0])
+    return best[1]
+
+
+def collapse(
+    axes: Sequence[Axis], refs: Sequence[Ref], keep: int | None = None
+) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
+    """Pairs of axes, other than `keep`, that every number passes as if they were one, made one."""
     if any(any(axis.slopes) for axis in axes):
         return tuple(axes), tuple(refs)
     left = list(range(len(axes)))
@@ -348,10 +411,14 @@ def collapse(axes: Sequence[Axis], refs: Sequence[Ref]) -> tuple[tuple[Axis, ...
         merged = False
         for outer in left:
             for inner in left:
-                if outer != inner and all(
-                    ref.number is not None
-                    or _stride(ref, outer) == _times(_stride(ref, inner), extents[inner])
-                    for ref in refs
+                if (
+                    outer != inner
+                    and keep not in (outer, inner)
+                    and all(
+                        ref.number is not None
+                        or _stride(ref, outer) == _times(_stride(ref, inner), extents[inner])
+                        for ref in refs
+                    )
                 ):
                     extents[inner] *= extents[outer]
                     left.remove(outer)

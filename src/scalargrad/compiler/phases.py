@@ -1,0 +1,72 @@
+"""In which phase each task of a program runs, when several workers share the program.
+
+A task is shared (each worker does its part of the lanes) or single (the first worker does it).
+Within a phase nobody waits, so of two tasks that touch the same elements, and not only to read
+them, the later one has to be in a later phase: unless both are single, as one worker keeps the
+order. Every task runs as early as that allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Touched(NamedTuple):
+    """Elements of an array that a task may read or write: from the lowest to the highest."""
+
+    array: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a task touches, and whether the workers share it."""
+
+    reads: Sequence[Touched]
+    writes: Sequence[Touched]
+    shared: bool
+
+
+@dataclass
+class _Log:
+    """Who touched what of one array so far: rows of (low, high, phase, shared)."""
+
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty((16, 4), np.int64))
+    count: int = 0
+
+    def add(self, low: int, high: int, phase: int, shared: bool) -> None:
+        if self.count == len(self.rows):
+            self.rows = np.concatenate((self.rows, np.empty_like(self.rows)))
+        self.rows[self.count] = low, high, phase, shared
+        self.count += 1
+
+    def after(self, low: int, high: int, shared: bool) -> int:
+        """The first phase in which a task may touch these elements."""
+        rows = self.rows[: self.count]
+        met = rows[(rows[:, 0] <= high) & (rows[:, 1] >= low)]
+        return int(np.max(met[:, 2] + (met[:, 3] | shared), initial=0))
+
+
+def phases(tasks: Sequence[Task]) -> list[int]:
+    """The phase of each task, from 0; tasks of one phase keep their order."""
+    read: dict[int, _Log] = {}
+    written: dict[int, _Log] = {}
+    result = []
+    for task in tasks:
+        found = [(written, t) for t in (*task.reads, *task.writes)]
+        found += [(read, t) for t in task.writes]
+        phase = max(
+            (log[t.array].after(t.low, t.high, task.shared) for log, t in found if t.array in log),
+            default=0,
+        )
+        for log, regions in ((read, task.reads), (written, task.writes)):
+            for t in regions:
+                log.setdefault(t.array, _Log()).add(t.low, t.high, phase, task.shared)
+        result.append(phase)
+    return result
