@@ -37,9 +37,13 @@ def library(name: str, *definitions: str) -> ctypes.CDLL:
     if COMPILER is None:
         raise FileNotFoundError("no C compiler was found (cc, gcc, clang)")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, f"{name}.so")
-        command = [COMPILER, *FLAGS, *definitions, "-shared", "-fPIC", "-o", str(made)]
-        subprocess.run([*command, str(SOURCES / f"{name}.c"), "-lm"], check=True)
+        object_file, made = Path(folder, f"{name}.o"), Path(folder, f"{name}.so")
+        source = str(SOURCES / f"{name}.c")
+        compiled = [COMPILER, *FLAGS, *definitions, "-fPIC", "-c", source, "-o", str(object_file)]
+        subprocess.run(compiled, check=True)
+        # Linked without -ffast-math, which would have the whole process take subnormals for 0.
+        linked = [COMPILER, "-shared", str(object_file), "-o", str(made), "-lm"]
+        subprocess.run(linked, check=True)
         return ctypes.CDLL(str(made))
 
 

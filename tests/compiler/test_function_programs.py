@@ -22,6 +22,7 @@ from scalargrad import Value, functional, replay
 from scalargrad.compiler import CompiledFunction, compile, trace
 from scalargrad.compiler.condition import RELATIONS
 from scalargrad.compiler.variant import Variant
+from scalargrad.errors import TraceError
 from strategies import on_values, same_bits, wild_programs
 
 pytestmark = pytest.mark.pure
@@ -225,7 +226,11 @@ def test_a_batch_is_the_eager_loop_bit_for_bit(reduce: str) -> None:
 
 
 def seen(check: Callable[[int], str], seeds: int = 300) -> bool:
-    return any(check(seed) for seed in range(seeds))
+    """Whether a check finds the fault: by other numbers, or because a program contradicts itself."""
+    try:
+        return any(check(seed) for seed in range(seeds))
+    except TraceError:
+        return True
 
 
 def test_a_program_without_guards_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
