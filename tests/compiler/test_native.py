@@ -44,7 +44,7 @@ from scalargrad.compiler.roll import roll
 from scalargrad.errors import ShapeError
 
 WIDE = settings(suppress_health_check=list(HealthCheck), deadline=None)
-BATCHES = (1, 2, 7, 64, 100)
+BATCHES = (1, 2, 7, 64, 100, 1000)
 RESULTS = (Space.OUTPUT, Space.EXAMPLE_OUTPUT, Space.PARAMETER_GRADIENT, Space.EXAMPLE_GRADIENT)
 
 

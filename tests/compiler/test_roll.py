@@ -19,11 +19,13 @@ from programs.case import (
 )
 from programs.corpus import CORPUS
 from scalargrad import compiled
-from scalargrad.compiler import periods
+from scalargrad.compiler import affine, periods, recover, simplify
+from scalargrad.compiler import roll as roll_module
 from scalargrad.compiler.explain import operation
 from scalargrad.compiler.loops import Loops, Space, Walk, segments, work
 from scalargrad.compiler.loops_check import verify as verify_loops
 from scalargrad.compiler.marks import marks_of_trace, verify_marks
+from scalargrad.compiler.packs import find_packs
 from scalargrad.compiler.reference import execute
 from scalargrad.compiler.roll import Stats, roll
 from scalargrad.compiler.sources import SourceLines
@@ -60,6 +62,49 @@ def test_random_programs_give_the_engines_bits(start):
             assert got.bits()[0] == expected.bits()[0], (seed, batch)
             if expected.finite:
                 assert got.bits() == expected.bits(), (seed, batch)
+
+
+def _unmerged(graph, same):
+    """A simplification that merges nothing."""
+
+
+# Every part of the analysis that only makes programs better, left out or taken to its extreme.
+CHOICES = {
+    "nodes are not merged": {(simplify, "_merge"): _unmerged},
+    "packs are coarse": {(roll_module, "find_packs"): lambda graph: find_packs(graph, coarse=True)},
+    "all is walked through": {(roll_module, "MANY_PACKS"): -1, (roll_module, "WORTH"): 2**40},
+    "all that can be is a nest": {(roll_module, "MANY_PACKS"): 2**40},
+    "nothing is repeated": {
+        (roll_module, "find_repeats"): lambda loops: loops,
+        (roll_module, "periods"): lambda *_: [],
+    },
+    "no loops are found": {
+        (affine, "MOST_LOOPS"): 0,
+        (recover, "FEW_NESTS"): 0,
+        (recover, "NODES_PER_NEST"): 2**40,
+    },
+    "large packs are sampled": {
+        (roll_module, "MANY_PACKS"): -1,
+        (recover, "MANY_NODES"): 3,
+        (recover, "SAMPLE"): 3,
+        (recover, "FEW_NESTS"): 0,
+    },
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_the_analysis_gives_the_same_bits(choice, monkeypatch):
+    cases = (*CORPUS, sparse.network(300), *map(sparse.operations, range(30)))
+    usual = [str(loops_of(case)) for case in (*CORPUS, sparse.network(300))]
+    for (module, name), changed in CHOICES[choice].items():
+        monkeypatch.setattr(module, name, changed)
+    assert usual != [str(loops_of(case)) for case in (*CORPUS, sparse.network(300))]
+    for number, case in enumerate(cases):
+        batch, examples = (None, 1) if number % 2 else ("mean", 3)
+        data = data_for(case, examples)
+        expected = eager(case, data, batch)
+        if expected.finite:
+            assert rolled(case, data, batch).bits() == expected.bits(), (case, batch)
 
 
 @pytest.mark.parametrize(
