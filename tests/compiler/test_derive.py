@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scalargrad import Value, functional, ops, rules
 from scalargrad.compiler.derive import derive
-from scalargrad.compiler.flat import Flat, verify
+from scalargrad.compiler.flat import INDICATOR, Flat, verify
 from scalargrad.compiler.flatten import flatten
 from scalargrad.compiler.loops import Space
 from scalargrad.compiler.marks import Marks, marks_of
 from scalargrad.compiler.partials import pattern
 from scalargrad.compiler.simplify import constant_result
 from scalargrad.graph import Graph
+from scalargrad.tape import tape_of
 from strategies import same_bits
 
 pytestmark = pytest.mark.pure
@@ -110,3 +112,17 @@ def evaluated(flat: Flat, leaves: list[float]) -> list[float]:
             const[i] = flat.const[i]
             numbers[i] = constant_result(replace(flat, const=const), i)
     return numbers.tolist()
+
+
+def test_selections_by_one_index_share_their_indicators():
+    # Two takes of three parameters each by the first index, one of two by the second.
+    steps = [(ops.TAKE, 0, 3), (ops.TAKE, 4, 3), (ops.TAKE, 8, 2), (ops.ADD, 6, 7), (ops.ADD, 9, 8)]
+    many = [0, 0, 1, 2, 0, 3, 4, 5, 1, 0, 3]
+    tape = tape_of(6, steps, many=many, index=[0, 0], outputs=[10])
+    marks = marks_of(
+        [(Space.PARAMETER, 0.0)] * 6, [Space.INDEX, Space.INDEX], wanted=(Space.PARAMETER,)
+    )
+    full = verify(derive(*flatten(tape, marks), marks))
+    made = np.flatnonzero(full.kind == INDICATOR)
+    found = sorted(zip(full.slot[made].tolist(), full.extra[made].tolist()))
+    assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]

@@ -279,6 +279,18 @@ def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
     return found
 
 
+def _candidates(flat: Flat) -> NDArray[np.int32]:
+    """Where the candidates of each index begin, if they are numbered one index after the other.
+
+    Index number 2s + b is that in slot s, batched if b is 1.
+    """
+    takes = np.flatnonzero(flat.kind == TAKE)
+    index = 2 * flat.slot[takes] + flat.extra[takes]
+    counts = np.zeros(int(index.max(initial=-1)) + 2, np.int32)
+    np.maximum.at(counts, index + 1, flat.first[takes + 1] - flat.first[takes])
+    return np.cumsum(counts, dtype=np.int32)
+
+
 def _contributions(
     flat: Flat, reached: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
@@ -399,6 +411,10 @@ def _emit(
     sign: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
     untaken: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
     steep: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
+    # The selections by one index share their indicators, one for each candidate.
+    starts = _candidates(flat)
+    candidates: cython.int[::1] = starts.data
+    indicator: cython.int[::1] = np.full(int(starts[len(starts) - 1]), -1, np.int32).data
     # What the terms of the node being made are, before the node itself can be placed.
     made_left: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
     made_right: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
@@ -486,14 +502,17 @@ def _emit(
                     first[n] = t
                     level = 2 if code == WHERE else max(1, zeroable)
                 elif code == TAKE:
-                    kind[n] = INDICATOR_KIND
-                    slot[n] = slot[user]
-                    extra[n] = q - first[user]
-                    rank[n] = rank[user]
-                    space[n] = BATCHED_RESULT if extra[user] else RESULT
-                    factor = n
-                    n += 1
-                    first[n] = t
+                    k = candidates[2 * slot[user] + extra[user]] + q - first[user]
+                    if indicator[k] < 0:
+                        kind[n] = INDICATOR_KIND
+                        slot[n] = slot[user]
+                        extra[n] = q - first[user]
+                        rank[n] = rank[user]
+                        space[n] = BATCHED_RESULT if extra[user] else RESULT
+                        indicator[k] = n
+                        n += 1
+                        first[n] = t
+                    factor = indicator[k]
                     if steep[phase, user]:
                         flags |= NO_PARTIAL
                     level = max(1, zeroable)
