@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from programs import algebra, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
 from programs.physics import pendulum
-from scalargrad import ops
+from scalargrad import Value, functional, ops
+from scalargrad.compiler import roll as rolling
 from scalargrad.compiler.loops import (
     SKIP_RIGHT,
     Apply,
@@ -390,3 +392,101 @@ def test_the_number_of_nests_does_not_grow_with_the_steps(make):
     # A few turns may be left over.
     assert abs(counts[1] - counts[0]) <= 16
     assert max(counts) < 150
+
+
+# --- turns that are not recovered one by one --------------------------------------------------------
+
+
+@st.composite
+def steps_of_a_program(draw: Any) -> Case:
+    """A recurrence of scalars whose steps are alike, or nearly: some read elsewhere, or otherwise."""
+    width, steps = draw(st.integers(1, 4)), draw(st.integers(6, 40))
+    length = draw(st.integers(1, 6))
+    irregular = draw(st.sampled_from((0.0, 0.0, 0.1, 0.3)))
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    plan = [
+        (
+            rng.choice(("tanh", "sin", "product", "sum", "constant", "input", "weight")),
+            rng.randrange(width),
+            rng.randrange(width),
+            rng.randrange(-2, 3),
+            rng.random() < irregular,
+        )
+        for _ in range(length)
+    ]
+    places = rng.choices(range(200), k=steps)
+    constants = rng.choices((0.5, 0.25, 2.0, 0.5), k=steps)
+    strange = rng.randrange(steps) if irregular else -1
+
+    def make(rng: random.Random) -> Any:
+        weights = [Value(rng.gauss(0.0, 1.0)) for _ in range(200)]
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            state = list(x[:width])
+            seen = []
+            for t in range(steps):
+                for what, i, j, pace, odd in plan:
+                    if t == strange and odd:
+                        state[i] = state[i] * 0.75
+                    elif what in ("tanh", "sin"):
+                        state[i] = getattr(state[j], what)()
+                    elif what == "product":
+                        state[i] = state[i] * state[j] + 0.5
+                    elif what == "sum":
+                        state[i] = state[i] + 0.5 * state[j]
+                    elif what == "constant":
+                        state[i] = state[j] * (constants[t] if odd else 0.125) + x[0]
+                    elif what == "input":
+                        place = places[t] if odd else 100 + pace * t
+                        state[i] = 0.5 * state[j] + x[place]
+                    else:
+                        state[i] = (weights[100 + pace * t] * state[j]).tanh()
+                seen.append(state[0])
+            return functional.total(seen) + functional.total(state)
+
+        return weights, loss
+
+    return Case("steps", make, 200, draw=lambda rng: rng.gauss(0.0, 0.5))
+
+
+@WIDE
+@given(steps_of_a_program(), st.sampled_from((None, 3)), st.sampled_from((0, 0, 16)))
+def test_turns_placed_together_have_the_eager_bits(case, batch, few):
+    kept = rolling.MANY_PACKS, rolling.FEW_NODES
+    data = data_for(case, batch or 1)
+    mode = None if batch is None else "mean"
+    tape, marks, parameters, _ = capture(case, mode)
+    rolling.MANY_PACKS, rolling.FEW_NODES = 4, few
+    try:
+        loops = roll(tape, marks, check=True)
+    finally:
+        rolling.MANY_PACKS, rolling.FEW_NODES = kept
+    got = execute(loops, inputs_for(case, data, parameters, mode), batch)
+    expected = eager(case, data, mode)
+    if expected.finite:
+        assert answer_of(loops, got, case, data).bits() == expected.bits()
+
+
+def test_constants_that_lie_unevenly_are_recovered_turn_by_turn():
+    numbers = [0.5, 0.25, 0.5, 0.5, 2.0, 0.25, 3.0, 0.5] * 5
+
+    def make(rng: random.Random) -> Any:
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            y = x[0]
+            for number in numbers:
+                y = (y * number + x[1]).tanh()
+            return y
+
+        return [], loss
+
+    case = Case("constants", make, 2)
+    kept, rolling.MANY_PACKS = rolling.MANY_PACKS, 4
+    try:
+        tape, marks, *_ = capture(case)
+        loops = roll(tape, marks, check=True)
+    finally:
+        rolling.MANY_PACKS = kept
+    data = data_for(case, 1)
+    assert any(isinstance(step, Repeat) for step in loops.instructions)
+    got = execute(loops, inputs_for(case, data, [], None))
+    assert answer_of(loops, got, case, data).bits() == eager(case, data).bits()

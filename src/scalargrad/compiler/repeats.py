@@ -41,13 +41,48 @@ LEAST = 8
 def find_repeats(loops: Loops) -> Loops:
     """The program with its repeats: the same operations in the same order."""
     constants = _Constants(loops.constants)
-    steps = [fold_sums(step) if isinstance(step, Contract) else step for step in loops.instructions]
-    instructions = tuple(_repeated(steps, 0, constants))
-    if len(instructions) == len(steps):
-        return replace(loops, instructions=instructions)
+    instructions = tuple(_repeated(loops.instructions, 0, constants))
     numbers = constants.array()
     sizes = {**loops.sizes, **({Space.CONSTANT: len(numbers)} if len(numbers) else {})}
     return replace(loops, instructions=instructions, sizes=sizes, constants=numbers)
+
+
+def together(period: int, turns: int) -> int:
+    """How many turns are written one after the other in a body: more than one if it is short."""
+    return min(max(LEAST // period, 1), turns // 2)
+
+
+def even_body(
+    turns: Sequence[Sequence[Nest]],
+) -> tuple[list[Nest], tuple[Nest, ...]] | None:
+    """What comes before, and the body, of a repeat of which three turns are given.
+
+    The first turn comes before if it does not move to the second as that to the third. None if
+    the second and the third are not the same instructions.
+    """
+    parted = _parted([step for turn in turns for step in turn])
+    period, start = len(turns[1]), len(turns[0])
+    tandem = Tandem(start, period, 2)
+    kinds = parted.kinds[start:].reshape(2, -1)
+    if len(turns[2]) != period or (kinds[0] != kinds[1]).any():
+        return None
+    whole = Tandem(0, period, 3)
+    if start == period and (parted.kinds[:period] == kinds[0]).all() and parted.moves_evenly(whole):
+        tandem = whole
+    columns = iter(np.diff(parted.turns(tandem), axis=0)[0].tolist())
+    body = [
+        mapped(step, lambda operand: _moving(operand, next(columns), 0))
+        for step in turns[0 if tandem is whole else 1]
+    ]
+    return [] if tandem is whole else list(turns[0]), tuple(body)
+
+
+def _moving(operand: Operand, move: int, depth: int) -> Operand:
+    """An operand in the innermost of `depth` + 1 repeats."""
+    if not move:
+        return operand
+    before = operand.moves + (0,) * (depth - len(operand.moves))
+    return operand._replace(moves=(*before, move))
 
 
 class _Constants:
@@ -92,8 +127,12 @@ class _Parted:
     def tandems(self, least: int) -> list[Tandem]:
         """The tandem repeats, checked number by number."""
         evenly = np.where(self.free, 0, self.bases)
-        hashes = linear_hash(evenly, self.first)
-        return [t for t in find_tandems(self.kinds, hashes, least) if self._even(t, evenly)]
+        found = find_tandems(self.kinds, linear_hash(evenly, self.first), least)
+        return [tandem for tandem in found if _is_even(self._rows(tandem, evenly))]
+
+    def moves_evenly(self, tandem: Tandem) -> bool:
+        """Whether all bases of a repeat do."""
+        return _is_even(self.turns(tandem))
 
     def turns(self, tandem: Tandem) -> NDArray[np.int64]:
         """The bases of a repeat, a row for each turn."""
@@ -103,9 +142,11 @@ class _Parted:
         part = numbers[self.first[tandem.start] : self.first[tandem.stop]]
         return part.reshape(tandem.turns, -1)
 
-    def _even(self, tandem: Tandem, evenly: NDArray[np.int64]) -> bool:
-        steps = np.diff(self._rows(tandem, evenly), axis=0)
-        return bool((steps == steps[0]).all())
+
+def _is_even(rows: NDArray[np.int64]) -> bool:
+    """Whether rows follow one another at one difference."""
+    steps = np.diff(rows, axis=0)
+    return bool((steps == steps[0]).all())
 
 
 class _Numbers:
@@ -133,20 +174,28 @@ def _free(operand: Operand) -> bool:
 
 def _repeated(steps: Sequence[Instruction], depth: int, constants: _Constants) -> list[Instruction]:
     """Instructions inside `depth` repeats, those that come again and again made repeats."""
+    steps = [_inner(step, depth, constants) for step in steps]
     if len(steps) <= LEAST:
-        return list(steps)
+        return steps
     parted = _parted(steps)
     made: list[Instruction] = []
     done = 0
     for tandem in parted.tandems(LEAST):
         made += steps[done : tandem.start]
-        times = min(max(LEAST // tandem.period, 1), tandem.turns // 2)
+        times = together(tandem.period, tandem.turns)
         tandem = Tandem(tandem.start, tandem.period * times, tandem.turns // times)
         body = _body(steps, tandem, parted, depth, constants)
-        inside = _repeated(body, depth + 1, constants)
-        made.append(Repeat(tuple(i for i in inside if not isinstance(i, Walk)), tandem.turns))
+        made.append(_inner(Repeat(tuple(body), tandem.turns), depth, constants))
         done = tandem.stop
     return [*made, *steps[done:]]
+
+
+def _inner(step: Instruction, depth: int, constants: _Constants) -> Instruction:
+    """An instruction inside `depth` repeats with what comes again and again inside of it."""
+    if isinstance(step, Repeat):
+        inside = _repeated(step.body, depth + 1, constants)
+        return replace(step, body=tuple(i for i in inside if not isinstance(i, Walk)))
+    return fold_sums(step) if isinstance(step, Contract) else step
 
 
 def _parted(steps: Sequence[Instruction]) -> _Parted:
@@ -194,10 +243,7 @@ def _body(
         base, move = int(turns[0, k]), int(turns[1, k] - turns[0, k])
         if free[k]:
             base, move = constants.places(turns[:, k])
-        if not move:
-            return operand
-        before = operand.moves + (0,) * (depth - len(operand.moves))
-        return operand._replace(base=base, moves=(*before, move))
+        return _moving(operand._replace(base=base), move, depth)
 
     body = []
     for k in range(tandem.start, tandem.start + tandem.period):

@@ -14,7 +14,8 @@ turns the verifiers on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -36,8 +37,10 @@ from .loops import (
     Instruction,
     Loop,
     Loops,
+    Nest,
     Operand,
     Origin,
+    Repeat,
     Segment,
     Space,
     leaves,
@@ -47,11 +50,12 @@ from .marks import GRADIENT, Marks, verify_marks
 from .packs import Packs, find_packs, verify_packs
 from .periods import periods
 from .recover import Recovery
-from .repeats import LEAST, find_repeats
+from .repeats import LEAST, even_body, find_repeats, together
 from .simplify import simplify
 from .sources import NOWHERE, SourceLines
 from .stats import Stats
 from .tandems import Tandem
+from .turns import TRIED, place_turns
 from .walks import Walks
 
 # With more packs than this, turns of a period counted once, a program is too large to be all nests:
@@ -130,12 +134,9 @@ def _rolled(
         packs, tandems = find_packs(flat, coarse=True), []
         many = len(packs)
     worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
-    steady = np.zeros(len(packs), bool)
-    for tandem in tandems:
-        steady[tandem.start : tandem.stop] = True
     layout = Layout(flat)
     recovery = Recovery(flat, packs, layout, marks.accumulate)
-    instructions = _instructions(flat, packs, steady, worth, layout, recovery, lines)
+    instructions = _Instructions(flat, packs, layout, recovery, lines).all(tandems, worth)
     loops = _loops(flat, outputs, marks, instructions, layout, recovery)
     return find_repeats(loops), layout
 
@@ -166,39 +167,88 @@ def _loops(
     )
 
 
-def _instructions(
-    flat: Flat,
-    packs: Packs,
-    steady: NDArray[np.bool_],
-    worth: int,
-    layout: Layout,
-    recovery: Recovery,
-    lines: SourceLines,
-) -> list[Instruction]:
-    """The packs as nests; what is not worth one, and not `steady`, is walked through."""
-    walks = Walks(flat, layout, recovery.accumulate)
-    if worth:
-        # Nothing reads a gradient: at the end they do not cut walks short.
-        last = (flat.space[packs.heads] > Space.BATCHED) & ~steady
-        packs, steady = packs.arranged(last), steady[np.argsort(last, kind="stable")]
-    small = (np.diff(packs.first) * 8 < worth) & ~steady
-    walked = small & walks.take(packs.heads) if small.any() else small
-    made: list[Instruction] = []
-    edges = np.flatnonzero(np.diff(walked, prepend=False, append=False)).tolist()
-    for low, high in zip([0, *edges], [*edges, len(packs)]):
-        if low < high and walked[low]:
-            walks.add(packs.members[packs.first[low] : packs.first[high]])
-            continue
+class _Instructions:
+    """The packs as nests, the turns of tandem repeats with little work for each turn, and what is
+    not worth a nest walked through."""
+
+    def __init__(
+        self, flat: Flat, packs: Packs, layout: Layout, recovery: Recovery, lines: SourceLines
+    ) -> None:
+        self.flat, self.packs, self.layout, self.recovery = flat, packs, layout, recovery
+        self.lines = lines
+        self.walks = Walks(flat, layout, recovery.accumulate)
+        self.made: list[Instruction] = []
+
+    def all(self, tandems: Sequence[Tandem], worth: int) -> list[Instruction]:
+        """The instructions; nests outside of `tandems` do at least `worth` operations."""
+        steady = np.zeros(len(self.packs), bool)
+        for tandem in tandems:
+            steady[tandem.start : tandem.stop] = True
+        number = np.arange(len(self.packs))
+        if worth:
+            # Nothing reads a gradient: at the end they do not cut walks short.
+            last = (self.flat.space[self.packs.heads] > Space.BATCHED) & ~steady
+            self.packs = self.packs.arranged(last)
+            number = np.argsort(last, kind="stable")
+        turning = {tandem.start: tandem for tandem in tandems}
+        small = (np.diff(self.packs.first) * 8 < worth) & ~steady[number]
+        walked = small & self.walks.take(self.packs.heads) if small.any() else small
+        cuts = np.diff(np.where(steady[number], 2, walked), prepend=-1, append=-1)
+        for low, high in pairwise(np.flatnonzero(cuts).tolist()):
+            if walked[low]:
+                first = self.packs.first
+                self.walks.add(self.packs.members[first[low] : first[high]])
+            elif steady[number[low]]:
+                self._steady(low, high, int(number[low]), turning)
+            else:
+                self._nests(low, high, worth)
+        return self.made + self.walks.flush()
+
+    def _nests(self, low: int, high: int, worth: int = 0) -> list[Nest]:
+        """Nests of packs low to high, those worth it."""
+        made: list[Nest] = []
         for k in range(low, high):
-            nodes = packs.nodes(k)
-            takes = worth > 0 and not steady[k] and bool(walks.take(nodes[:1])[0])
-            nests, rest = recovery.nests(nodes, _origin(flat.rank[nodes], lines), worth * takes)
+            nodes = self.packs.nodes(k)
+            takes = worth > 0 and bool(self.walks.take(nodes[:1])[0])
+            origin = _origin(self.flat.rank[nodes], self.lines)
+            nests, rest = self.recovery.nests(nodes, origin, worth * takes)
             if nests:
-                made += walks.flush()
+                self.made += self.walks.flush()
+                self.made += nests
                 made += nests
             if len(rest):
-                walks.add(rest)
-    return made + walks.flush()
+                self.walks.add(rest)
+        return made
+
+    def _steady(self, low: int, high: int, number: int, turning: Mapping[int, Tandem]) -> None:
+        """The packs of tandem repeats that follow one another; pack low is known as `number`."""
+        while low < high:
+            tandem = turning[number]
+            self._turns(tandem._replace(start=low))
+            low, number = low + tandem.stop - tandem.start, tandem.stop
+
+    def _turns(self, tandem: Tandem) -> None:
+        """The packs of one: where possible, later turns are like the first few."""
+        times = together(tandem.period, tandem.turns)
+        whole = Tandem(tandem.start, tandem.period * times, tandem.turns // times)
+        start, layout, tables = tandem.start, self.layout, self.recovery.tables.size
+        if whole.turns > TRIED:
+            self.made += self.walks.flush()
+            first, before, begun = [], dict(layout.sizes), len(self.made)
+            for _ in range(TRIED):
+                before = dict(layout.sizes)
+                first.append(self._nests(start, start + whole.period))
+                start += whole.period
+            growth = {space: size - before[space] for space, size in layout.sizes.items()}
+            found = even_body(first) if tables == self.recovery.tables.size else None
+            turns = TRIED
+            if found is not None:
+                turns = place_turns(self.flat, self.packs, whole, layout, growth)
+            if found is not None and turns > TRIED:
+                del self.made[begun:]
+                self.made += [*found[0], Repeat(found[1], turns - bool(found[0]))]
+                start = whole.start + turns * whole.period
+        self._nests(start, tandem.stop)
 
 
 def _origin(rank: NDArray[np.int32], lines: SourceLines) -> Origin:
