@@ -22,7 +22,7 @@ def times_as_fast(
     code = times.ratio(peer, (*ours, "native"))
     if step is None or code is None:
         return Bar(times.task.name, text or wanted, times.missing[peer[0]], None)
-    reached = f"{step:,.2g} × (gradients' code alone {code:,.2g} ×)"
+    reached = f"{step:,.3g} × (gradients' code alone {code:,.3g} ×)"
     if step >= 1000:
         reached = f"{step:,.0f} × (gradients' code alone {code:,.0f} ×)"
     return Bar(times.task.name, text or wanted, reached, step >= bar)
