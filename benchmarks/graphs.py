@@ -208,7 +208,9 @@ def _random(nodes: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--ten-million", action="store_true", help="minutes, and some 10 GB")
+    parser.add_argument(
+        "--ten-million", action="store_true", help="to 10^7 nodes: minutes, gigabytes"
+    )
     largest = LARGEST if parser.parse_args().ten_million else SIZES[-1]
     harness.pin()
     print(f"{harness.machine()}; one thread\n")
