@@ -11,7 +11,7 @@ import numpy as np
 
 import scalargrad as sg
 from benchmarks.tasks import Task
-from scalargrad.compiler.jit import later
+from scalargrad.compiler.background import later
 from scalargrad.train import Batch, Examples
 from scalargrad.train.compiled import CompiledStep
 

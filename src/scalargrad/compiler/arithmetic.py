@@ -12,14 +12,8 @@ from collections.abc import Callable
 
 from .. import ops
 from . import vectormath
+from .environment import PREFIX
 from .ir import Function, Module, suffix, vector
-
-# The functions that exact mode takes from the mathematics library, and how many operands they have.
-LIBRARY = {
-    **dict.fromkeys(("exp", "log", "log1p", "tanh", "sin", "cos", "erfc"), 1),
-    "pow": 2,
-}
-PREFIX = "scalargrad."
 
 
 class Arithmetic:

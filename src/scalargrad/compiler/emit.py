@@ -23,6 +23,7 @@ import numpy as np
 from .. import ops
 from . import serial, vectormath
 from .arithmetic import FORMS, Arithmetic, heavy
+from .environment import SCRATCH, WALKS
 from .fuse import Cluster, Region, fuse, region
 from .ir import Counter, Function, Module, vector
 from .loops import (
@@ -53,8 +54,6 @@ from .phases import Task, Touched, phases
 from .reductions import joined, reduced, reducible
 from .team import TRIAL
 from .tiles import (
-    SCRATCH,
-    WALKS,
     Axis,
     Machine,
     Plan,

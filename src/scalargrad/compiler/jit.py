@@ -8,19 +8,16 @@ number of examples.
 
 from __future__ import annotations
 
-import atexit
-import os
+import functools
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import native
+from .background import Coming, later
 from .image import name_of
 from .loops import BATCH, SEED, Loops, Space
 from .marks import Batch, marks_of_trace
@@ -37,24 +34,6 @@ PATIENCE = 2_000_000
 TIERED = ("float64",)
 LENT = 1 << 14  # bytes of arguments that are read where they are rather than copied
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
-Result = TypeVar("Result")
-
-
-@cache
-def _compiler() -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scalargrad-compiler")
-    # What is still waiting when Python ends is of no use to anybody.
-    atexit.register(pool.shutdown, wait=True, cancel_futures=True)
-    return pool
-
-
-def later(work: Callable[[], Result]) -> Future[Result]:
-    """Have the thread that compiles do something, after what it has to do already."""
-    return _compiler().submit(work)
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has no threads of its parent
-    os.register_at_fork(after_in_child=_compiler.cache_clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +87,7 @@ class Native:
         self.interpreter = Interpreter(trace, options)
         self.parameters: Floats = self.interpreter.parameters
         self.gradient: Floats = self.interpreter.gradient
-        self._kernels: OrderedDict[Purpose, Future[Kernel]] = OrderedDict()
+        self._kernels: OrderedDict[Purpose, Coming[Kernel]] = OrderedDict()
         self._visited = 0
         self.latest: Purpose | None = None
         self._tiered = options.dtype in TIERED
@@ -156,8 +135,8 @@ class Native:
 
     def ready(self) -> Kernel | None:
         """The code for the purpose of the last call, if it is compiled."""
-        future = None if self.latest is None else self._kernels.get(self.latest)
-        return future.result() if future is not None and future.done() else None
+        coming = None if self.latest is None else self._kernels.get(self.latest)
+        return coming.result() if coming is not None and coming.done() else None
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -201,20 +180,20 @@ class Native:
     def _kernel(self, purpose: Purpose) -> Kernel | None:
         """The code for a purpose; None while it is not worth it, or being compiled."""
         self.latest = purpose
-        future = self._kernels.get(purpose)
-        if future is None:
+        coming = self._kernels.get(purpose)
+        if coming is None:
             if self._tiered:
                 self._visited += len(self.trace.tape) * purpose.examples
                 if self._visited < PATIENCE:
                     return None
-            future = self._kernels[purpose] = _compiler().submit(self._compile, purpose)
+            coming = self._kernels[purpose] = later(functools.partial(self._compile, purpose))
             if len(self._kernels) > KEPT:
                 self._kernels.popitem(last=False)
         else:
             self._kernels.move_to_end(purpose)
-        if self._tiered and not future.done():
+        if self._tiered and not coming.done():
             return None
-        return future.result()
+        return coming.result()
 
     def _compile(self, purpose: Purpose) -> Kernel:
         trace, options, stats = self.trace, self._options, Stats()

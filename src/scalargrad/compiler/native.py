@@ -10,10 +10,7 @@ time: the arrays the caller gave, and those that only the program sees.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Collection, Mapping
-from functools import cache as once
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,14 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
 from . import llvm
-from .arithmetic import LIBRARY, PREFIX
 from .cache import Cache, enabled
 from .calling import Code
+from .environment import SCRATCH, TABLE, WALKS, library_addresses
 from .image import Image
-from .ir import Module
 from .loops import INTEGERS, Loops, Space, work
 from .team import team
-from .tiles import SCRATCH, TABLE, WALKS
 
 if TYPE_CHECKING:
     from .emit import Emitter
@@ -49,20 +44,6 @@ class Settings(NamedTuple):
     mode: str
     dtype: str
     unread: frozenset[Space]
-
-
-@once
-def library_addresses() -> dict[str, int]:
-    """Where this process has the functions of the mathematics library that Python itself uses."""
-    library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
-    if not hasattr(library, "erfc"):
-        from ctypes.util import find_library
-
-        library = ctypes.CDLL(find_library("m"))
-    return {
-        PREFIX + name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-        for name in LIBRARY
-    }
 
 
 def aligned(count: int, kind: Any) -> NDArray[Any]:
@@ -260,7 +241,9 @@ def recall(
 
 def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     """The code as text, and what it was written with."""
-    from .emit import Emitter  # and most of the compiler, which a program from the cache spares
+    # Most of the compiler, which a program from the cache spares.
+    from .emit import Emitter
+    from .ir import Module
 
     bits, registers, fused = llvm.vector_bits()
     width = bits // (8 * np.dtype(settings.dtype).itemsize)

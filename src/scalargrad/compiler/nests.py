@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .arithmetic import Arithmetic
+from .environment import TABLE
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
-from .tiles import TABLE, Axis, Piece, Plan, Ref, cut, longest, ragged, tiles
+from .tiles import Axis, Piece, Plan, Ref, cut, longest, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
 

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from .. import ops
 from .arithmetic import FORMS, Arithmetic
 from .cuts import labels
+from .environment import WALKS
 from .ir import Counter, Function
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
-from .tiles import WALKS, Axis, Plan, Ref
+from .tiles import Axis, Plan, Ref
 
 if TYPE_CHECKING:
     from .emit import Emitter

@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
-TABLE, SCRATCH, WALKS = 15, 16, 17  # slots of the environment after those of the spaces
-
 
 class Axis(NamedTuple):
     """A counter from 0 to `extent + sum(slope * counter of the axes before)`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..compiler import jit, native
 from ..compiler.arguments import EXACT
+from ..compiler.background import Coming, later
 from ..compiler.fuse import MANY
 from ..compiler.image import name_of
 from ..compiler.loops import Loops, Space
@@ -90,7 +90,7 @@ class Programs:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._coming: dict[tuple[int, bool], Future[NativeProgram]] = {}
+        self._coming: dict[tuple[int, bool], Coming[NativeProgram]] = {}
         self._visited = 0
 
     def get(self, examples: int, stores: bool) -> NativeProgram | None:
@@ -108,7 +108,7 @@ class Programs:
         """Have this compiled, if that is not done or under way."""
         if (examples, stores) not in self._coming:
             work = functools.partial(self.recipe.build, examples, stores)
-            self._coming[examples, stores] = jit.later(work)
+            self._coming[examples, stores] = later(work)
 
 
 def arrays(examples: Examples) -> tuple[Array, Array]:

@@ -1,0 +1,95 @@
+"""A thread in the background, which compiles one program after the other."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Coming(Generic[Result]):
+    """What some work will result in."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work: Callable[[], Result] | None = work
+        self._finished = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def do(self) -> None:
+        """Do the work."""
+        assert self._work is not None
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        self._work = None
+        self._finished.set()
+
+    def done(self) -> bool:
+        """Whether it is done, well or not."""
+        return self._finished.is_set()
+
+    def result(self) -> Result:
+        """The result, waited for; what the work raised is raised here."""
+        self._finished.wait()
+        if self._error is not None:
+            raise self._error
+        result: Result = self._result
+        return result
+
+
+class _Worker:
+    """The thread and what it has to do. It begins with the first work, and ends with Python."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[Coming[Any] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._ending = False
+
+    def add(self, coming: Coming[Any]) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="scalargrad-compiler", daemon=True
+                )
+                self._thread.start()
+                atexit.register(self._end)
+        self._waiting.put(coming)
+
+    def _run(self) -> None:
+        while (coming := self._waiting.get()) is not None and not self._ending:
+            coming.do()
+            del coming  # the thread shall not be what keeps a program alive
+
+    def _end(self) -> None:
+        """Wait for the work under way; what is still waiting is of no use to anybody."""
+        self._ending = True
+        self._waiting.put(None)
+        assert self._thread is not None
+        self._thread.join()
+
+
+_worker = _Worker()
+
+
+def later(work: Callable[[], Result]) -> Coming[Result]:
+    """Have the thread do something, after what it has to do already."""
+    coming = Coming(work)
+    _worker.add(coming)
+    return coming
+
+
+def _anew() -> None:
+    global _worker
+    _worker = _Worker()
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no threads of its parent
+    os.register_at_fork(after_in_child=_anew)
