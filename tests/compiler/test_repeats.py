@@ -490,3 +490,24 @@ def test_constants_that_lie_unevenly_are_recovered_turn_by_turn():
     assert any(isinstance(step, Repeat) for step in loops.instructions)
     got = execute(loops, inputs_for(case, data, [], None))
     assert answer_of(loops, got, case, data).bits() == eager(case, data).bits()
+
+
+@pytest.mark.parametrize("lanes", [(), (Loop(5),), (Loop(2), Loop(3))])
+@pytest.mark.parametrize("over", [0, -1])
+def test_long_rows_of_scattered_terms_are_listed(lanes, over):
+    rng = np.random.default_rng(0)
+    source, one = S.EXAMPLE if over else S.ARGUMENT, tuple(range(1, 1 + len(lanes)))
+    terms = [
+        Segment(Operand(source, a, one), Operand(S.PARAMETER, b, one) if k else None, minus=True)
+        for k in (0, 1)
+        for a, b in rng.integers(0, 90, (100, 2)).tolist()
+    ]
+    strides = {0: (), 1: (1,), 2: (3, 1)}[len(lanes)]
+    step = replace(total(*terms, over=over, lanes=lanes), result=Operand(S.OUTPUT, 0, strides))
+    sizes = {S.OUTPUT: 6 if len(lanes) == 2 else 5 if lanes else 1, source: 100, S.PARAMETER: 100}
+    loops = verify(Loops((step,), sizes, batched=bool(over)))
+    found = verify(find_repeats(loops))
+    assert [len(group.segments) for group in found.instructions[0].groups] == [2]
+    batch = 3 if over else None
+    inputs = {s: rng.normal(size=(3, 100) if s.batched else 100) for s in (source, S.PARAMETER)}
+    agree(execute(loops, inputs, batch), found, inputs, batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from .loops import (
     Segment,
     Space,
     Walk,
+    counters,
     mapped,
 )
 from .tandems import Tandem, find_tandems, linear_hash
@@ -36,15 +38,27 @@ from .tandems import Tandem, find_tandems, linear_hash
 # Instructions that a repeat must save. Shorter bodies have several turns one after the other: what
 # passes from one to the next then stays in registers.
 LEAST = 8
+# So many terms of one sort in a sum that make no loop are listed in the index table.
+MANY_TERMS = 64
 
 
 def find_repeats(loops: Loops) -> Loops:
     """The program with its repeats: the same operations in the same order."""
     constants = _Constants(loops.constants)
-    instructions = tuple(_repeated(loops.instructions, 0, constants))
+    table = [loops.table]
+    instructions = tuple(
+        _listed(step, table) if isinstance(step, Contract) else step
+        for step in _repeated(loops.instructions, 0, constants)
+    )
     numbers = constants.array()
     sizes = {**loops.sizes, **({Space.CONSTANT: len(numbers)} if len(numbers) else {})}
-    return replace(loops, instructions=instructions, sizes=sizes, constants=numbers)
+    return replace(
+        loops,
+        instructions=instructions,
+        sizes=sizes,
+        constants=numbers,
+        table=np.concatenate(table),
+    )
 
 
 def together(period: int, turns: int) -> int:
@@ -304,6 +318,57 @@ def _folded(group: Group, depth: int) -> list[Group]:
     loose += group.segments[done:]
     close()
     return made
+
+
+def _listed(step: Contract, table: list[NDArray[np.int32]]) -> Contract:
+    """The sum, with long rows of terms that only differ in their places as loops over the table."""
+    if all(len(group.segments) < MANY_TERMS for group in step.groups):
+        return step
+    if any(any(loop.slopes) for loop in step.lanes):
+        return step
+    lanes = counters(step.lanes)
+    groups = []
+    for group in step.groups:
+        made: list[Segment] = []
+        for (_, plain), found in groupby(group.segments, _sort_of_term):
+            row = list(found)
+            long = plain and not group.shared and len(row) >= MANY_TERMS
+            made += [_row(row, step.lanes, lanes, table)] if long else row
+        groups.append(group._replace(segments=tuple(made)))
+    return replace(step, groups=tuple(groups))
+
+
+def _sort_of_term(segment: Segment) -> tuple[Segment, bool]:
+    """What a segment is but for its places, and whether it is one term at a known place."""
+    operands = [x for x in (segment.left, segment.right) if x is not None]
+    plain = not segment.loops and not any(x.indirect or x.moves for x in operands)
+    right = None if segment.right is None else segment.right._replace(base=0)
+    return segment._replace(left=segment.left._replace(base=0), right=right), plain
+
+
+def _row(
+    terms: Sequence[Segment],
+    loops: tuple[Loop, ...],
+    lanes: NDArray[np.int64],
+    table: list[NDArray[np.int32]],
+) -> Segment:
+    """Terms of one sort as a loop."""
+    strides = np.append(np.cumprod([len(terms), *(loop.extent for loop in loops[:0:-1])])[::-1], 1)
+    strides = strides[len(strides) - 1 - len(loops) :]
+
+    def listed(operands: Sequence[Operand]) -> Operand:
+        bases = np.array([operand.base for operand in operands])
+        places = (lanes @ np.array(operands[0].strides, np.int64))[:, None] + bases
+        start = sum(map(len, table))
+        table.append(places.astype(np.int32).ravel())
+        return Operand(operands[0].space, start, tuple(strides.tolist()), indirect=True)
+
+    rights = [term.right for term in terms if term.right is not None]
+    return terms[0]._replace(
+        left=listed([term.left for term in terms]),
+        right=listed(rights) if rights else None,
+        loops=(Loop(len(terms)),),
+    )
 
 
 def _looped(segment: Segment, count: int, depth: int, steps: Iterator[int]) -> Segment:
