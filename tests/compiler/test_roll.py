@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from programs.case import (
     rolled,
 )
 from programs.corpus import CORPUS
-from scalargrad import compiled
+from scalargrad import Value, compiled
 from scalargrad.compiler import affine, periods, recover, simplify
 from scalargrad.compiler import roll as roll_module
 from scalargrad.compiler.explain import operation
@@ -282,6 +283,28 @@ def test_gradients_are_added_to_what_is_there():
     given = inputs_for(case, data, parameters, "mean") | {Space.PARAMETER_GRADIENT: before}
     got = execute(loops, given, 3)[Space.PARAMETER_GRADIENT]
     assert got.tolist() == [value.grad for value in fresh[0]]
+
+
+def test_a_walk_adds_gradients_to_what_is_there(monkeypatch):
+    monkeypatch.setattr(roll_module, "MANY_PACKS", -1)
+    monkeypatch.setattr(roll_module, "WORTH", 2**40)
+    case = sparse.network(40)
+    data = data_for(case, 1)
+    tape, marks, parameters, _ = capture(case)
+    expected = eager(case, data)
+    before = np.random.default_rng(0).normal(size=len(parameters))
+    loops = roll(tape, replace(marks, accumulate=True), check=True)
+    walks = [step for step in loops.instructions if isinstance(step, Walk)]
+    assert any((step.space == Space.PARAMETER_GRADIENT).any() for step in walks)
+    given = inputs_for(case, data, parameters, None) | {Space.PARAMETER_GRADIENT: before}
+    given[Space.ARGUMENT_GRADIENT] = np.zeros(case.numbers)
+    got = execute(loops, given)
+    fresh, function = case.make(random.Random(0))
+    for value, number in zip(fresh, before.tolist()):
+        value.grad = number
+    function([Value(x) for x in data.numbers[0]], []).backward()
+    assert got[Space.PARAMETER_GRADIENT].tolist() == [value.grad for value in fresh]
+    assert got[Space.ARGUMENT_GRADIENT].tolist() == expected.arguments[0]
 
 
 def test_each_example_has_its_output_and_the_seed_is_the_callers():

@@ -26,13 +26,10 @@ class Walks:
         self.waiting: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
 
     def take(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Whether each node can be walked through: it selects nothing, goes over no batch, and adds
-        to no number that is there already."""
+        """Whether each node can be walked through: it selects nothing and goes over no batch."""
         flat = self.flat
         free = ~np.isin(flat.kind[nodes], (ops.TAKE, INDICATOR))
         gradient = flat.space[nodes] > Space.BATCHED
-        if self.accumulate:
-            return free & ~gradient
         return free & ~(gradient & self._over[nodes])
 
     @cached_property
@@ -67,28 +64,43 @@ class Walks:
 
     def _walk(self, nodes: NDArray[np.int32]) -> Walk:
         flat, address = self.flat, self.layout.address
-        begin = flat.first[nodes]
-        counts = flat.first[nodes + 1] - begin
-        first = np.zeros(len(nodes) + 1, np.int32)
-        np.cumsum(counts, out=first[1:])
-        terms = np.repeat(begin - first[:-1], counts)
-        terms += np.arange(len(terms), dtype=np.int32)
-        left, right = flat.left[terms], flat.right[terms]
-        used = right >= 0
+        space, const = flat.space[nodes], flat.const[nodes]
         code = flat.kind[nodes].copy()
         code[code == FOLD_MAXIMUM] = ops.MAXIMUM
         code[code == FOLD_MINIMUM] = ops.MINIMUM
+        # A gradient that is added to has its present number as its first term.
+        present = (space > Space.BATCHED) & self.accumulate
+        const[present] = -0.0
+        begin = flat.first[nodes]
+        counts = flat.first[nodes + 1] - begin
+        first = np.zeros(len(nodes) + 1, np.int32)
+        np.cumsum(counts + present, out=first[1:])
+        before = np.cumsum(counts, dtype=np.int32) - counts
+        number = np.arange(int(counts.sum()), dtype=np.int32)
+        terms = np.repeat(begin - before, counts) + number
+        at = np.repeat(first[:-1] + present - before, counts) + number
+        total = int(first[-1])
+        left_space, left = np.empty(total, np.uint8), np.empty(total, np.int32)
+        right_space, right = np.zeros(total, np.uint8), np.full(total, -1, np.int32)
+        style = np.zeros(total, np.uint8)
+        left_space[at], left[at] = flat.space[flat.left[terms]], address[flat.left[terms]]
+        own = first[:-1][present]
+        left_space[own], left[own] = space[present], address[nodes[present]]
+        factor = flat.right[terms]
+        used = factor >= 0
+        right_space[at[used]], right[at[used]] = flat.space[factor[used]], address[factor[used]]
+        style[at] = flat.style[terms]
         rank = flat.rank[nodes]
         return Walk(
             code=code,
-            space=flat.space[nodes],
+            space=space,
             at=address[nodes].astype(np.int32),
-            const=flat.const[nodes],
+            const=const,
             first=first,
-            left_space=flat.space[left],
-            left=address[left].astype(np.int32),
-            right_space=flat.space[right] * used,
-            right=np.where(used, address[right], -1).astype(np.int32),
-            style=flat.style[terms],
+            left_space=left_space,
+            left=left,
+            right_space=right_space,
+            right=right,
+            style=style,
             origin=Origin((int(rank.min()), int(rank.max()))),
         )
