@@ -24,59 +24,69 @@ from programs.corpus import CORPUS
 from scalargrad import Value, optim
 from scalargrad.compiler import emit, llvm, native
 from scalargrad.compiler.loops import Loops, Space
-from scalargrad.compiler.phases import Task, Touched, phases
+from scalargrad.compiler.phases import BY_EXAMPLES, SHARED, SINGLE, Task, Touched, phases
 from scalargrad.compiler.roll import roll
 from scalargrad.compiler.update import trace_rule, with_update
 
 WIDE = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
 FORMS = [("exact", "float64"), ("fast", "float64"), ("exact", "float32"), ("fast", "float32")]
-TEAMS = (2, 3, 7)
+TEAMS = (1, 2, 3, 7)
 
 
 # --- the phases of tasks --------------------------------------------------------------------------
 
+OWN = range(10, 20)  # elements of which each example has others
 
-def task(reads: Sequence[int], writes: Sequence[int], shared: bool) -> Task:
-    return Task([Touched(0, k, k) for k in reads], [Touched(0, k, k) for k in writes], shared)
+
+def task(reads: Sequence[int], writes: Sequence[int], form: int) -> Task:
+    return Task(
+        [Touched(0, k, k, k in OWN) for k in reads],
+        [Touched(0, k, k, k in OWN) for k in writes],
+        form,
+    )
 
 
 def test_a_task_waits_for_what_it_reads_and_for_those_who_read_what_it_overwrites():
-    made = [task([0], [1], True), task([1], [2], True), task([0], [3], True), task([4], [0], True)]
-    assert phases(made) == [0, 1, 0, 1]
+    made = [((0,), (1,)), ((1,), (2,)), ((0,), (3,)), ((4,), (0,))]
+    assert phases([task(*one, SHARED) for one in made]) == [0, 1, 0, 1]
 
 
 def test_single_tasks_keep_their_order_without_waiting():
-    made = [
-        task([0], [1], False),
-        task([1], [2], False),
-        task([2], [3], True),
-        task([3], [4], False),
-    ]
-    assert phases(made) == [0, 0, 1, 2]
+    forms = (SINGLE, SINGLE, SHARED, SINGLE)
+    assert phases([task([k], [k + 1], form) for k, form in enumerate(forms)]) == [0, 0, 1, 2]
+
+
+def test_those_who_divide_the_examples_wait_only_for_what_examples_share():
+    own = [task([k], [k + 1], BY_EXAMPLES) for k in OWN[:4]]
+    assert phases(own) == [0, 0, 0, 0]
+    assert phases([*own, task([OWN[4]], [0], SHARED), task([0], [1], BY_EXAMPLES)])[4:] == [1, 2]
+    assert phases([task([0], [1], BY_EXAMPLES), task([1], [2], BY_EXAMPLES)]) == [0, 1]
 
 
 def test_two_who_write_the_same_element_are_apart():
-    assert phases([task([], [1], True), task([], [1], True)]) == [0, 1]
-    assert phases([task([], [1], True), task([], [2], True)]) == [0, 0]
+    assert phases([task([], [1], SHARED), task([], [1], SHARED)]) == [0, 1]
+    assert phases([task([], [1], SHARED), task([], [2], SHARED)]) == [0, 0]
 
 
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.integers(0, 6), max_size=3),
-            st.lists(st.integers(0, 6), max_size=2),
-            st.booleans(),
+            st.lists(st.integers(7, 13), max_size=3),
+            st.lists(st.integers(7, 13), max_size=2),
+            st.sampled_from((SINGLE, SHARED, BY_EXAMPLES)),
         ),
         max_size=40,
     )
 )
 def test_conflicting_tasks_are_never_at_work_at_once(drawn):
     found = phases([task(*one) for one in drawn])
-    for k, (reads, writes, shared) in enumerate(drawn):
-        for j, (earlier_reads, earlier_writes, earlier_shared) in enumerate(drawn[:k]):
-            touched = {*reads, *writes}
-            if touched & set(earlier_writes) or set(writes) & set(earlier_reads):
-                assert found[k] >= found[j] + (shared or earlier_shared)
+    for k, (reads, writes, form) in enumerate(drawn):
+        for j, (earlier_reads, earlier_writes, earlier) in enumerate(drawn[:k]):
+            common = {*reads, *writes} & set(earlier_writes) | set(writes) & set(earlier_reads)
+            if common:
+                own = form == earlier == BY_EXAMPLES and common <= set(OWN)
+                together = own or form == earlier == SINGLE
+                assert found[k] >= found[j] + (not together)
 
 
 # --- programs in parts ----------------------------------------------------------------------------
@@ -172,6 +182,12 @@ def prepared(case: Case, batch: int | None) -> tuple[Loops, Mapping[Space, np.nd
 def test_real_programs_in_parts(case, mode, dtype):
     for batch in (None, 20):
         check(*prepared(case, batch), batch, mode, dtype)
+
+
+@pytest.mark.parametrize("case", CORPUS[:4], ids=str)
+def test_batches_that_do_not_divide_evenly_in_parts(case):
+    for batch in (33, 70):
+        check(*prepared(case, batch), batch, "fast", "float32")
 
 
 @pytest.mark.parametrize("unread", [(), (Space.PARAMETER_GRADIENT,)])

@@ -49,12 +49,13 @@ from .loops import (
     work,
 )
 from .memory import Memory
-from .nests import Block, Cursor, Nest, Spot, Tile, copy_block
-from .phases import Task, Touched, phases
+from .nests import Block, Cursor, Nest, Spot, Tile, copy_block, examples_at_once
+from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, Touched, phases
 from .reductions import joined, reduced, reducible
 from .team import TRIAL
 from .tiles import (
     Axis,
+    Division,
     Machine,
     Plan,
     Ref,
@@ -72,31 +73,41 @@ UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is wri
 # In cycles, roughly: what a nest must take to be shared, and a program for each of its workers.
 LONG, WORTH = 1_500.0, 100_000.0
 MANY = 3000  # pieces of a program that is not looked at for what could be shared
-SHARED = "ptr %env, i64 %worker, i64 %workers"
+PORTION = "ptr %env, i64 %worker, i64 %workers"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A cluster, a copy or another instruction, ready to be written.
 
-    write(function, shared)  writes the code: of this worker's part, or of everything
-    split                    whether there are parts
-    cycles                   what it takes, roughly
+    write(function, division)  writes the code: of everything, or of a worker's part
+    split                      whether there are parts
+    cycles                     what it takes, roughly
+    unit                       where examples are divided, how many make a tile; else 0
     """
 
-    write: Callable[[Function, bool], None]
+    write: Callable[[Function, Division | None], None]
     reads: tuple[Touched, ...]
     writes: tuple[Touched, ...]
     split: bool = False
     cycles: float = 0.0
+    unit: int = 0
 
 
 def _touched(regions: Sequence[Region]) -> tuple[Touched, ...]:
-    return tuple(Touched(r.space, r.low, r.high) for r in (r.whole() for r in regions))
+    whole = (region.whole() for region in regions)
+    return tuple(Touched(r.space, r.low, r.high, r.space.batched) for r in whole)
 
 
-def _write_copy(block: Block, function: Function, shared: bool) -> None:
-    copy_block(function, block, shared)
+def _form(piece: Piece, chunk: int) -> int:
+    """How a piece is done, where so many examples belong together."""
+    if piece.split and chunk and piece.unit and chunk % piece.unit == 0:
+        return BY_EXAMPLES
+    return SHARED if piece.split and piece.cycles >= LONG else SINGLE
+
+
+def _write_copy(block: Block, function: Function, division: Division | None) -> None:
+    copy_block(function, block, division)
 
 
 @dataclass
@@ -220,19 +231,20 @@ class Emitter:
         chosen: Plan,
         reads: Sequence[Touched],
         waiting: list[Block],
+        examples: int | None,
     ) -> tuple[list[Ref], list[Touched]]:
         """The refs of the uses, those to be copied replaced by their copies; and where these are.
 
         Copies are made before the repeats around; those that each turn must make are added to
-        `waiting`. `reads` is what the cluster reads.
+        `waiting`. `reads` is what the cluster reads, `examples` the axis of its own examples.
         """
         assert chosen.vector is not None or not chosen.copies
         refs, places = [use.ref for use in uses], []
         for number in sorted(chosen.copies):
             use = uses[number]
             own = tuple(t for t in reads if t.array == use.ref.slot)
-            axes_ = (*axes, *use.terms)
-            refs[number], place = self._copy(use, axes_, chosen.vector or 0, own, waiting)
+            axes_, along = (*axes, *use.terms), chosen.vector or 0
+            refs[number], place = self._copy(use, axes_, along, own, waiting, examples)
             places.append(place)
         return refs, places
 
@@ -243,6 +255,7 @@ class Emitter:
         along: int,
         reads: tuple[Touched, ...],
         waiting: list[Block],
+        examples: int | None,
     ) -> tuple[Ref, Touched]:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
@@ -262,15 +275,17 @@ class Emitter:
             for extent in extents[1:]:
                 steps.append(size)
                 size *= extent
-            place = Touched(SCRATCH, self.scratch, self.scratch + size - 1)
+            own = order.index(examples) if examples in order else None
+            place = Touched(SCRATCH, self.scratch, self.scratch + size - 1, own is not None)
             self.copied[key] = (place, tuple(steps))
             source = Ref(ref.slot, base, strides, turns=ref.turns)
-            block = Block(source, Ref(SCRATCH, self.scratch, tuple(steps)), extents)
+            block = Block(source, Ref(SCRATCH, self.scratch, tuple(steps)), extents, own)
             if turning:
                 waiting.append(block)
             else:
                 write = partial(_write_copy, block)
-                self.pieces.append(Piece(write, reads, (place,), True, float(prod(extents))))
+                unit, cycles = examples_at_once(block, lanes), float(prod(extents))
+                self.pieces.append(Piece(write, reads, (place,), True, cycles, unit))
             self.scratch += size
         place, steps_ = self.copied[key]
         if ragged(axes[along]):
@@ -310,10 +325,10 @@ class Emitter:
         self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
         self.written.pop()
 
-        def write(function: Function, _: bool) -> None:
+        def write(function: Function, _: Division | None) -> None:
             def body() -> None:
                 for piece in inner:
-                    piece.write(function, False)
+                    piece.write(function, None)
 
             function.repeat(step.count, body)
 
@@ -334,12 +349,14 @@ class Emitter:
 
     def _write(self) -> None:
         """Write the pieces, in functions that belong to one phase each."""
-        shared = [piece.split and piece.cycles >= LONG for piece in self.pieces]
+        chunk = self._chunk()
+        forms = [_form(piece, chunk) for piece in self.pieces]
+        shared = [form != SINGLE for form in forms]
         self.cycles = sum(piece.cycles for piece in self.pieces)
         self.shared = sum(p.cycles for p, some in zip(self.pieces, shared) if some)
         order = [(0, False, k) for k in range(len(self.pieces))]
         if self.several and self.shared >= 2 * WORTH and len(self.pieces) <= MANY:
-            found = phases([Task(p.reads, p.writes, s) for p, s in zip(self.pieces, shared)])
+            found = phases([Task(p.reads, p.writes, f) for p, f in zip(self.pieces, forms)])
             order = sorted((phase, not s, k) for k, (phase, s) in enumerate(zip(found, shared)))
             order = [(phase, not single, k) for phase, single, k in order]
             self.phases, self.workers = 1 + max(found), int(self.shared / WORTH)
@@ -352,14 +369,27 @@ class Emitter:
                 if function is not None:
                     self.module.finish(function)
                 functions.append((phase, some, f"nests{len(functions)}"))
-                function = Function(self.module, functions[-1][2], SHARED if some else "ptr %env")
-            self.pieces[k].write(function, some)
+                function = Function(self.module, functions[-1][2], PORTION if some else "ptr %env")
+            piece = self.pieces[k]
+            division = Division() if some else None
+            if some and forms[k] == BY_EXAMPLES:
+                division = Division(chunk // piece.unit, -(-self.batch // chunk))
+            piece.write(function, division)
         if function is not None:
             self.module.finish(function)
         serial.finish(self)
         self._run(functions)
         if self.phases:
             self._share(functions)
+
+    def _chunk(self) -> int:
+        """How many examples belong together: so that most of the work is divided by them."""
+        pieces = [piece for piece in self.pieces if piece.split]
+        units = {piece.unit for piece in pieces if 0 < 2 * piece.unit <= self.batch}
+        divided = {
+            unit: sum(p.cycles for p in pieces if p.unit and unit % p.unit == 0) for unit in units
+        }
+        return max(sorted(units), key=lambda unit: divided[unit], default=0)
 
     def _run(self, functions: Sequence[tuple[int, bool, str]]) -> None:
         main = Function(self.module, "run", linkage="")
@@ -446,6 +476,13 @@ class _Member:
     operands: list[_Source] = field(default_factory=list)
     groups: list[tuple[Group, list[_Part]]] = field(default_factory=list)
     before: _Source | None = None  # what a resumed sum starts from
+
+
+def _unit(plan: Plan, split: int | None, own: int | None, lanes: int) -> int:
+    """How many examples make a tile, where the axis to be divided is theirs; else 0."""
+    if split is None or split != own:
+        return 0
+    return plan.width * lanes if split == plan.vector else plan.height if split == plan.rows else 1
 
 
 class _Cluster:
@@ -542,7 +579,7 @@ class _Cluster:
         )
         if all(not use.terms for use in uses):
             chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
-        copied, places = emitter.copies(axes, read, chosen, self.reads, self.waiting)
+        copied, places = emitter.copies(axes, read, chosen, self.reads, self.waiting, self.own)
         self.reads += tuple(places)
         for k, ref in zip(operands, copied):
             refs[k] = ref
@@ -552,7 +589,9 @@ class _Cluster:
 
     def piece(self) -> Piece:
         """The cluster, ready to be written."""
-        return Piece(self.write, self.reads, self.writes, self.split is not None, self._cycles())
+        unit = _unit(self.plan, self.split, self.own, self.emitter.module.width)
+        split = self.split is not None
+        return Piece(self.write, self.reads, self.writes, split, self._cycles(), unit)
 
     def _cycles(self) -> float:
         module, total = self.emitter.module, 0.0
@@ -568,12 +607,11 @@ class _Cluster:
                     total += prod(typical((*self.axes, *part.terms))) / lanes
         return total
 
-    def write(self, function: Function, shared: bool) -> None:
+    def write(self, function: Function, division: Division | None) -> None:
         """Write the code."""
         for block in self.waiting:
             copy_block(function, block)
-        split = self.split if shared else None
-        self.nest = Nest(function, self.axes, self.refs, self.plan, split)
+        self.nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
         if self.emitter.module.fast:
             self._invert_divisors()
             self._spare_the_divider()
@@ -855,11 +893,12 @@ def _other(
     own = 0 if cluster.batched and emitter.several else None
     split = divide(axes, refs[:1], refs, (), chosen, emitter.module.width, own)
 
-    def write(function: Function, shared: bool) -> None:
-        Nest(function, axes, refs, chosen, split if shared else None).run(body)
+    def write(function: Function, division: Division | None) -> None:
+        Nest(function, axes, refs, chosen, split, division).run(body)
 
     reads, writes = _touched(cluster.reads), _touched(cluster.writes)
-    return Piece(write, reads, writes, split is not None, prod(typical(axes)))
+    unit = _unit(chosen, split, own, emitter.module.width)
+    return Piece(write, reads, writes, split is not None, prod(typical(axes)), unit)
 
 
 def _indicator(emitter: Emitter, cluster: Cluster) -> Piece:

@@ -13,7 +13,7 @@ from .arithmetic import Arithmetic
 from .environment import TABLE
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
-from .tiles import Axis, Piece, Plan, Ref, cut, longest, ragged, tiles
+from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
 
@@ -146,10 +146,12 @@ class Nest:
         refs: Sequence[Ref],
         plan: Plan,
         split: int | None = None,
+        division: Division | None = None,
     ) -> None:
-        """The tiles along the axis `split` are divided among the workers."""
+        """With a `division`, the tiles along the axis `split` are divided among the workers."""
         self.function = function
-        self.split = split
+        self.split = split if division is not None else None
+        self._division = division or Division()
         self._portion = ("", "")
         self.module = function.module
         self.real = self.module.real
@@ -278,9 +280,16 @@ class Nest:
                 total = self.function.add(total, self.function.multiply(counter, slope))
         return total
 
-    def divide(self, axis: int, count: int) -> None:
+    def divide(self, axis: int, count: int, division: Division) -> None:
         """Have each worker do its part of `count` tiles along an axis."""
-        self.split, self._portion = axis, self.function.portion(count)
+        function, (size, chunks) = self.function, division
+        low, high = function.portion(chunks or count)
+        if chunks:
+            last = function.emit(f"icmp eq i64 {high}, {chunks}")
+            end = function.multiply(high, size)
+            low = str(function.multiply(low, size))
+            high = function.emit(f"select i1 {last}, i64 {count}, i64 {end}")
+        self.split, self._portion = axis, (low, high)
 
     def run(self, body: Callable[[Tile], None]) -> None:
         """Write the loops; `body` writes the code of a tile."""
@@ -288,7 +297,8 @@ class Nest:
         cursors = [self.start(ref) for ref in self.refs]
         if self.split is not None:
             lanes = self.module.width
-            self.divide(self.split, tiles(self.split, self.axes, self.refs, self.plan, lanes))
+            count = tiles(self.split, self.axes, self.refs, self.plan, lanes)
+            self.divide(self.split, count, self._division)
         inner = (self.plan.vector, self.plan.rows)
         outer = [k for k in range(len(self.axes)) if k not in inner]
         self._outer(outer, counters, cursors, body)
@@ -443,23 +453,40 @@ class Block(NamedTuple):
     source: Ref
     target: Ref
     extents: tuple[int, ...]
+    examples: int | None = None  # which axis these are
 
 
-def copy_block(function: Function, block: Block, shared: bool = False) -> None:
-    """Copy a block so that its first axis becomes contiguous; or, `shared`, this worker's part.
+def _loops(block: Block, width: int) -> tuple[list[int], tuple[int, ...], int]:
+    """The axes to be walked along, the two to be copied in squares, if any, and their side."""
+    source, _, extents, _ = block
+    side = min(width, 1 << (extents[0] - 1).bit_length())
+    across = [k for k, e in enumerate(extents) if k and e > 1 and source.strides[k] == 1]
+    inner = (0, across[0]) if across and side > 1 else ()
+    rest = [k for k in range(len(extents)) if k not in inner]
+    return sorted(rest, key=lambda k: -abs(source.strides[k])), inner, side
+
+
+def examples_at_once(block: Block, width: int) -> int:
+    """How many examples a block is copied in steps of; 0 if it has none."""
+    rest, _, side = _loops(block, width)
+    return 0 if block.examples is None else 1 if block.examples in rest else side
+
+
+def copy_block(function: Function, block: Block, division: Division | None = None) -> None:
+    """Copy a block so that its first axis becomes contiguous; with a division, a worker's part.
 
     Where another axis is contiguous in the source, squares of numbers are read along it and
     transposed in registers.
     """
-    source, _, extents = block
-    side = min(function.module.width, 1 << (extents[0] - 1).bit_length())
-    across = [k for k, e in enumerate(extents) if k and e > 1 and source.strides[k] == 1]
-    inner = (0, across[0]) if across and side > 1 else ()
-    rest = [k for k in range(len(extents)) if k not in inner]
-    rest.sort(key=lambda k: -abs(source.strides[k]))
+    extents = block.extents
+    rest, inner, side = _loops(block, function.module.width)
     nest = Nest(function, [Axis(extent) for extent in extents], block[:2], Plan())
-    if shared:
-        nest.divide(rest[0] if rest else 0, extents[rest[0]] if rest else -(-extents[0] // side))
+    if division is not None:
+        axis = rest[0] if rest else 0
+        if division.chunks and block.examples is not None:
+            axis = block.examples
+        step = 1 if axis in rest else side
+        nest.divide(axis, -(-extents[axis] // step), division)
 
     def walk(left: Sequence[int], cursors: list[Cursor]) -> None:
         if not left:

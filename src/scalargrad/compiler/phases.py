@@ -2,8 +2,9 @@
 
 A task is shared (each worker does its part of the lanes) or single (the first worker does it).
 Within a phase nobody waits, so of two tasks that touch the same elements, and not only to read
-them, the later one has to be in a later phase: unless both are single, as one worker keeps the
-order. Every task runs as early as that allows.
+them, the later one has to be in a later phase. Not so if one worker does both, in their order:
+where both are single, or both are divided by examples, all in the same way, and what they touch
+belongs to an example. Every task runs as early as that allows.
 """
 
 from __future__ import annotations
@@ -15,42 +16,53 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+SINGLE, SHARED, BY_EXAMPLES = range(3)
+
 
 class Touched(NamedTuple):
-    """Elements of an array that a task may read or write: from the lowest to the highest."""
+    """Elements of an array that a task may read or write: from the lowest to the highest.
+
+    `own`: for each example there are others, and a task divided by examples touches its own.
+    """
 
     array: int
     low: int
     high: int
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a task touches, and whether the workers share it."""
+    """What a task touches, and how it is done: SINGLE, SHARED or BY_EXAMPLES."""
 
     reads: Sequence[Touched]
     writes: Sequence[Touched]
-    shared: bool
+    form: int
 
 
 @dataclass
 class _Log:
-    """Who touched what of one array so far: rows of (low, high, phase, shared)."""
+    """Who touched what of one array so far: rows of (low, high, phase, form)."""
 
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty((16, 4), np.int64))
     count: int = 0
 
-    def add(self, low: int, high: int, phase: int, shared: bool) -> None:
+    def add(self, low: int, high: int, phase: int, form: int) -> None:
         if self.count == len(self.rows):
             self.rows = np.concatenate((self.rows, np.empty_like(self.rows)))
-        self.rows[self.count] = low, high, phase, shared
+        self.rows[self.count] = low, high, phase, form
         self.count += 1
 
-    def after(self, low: int, high: int, shared: bool) -> int:
+    def after(self, low: int, high: int, form: int) -> int:
         """The first phase in which a task may touch these elements."""
         rows = self.rows[: self.count]
         met = rows[(rows[:, 0] <= high) & (rows[:, 1] >= low)]
-        return int(np.max(met[:, 2] + (met[:, 3] | shared), initial=0))
+        waits = (met[:, 3] != form) | (form == SHARED)
+        return int(np.max(met[:, 2] + waits, initial=0))
+
+
+def _form(task: Task, touched: Touched) -> int:
+    return SHARED if task.form == BY_EXAMPLES and not touched.own else task.form
 
 
 def phases(tasks: Sequence[Task]) -> list[int]:
@@ -62,11 +74,15 @@ def phases(tasks: Sequence[Task]) -> list[int]:
         found = [(written, t) for t in (*task.reads, *task.writes)]
         found += [(read, t) for t in task.writes]
         phase = max(
-            (log[t.array].after(t.low, t.high, task.shared) for log, t in found if t.array in log),
+            (
+                log[t.array].after(t.low, t.high, _form(task, t))
+                for log, t in found
+                if t.array in log
+            ),
             default=0,
         )
         for log, regions in ((read, task.reads), (written, task.writes)):
             for t in regions:
-                log.setdefault(t.array, _Log()).add(t.low, t.high, phase, task.shared)
+                log.setdefault(t.array, _Log()).add(t.low, t.high, phase, _form(task, t))
         result.append(phase)
     return result

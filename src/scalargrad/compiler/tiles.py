@@ -344,6 +344,13 @@ def plan(
     return chosen._replace(width=min(most, 4))
 
 
+class Division(NamedTuple):
+    """How workers divide tiles: into chunks of so many, or as evenly as can be if `chunks` is 0."""
+
+    tiles: int = 1
+    chunks: int = 0
+
+
 def cut(
     axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int
 ) -> tuple[list[Piece], int]:
