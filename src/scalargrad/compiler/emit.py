@@ -568,11 +568,14 @@ class _Cluster:
         uses = [Use(ref, use.terms) for ref, use in zip(refs, self.uses)]
         operands = [k for k in range(len(uses)) if k not in results]
         stored = [refs[member.result] for member in self.members if member.stored]
-        calls = not emitter.module.fast and any(
+        module = emitter.module
+        calls = not module.fast and any(
             isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) for m in self.members
         )
+        # The CPUs with vectors of 32 bytes and more are those that can mask them.
+        masks = module.width * module.size >= 32 and not calls
         read = [uses[k] for k in operands]
-        chosen = plan(axes, stored or [first], read, emitter.machine, not calls, self.own)
+        chosen = plan(axes, stored or [first], read, emitter.machine, masks, self.own)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members
