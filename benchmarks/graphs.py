@@ -137,7 +137,7 @@ def batch(count: int = 100, rounds: int = 15, block: float = 0.03) -> list[Bar]:
     ]
 
 
-def irregular(nodes: int = 100_000, rounds: int = 15) -> list[Bar]:
+def irregular(nodes: int = 100_000, rounds: int = 15, block: float = 0.03) -> list[Bar]:
     """A graph at random, and the interpreter."""
     function, x = at_random(nodes)
     whole = compiled(function, x)
@@ -147,7 +147,7 @@ def irregular(nodes: int = 100_000, rounds: int = 15) -> list[Bar]:
         "call": lambda: whole.function.value_and_grad(x),
         "interpreter": slow,
     }
-    times = harness.medians(works, rounds)
+    times = harness.medians(works, rounds, block)
     took, ratio = whole.compiling, times["call"] / times["interpreter"]
     each = f"{1e3 * times['call']:.2f} ms for {1e3 * times['interpreter']:.2f}"
     name = f"a graph at random of {whole.nodes:,} nodes"

@@ -153,7 +153,7 @@ def test_compile_times_in_a_process_of_their_own(tmp_path):
 
 def test_graphs(capsys):
     assert len(graphs.batch(count=3, rounds=1, block=0.0)) == 2
-    assert len(graphs.irregular(300, rounds=1)) == 2
+    assert len(graphs.irregular(300, rounds=1, block=0.0)) == 2
     assert len(graphs.growth(largest=1000, rounds=1)) == 4
     assert "a batch written out" in capsys.readouterr().out
 
@@ -171,9 +171,11 @@ def test_in_a_graph_at_random_every_node_counts(nodes):
 def test_images_a_second(mnist_directory, monkeypatch):
     monkeypatch.setattr(mnist, "FOLDERS", (mnist_directory,))
     x, y = mnist.sg.data.mnist(mnist.folder(), part="test")
-    rate, accuracy = mnist.rate(x[:64], y[:64], "exact", "float64", epochs=3)
-    assert rate > 0.0
-    assert 0.0 <= accuracy <= 1.0
+    runs = mnist.measure(x[:64], y[:64], rounds=2, epochs=3)
+    assert list(runs) == list(mnist.VARIANTS)
+    for run in runs.values():
+        assert len(run.taken) == 2 * 2
+        assert 0.0 < run.accuracy <= 1.0
 
 
 def test_without_images_the_reason_is_given(tmp_path, monkeypatch):
