@@ -8,6 +8,7 @@ compiled; `SCALARGRAD_HYPOTHESIS` is `default`, `ci` or `long`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -26,6 +27,9 @@ DATA = ROOT.parent / "shared" / "data"
 # Test files are imported one by one (`--import-mode=importlib`); what they share is found here.
 sys.path.insert(0, str(TESTS))
 sys.path.append(str(ROOT))  # for the benchmarks
+
+# Shells start background jobs deaf to Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
 hypothesis.settings.register_profile(
@@ -56,7 +60,7 @@ def outdated(package: Path) -> list[str]:
     """The compiled modules whose source was edited after they were built."""
     binaries = (
         (source, binary)
-        for source in package.glob("*.py")
+        for source in package.rglob("*.py")
         for suffix in EXTENSION_SUFFIXES
         if (binary := source.with_suffix(suffix)).exists()
     )
