@@ -35,6 +35,7 @@ from functools import cache
 from typing import Any
 
 from . import llvm
+from .cache import Cache, enabled, key
 from .cores import threads_by_default
 
 MOST = 64  # workers
@@ -417,6 +418,19 @@ def _text() -> str:
     return text
 
 
+def _code(text: str) -> bytes:
+    """The machine code, kept on disk."""
+    if not enabled():
+        return llvm.compile_text(text)
+    cache = Cache()
+    name = key(part.encode() for part in (text, *llvm.host(), llvm.version()))
+    kept = cache.get(name)
+    if kept is None:
+        kept = llvm.compile_text(text)
+        cache.put(name, kept)
+    return kept
+
+
 class Team:
     """The members, as Python threads. There is one team: `team()`."""
 
@@ -435,7 +449,7 @@ class Team:
             "PyThread_release_lock": python.PyThread_release_lock,
         }
         self._library = llvm.Library(
-            llvm.compile_text(_text()),
+            _code(_text()),
             {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in imports.items()},
             ("team", "lead", "follow", "dismiss"),
         )
