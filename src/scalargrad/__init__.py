@@ -8,13 +8,13 @@ from . import errors as errors
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim
+from .clock import live_values as live_values
 from .compiler import Index as Index
 from .compiler import compile as compile
 from .compiler import get_num_threads as get_num_threads
 from .compiler import set_num_threads as set_num_threads
 from .engine import Value as Value
 from .engine import compiled as compiled
-from .engine import live_values as live_values
 from .errors import AnomalyError as AnomalyError
 from .errors import CheckpointError as CheckpointError
 from .errors import DataError as DataError

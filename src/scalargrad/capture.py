@@ -16,10 +16,12 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad import order, rules
-    from cython.cimports.scalargrad.engine import Value, marks
+    from cython.cimports.scalargrad.clock import marks
+    from cython.cimports.scalargrad.engine import Value
 else:
     from . import _plain, order, rules
-    from .engine import Value, marks
+    from .clock import marks
+    from .engine import Value
 
 from .tape import Tape
 

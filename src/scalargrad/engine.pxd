@@ -17,5 +17,3 @@ cdef class Value:
 
 cdef int MODIFIED
 cdef bint is_stale(Value v) noexcept
-cdef unsigned long long marks(Py_ssize_t count)
-cdef unsigned long long now() noexcept

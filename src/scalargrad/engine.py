@@ -33,10 +33,10 @@ from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 
 if cython.compiled:
-    from cython.cimports.scalargrad import order, rules, watch
+    from cython.cimports.scalargrad import clock, order, rules, watch
     from cython.cimports.scalargrad.coerce import real
 else:
-    from . import _plain, order, rules, watch
+    from . import _plain, clock, order, rules, watch
     from .coerce import real
 
 compiled: bool = cython.compiled
@@ -44,10 +44,6 @@ compiled: bool = cython.compiled
 MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
 LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
 _labels = cython.declare(dict, {})  # creation number -> label; few Values have one
-# Ticks when a Value is made or its data written, so that "written after" is a comparison.
-_clock = cython.declare(cython.ulonglong, 0)
-_mark = cython.declare(cython.ulonglong, 0)  # the last one that a walk left on nodes
-_alive = cython.declare(cython.longlong, 0)
 _freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
 _unfreed = cython.declare(list, [])
 copying: Any = None  # the module `copies`, which needs Value and enters itself here
@@ -107,10 +103,10 @@ class Value:
     def __dealloc__(self) -> None:
         # Without this a long chain would be freed by recursion, node inside node, and overflow
         # the C stack: past some depth the operands wait in a list for the outermost call.
-        global _freeing, _alive
+        global _freeing
         if self.number == 0:  # __init__ raised
             return
-        _alive -= 1
+        clock.alive -= 1
         if self.flags & LABELLED:
             del _labels[self.number]
         if self.code == rules.LEAF:
@@ -135,11 +131,9 @@ class Value:
 
     @data.setter
     def data(self, data: Number) -> None:
-        global _clock
         watch.written(self, ".data")
         self._data = real(data, "data")
-        _clock += 1
-        self.version = _clock
+        self.version = clock.tick()
         if self.code != rules.LEAF:
             self.flags |= MODIFIED
 
@@ -425,10 +419,9 @@ if not cython.compiled:
 @cython.cfunc
 @cython.inline
 def _new_leaf(v: Value, data: cython.double) -> Value:
-    global _clock, _alive
-    _alive += 1
-    _clock += 1
-    v.number = _clock
+    clock.alive += 1
+    clock.time += 1
+    v.number = clock.time
     v._data = data
     return v
 
@@ -499,7 +492,7 @@ def _selected(code: cython.int, operands: tuple[Value, ...], const: cython.doubl
 def _lift(x: Any, name: str = "operand") -> Value | None:
     """x as a Value; None for a type that may know how to combine itself with a Value."""
     if isinstance(x, Value):
-        return x
+        return cython.cast(Value, x)
     if type(x) is float:
         return _leaf(x)
     return _leaf(real(x, name)) if type(x) is int or combines(x, name) else None
@@ -535,7 +528,7 @@ def _tape(root: Value) -> order.Found:
     v: Value
     w: Value
     i: cython.Py_ssize_t = 0
-    mark: cython.ulonglong = marks(1)
+    mark: cython.ulonglong = clock.marks(1)
     found: order.Found = order.Found()
     _reach(root, mark, found)
     while i < found.count:  # which grows meanwhile
@@ -617,33 +610,3 @@ def _propagate(v: Value) -> cython.void:
             d = rules.partial(code, 1, a._data, data_b, v.const, v._data)
             if d != 0.0:
                 b._grad += d * g
-
-
-# --- for the modules that copy, capture and replay graphs -------------------------------------------
-
-
-@cython.cfunc
-def marks(count: cython.Py_ssize_t) -> cython.ulonglong:
-    """The first of `count` marks in a row that no node bears."""
-    global _mark
-    _mark += count
-    return _mark - count + 1
-
-
-@cython.cfunc
-@cython.exceptval(check=False)
-def now() -> cython.ulonglong:
-    """The clock: as long as it stands still, no Value was made and no data written."""
-    return _clock
-
-
-def tick() -> int:
-    """A new tick of the clock, for data that another module is about to write."""
-    global _clock
-    _clock += 1
-    return _clock
-
-
-def live_values() -> int:
-    """How many Values exist now: 0 growth over a training step means that nothing leaks."""
-    return _alive

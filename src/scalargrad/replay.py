@@ -15,13 +15,11 @@ except ModuleNotFoundError:
     from . import _uncompiled as cython
 
 if cython.compiled:
-    from cython.cimports.scalargrad import rules
-    from cython.cimports.scalargrad.engine import MODIFIED, Value, now
+    from cython.cimports.scalargrad import clock, rules
+    from cython.cimports.scalargrad.engine import MODIFIED, Value
 else:
-    from . import rules
-    from .engine import MODIFIED, Value, now
-
-from .engine import tick
+    from . import clock, rules
+    from .engine import MODIFIED, Value
 
 if TYPE_CHECKING:
     from .tape import Tape
@@ -203,7 +201,7 @@ def write_results(nodes: list[Value], leaves: int, data: memoryview) -> None:
     v: Value
     i: cython.Py_ssize_t
     new: cython.double[::1] = data
-    now: cython.ulonglong = tick()
+    now: cython.ulonglong = clock.tick()
     for i in range(leaves, len(new)):
         v = nodes[i]
         v._data = new[i]
@@ -236,7 +234,7 @@ def write_leaves(nodes: list[Value], data: memoryview) -> None:
     v: Value
     i: cython.Py_ssize_t
     new: cython.double[::1] = data
-    now: cython.ulonglong = tick()
+    now: cython.ulonglong = clock.tick()
     for i in range(len(nodes)):
         v = nodes[i]
         v._data = new[i]
@@ -269,14 +267,13 @@ class Mirror:
         """data[i] = values[i].data; nothing is done where no Value was written since."""
         v: Value
         i: cython.Py_ssize_t
-        time: cython.ulonglong = now()
-        if self.fresh and self.clock == time:
+        if self.fresh and self.clock == clock.time:
             return
         data: cython.double[::1] = self.data
         for i in range(len(data)):
             v = self.values[i]
             data[i] = v._data
-        self.clock = time
+        self.clock = clock.time
         self.fresh = True
 
     @cython.ccall
