@@ -216,6 +216,38 @@ def test_a_branch_that_was_tried_in_vain_adds_no_gradient(
     assert run(True) == run(False)
 
 
+class Turning(nn.Module):
+    """Goes another way once its first parameter has become large."""
+
+    def __init__(self) -> None:
+        self.w, self.b = Value(0.1), Value(0.0)
+
+    def __call__(self, x: Any) -> Value:
+        return self.w * x + self.b if self.w < 0.3 else self.w * x * x - self.b
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_branch_that_training_itself_takes_is_traced_from_the_parameters_of_the_moment(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native:
+        run_natively(monkeypatch)
+
+    def run(compile: bool) -> list[str]:
+        model = Turning()
+        options: dict[str, Any] = {"compile": compile, "progress": False, "penalty": turned}
+        trainer = Trainer(model, losses.mse, optim.SGD(lr=0.05), **options)
+        x = np.linspace(-1.0, 1.0, 12)
+        history = trainer.fit(x, x, epochs=4, batch_size=3, validation=(x, x))
+        assert model.w.data > 0.3
+        return [p.data.hex() for p in model.parameters()] + [loss.hex() for loss in history.loss]
+
+    def turned(model: Any) -> Value:
+        return 1e-2 * model.w * model.w if model.w > 0.2 else 1e-2 * model.w
+
+    assert run(True) == run(False)
+
+
 def test_a_planted_wrong_order_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from scalargrad.compiler.program import Interpreter
 

@@ -279,7 +279,7 @@ class CompiledStep:
     def _forward(self, variant: Variant, rows: Floats) -> Floats:
         place = self._place(variant)  # which may move our arrays
         variant.program.parameters[:] = self._data[place]
-        return variant.program.forward(rows)
+        return self._branching(variant, variant.program.forward(rows))
 
     def _backward(self, variant: Variant, rows: Floats) -> Floats:
         place = self._place(variant)
@@ -288,7 +288,13 @@ class CompiledStep:
         if self._joint is not None and self._options.dtype in jit.TIERED:
             # Code of its own would be compiled before the joined program, and then be of no use.
             program = getattr(program, "interpreter", program)
-        return program.backward(rows, 1.0 / len(rows), None)
+        return self._branching(variant, program.backward(rows, 1.0 / len(rows), None))
+
+    def _branching(self, variant: Variant, outputs: Floats) -> Floats:
+        """The outputs; another branch, which may yet have to be traced, finds the Values as we do."""
+        if variant.flipped(outputs) is not None:
+            replay.write_leaves(list(self.optimizer.parameters), self._moved.data)
+        return outputs
 
     # --- without gradients ---------------------------------------------------------------------------
 
