@@ -3,7 +3,7 @@
 Each part prints its own table, and at the end all bars are listed with what was reached. Every
 peer is checked against scalargrad's loss and gradients before it is timed; what is not installed
 is left out, with the reason. A "step" is a whole training step from Python: arguments in,
-gradients, update, loss out. One thread, one core.
+gradients, update, loss out; "code" is its machine code alone. One thread, one core.
 """
 
 from __future__ import annotations

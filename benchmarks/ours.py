@@ -21,22 +21,26 @@ Work = Callable[[], object]
 class Ours:
     """One task, compiled in one mode and dtype; every method is something to be timed.
 
-    `native` is the code for loss and gradients alone, started from Python without arguments;
+    `step` is a training step as `Trainer` does it: arguments in, gradients, update, loss out;
+    `code` is its machine code alone, on the arguments of the last step;
     `call` is `f.backward(x, y)`: arguments in, gradients added to the `grad` of every Value;
-    `step` is a training step: arguments in, gradients, update, loss out.
+    `gradients` is the machine code of that.
     """
 
     def __init__(self, task: Task, mode: str, dtype: str, lr: float) -> None:
         self._x, self._y = task.x, task.y
         self.function = sg.compile(task.total, mode=mode, dtype=dtype, batch="mean")
         self.call()
-        self.native = self.function.native().frame.run
+        self.gradients = self.function.native().frame.run
         penalty = task.penalty if task.decay else None
         trainer = sg.Trainer(task.model, task.loss, task.rule(lr), penalty=penalty, progress=False)
         self._step = CompiledStep(trainer.eager, trainer.optimizer, mode, dtype)
         self._step.load()
         self._batch = Batch(Examples(task.x, task.y), range(len(task.x)), last=False)
         settle(self.step)
+        joined = self._step.joined(self._batch)
+        assert joined is not None
+        self.code = joined.frame.run
 
     def call(self) -> object:
         return self.function.backward(self._x, self._y)

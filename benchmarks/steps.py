@@ -65,7 +65,7 @@ def measure(
         works[name, dtype], repeats[name, dtype] = peer.step, steps_of(peer)
     for mode, dtype in ours:
         mine = Ours(task, mode, dtype, IDLE)
-        for part in ("native", "call", "step"):
+        for part in ("code", "step", "gradients", "call"):
             works[mode, dtype, part] = getattr(mine, part)
         if fit:
             works[mode, dtype, "fit"] = Fit(task, mode, dtype, IDLE)

@@ -95,7 +95,7 @@ def test_a_contestant_that_is_not_installed_is_left_out_with_the_reason(monkeypa
     )
     assert set(times.seconds) == {
         ("NumPy", "float64"),
-        *(("exact", "float64", part) for part in ("native", "call", "step")),
+        *(("exact", "float64", part) for part in ("code", "step", "gradients", "call")),
     }
     assert "PyTorch: left out, no_such_library is not installed." in times.table()
     assert times.ratio(("PyTorch", "float64"), ("exact", "float64", "step")) is None

@@ -130,18 +130,28 @@ class CompiledStep:
     def gradients(self, batch: Batch) -> Outcome:
         """The gradient of the batch's loss, kept here: see `update`."""
         batch.check()
-        joint, self._last = self._joint_for(batch.examples), batch.last
-        if joint is not None and joint.recipe.rule is self.optimizer.rule:
-            joined = joint.program(len(batch), batch.last)
-            if joined is not None:
-                return self._learn(joint, joined, batch)
+        joined = self.joined(batch)
+        if joined is not None:
+            return self._learn(joined, batch)
         fault = self._settle()
         if fault is not None:
             return Outcome(math.nan, list, fault)
         return self._apart(batch)
 
-    def _learn(self, joint: Joint, joined: Joined, batch: Batch) -> Outcome:
+    def joined(self, batch: Batch) -> Joined | None:
+        """The program that is a whole step on such a batch.
+
+        None where a step is done in parts, and while the program is not compiled.
+        """
+        joint, self._last = self._joint_for(batch.examples), batch.last
+        if joint is None or joint.recipe.rule is not self.optimizer.rule:
+            return None
+        return joint.program(len(batch), batch.last)
+
+    def _learn(self, joined: Joined, batch: Batch) -> Outcome:
         """Learn from a batch, which `update` then confirms."""
+        joint = self._joint
+        assert joint is not None
         loss = joint.learn(joined, batch)
         if not math.isfinite(loss):
             joint.take_back()

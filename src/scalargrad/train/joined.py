@@ -157,7 +157,10 @@ def in_range(examples: Examples, trace: Trace) -> bool:
 
 
 class Joined:
-    """The program for so many examples, in memory of its own but for what all of them share."""
+    """The program for so many examples, in memory of its own but for what all of them share.
+
+    `frame.run` is the machine code alone, on the examples that were drawn last.
+    """
 
     def __init__(
         self,
@@ -166,14 +169,14 @@ class Joined:
         feed: Feed,
         signature: Signature,
     ) -> None:
-        self._frame, self._signature = program.frame(), signature
+        self.frame, self._signature = program.frame(), signature
         for space, array in shared.items():
             if program.size(space):
-                self._frame.bind(space, array)
+                self.frame.bind(space, array)
         self._scalars = shared[Space.STATE]
-        self._gathers = feed.gathers(self._frame)
-        self._loss = self._frame.arrays[Space.OUTPUT]
-        self._run = self._frame.run
+        self._gathers = feed.gathers(self.frame)
+        self._loss = self.frame.arrays[Space.OUTPUT]
+        self._run = self.frame.run
 
     def run(self, rows: Rows, scalars: Sequence[float]) -> float:
         """Learn from the examples in these rows; their loss before that."""
@@ -186,7 +189,7 @@ class Joined:
 
     def predictions(self) -> Any:
         """What the model answered to the examples of the last run, as `Outcome.predictions`."""
-        outputs = self._frame.arrays[Space.EXAMPLE_OUTPUT].astype(np.float64)
+        outputs = self.frame.arrays[Space.EXAMPLE_OUTPUT].astype(np.float64)
         return answers(self._signature, outputs)
 
 
