@@ -63,6 +63,23 @@ def finite(numbers: list[str]) -> bool:
 
 
 @pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("batch", ["mean", "sum"])
+@pytest.mark.parametrize("examples", [1, 2, 9])
+def test_a_function_that_gives_an_argument_back_has_the_gradient_of_that(
+    batch: str, examples: int
+) -> None:
+    rows = np.arange(3.0 * examples).reshape(-1, 3)
+    expected = np.zeros_like(rows)
+    expected[:, 1] = 1.0 / examples if batch == "mean" else 1.0
+    f = sg.compile(lambda x, y: x[1], batch=batch)
+    assert f.value_and_grad(rows, 0.5)[1].tolist() == expected.tolist()
+    shared = sg.compile(lambda x, y: y, batch=batch)
+    of_rows, of_one = shared.value_and_grad(rows, 0.5, wrt=(0, 1))[1]
+    assert not of_rows.any()
+    assert of_one == sum(expected[:, 1].tolist())
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_random_programs_have_the_bits_of_the_engine(batch: int) -> None:
     compared = 0

@@ -459,7 +459,8 @@ def _emit(
                 if gradient[phase, p] >= 0 or not (reached[p] >> phase) & 1:
                     continue
             elif p == roots[phase]:
-                made_left[m], made_right[m], made_style[m] = seeds[phase], -1, over[phase]
+                made_left[m], made_right[m] = seeds[phase], -1
+                made_style[m] = 0 if is_batched[space[p]] else over[phase]
                 m += 1
             lowest = 3
             highest = 0
