@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -42,6 +43,20 @@ def test_toy_regression() -> None:
     assert float(errors[-1][0]) < 1e-3
     assert float(errors[-1][1]) < 1e-3
     assert len(re.findall(r"= (\S+), the network says (\S+)", out)) == 5
+
+
+def test_names_gpt(tmp_path: Path) -> None:
+    out = output("names_gpt.py", "--steps", 300)
+    first, last = map(float, re.findall(r"loss ([\d.]+) at the start, ([\d.]+) at the end", out)[0])
+    assert first == pytest.approx(math.log(27), abs=0.4)
+    assert last < 2.4
+    assert len(re.findall(r"^  [a-z]+( \*)?$", out, re.MULTILINE)) == 20
+
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(["ab", "abab", "ababab"] * 5))
+    out = output("names_gpt.py", "--data", path, "--steps", 120)
+    assert "15 names" in out
+    assert set("".join(re.findall(r"^  ([a-z]+)", out, re.MULTILINE))) == {"a", "b"}
 
 
 def accuracy(out: str) -> float:
