@@ -26,7 +26,7 @@ martin mathilda max melina mia mila mina mira moritz nadia nathan nela nina nora
 oskar otto paul paula pauline peter philine rafael robert romy rosa rosalie rudolf ruth samuel
 sara selma simon sofia sophie stella theo theresa thomas tilda tim ursula valentin vera viktor
 viola walter wilma
-""".split()
+"""
 
 
 def train(names: list[str], steps: int, rng: random.Random) -> tuple[sg.nn.GPT, list[float]]:
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
-    names = sg.data.names(options.data) if options.data else NAMES
+    names = sg.data.names(options.data) if options.data else NAMES.split()
     started = time.perf_counter()
     model, losses = train(names, options.steps, rng)
     seconds = time.perf_counter() - started

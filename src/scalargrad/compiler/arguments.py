@@ -219,7 +219,8 @@ def _common(sizes: Sequence[tuple[str, int]], titles: Sequence[str]) -> int:
     for title, size in sizes:
         if size != count:
             raise ShapeError(
-                f"batch: {first} has {count} examples, {title} has {size}: expected equally many"
+                f"batch: {first} has {count} examples, {title} has {size}: expected equally many "
+                "(numbers that all examples share are Values from outside the function)"
             )
     if count == 0:
         raise ShapeError(f"batch: expected at least one example, {first} is empty")
