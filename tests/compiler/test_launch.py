@@ -55,8 +55,12 @@ def network(seed: int = 0) -> tuple[nn.MLP, Any, np.ndarray[Any, Any], np.ndarra
     return model, lambda x, y: losses.cross_entropy(model(x), y), x, y
 
 
+def grads_of(values: list[Value]) -> list[str]:
+    return [p.grad.hex() for p in values]
+
+
 def grads(model: nn.Module) -> list[str]:
-    return [p.grad.hex() for p in model.parameters()]
+    return grads_of(model.parameters())
 
 
 @pytest.mark.parametrize("batch", ["mean", "sum"])
@@ -82,6 +86,148 @@ def test_the_bits_of_the_engine(batch: str, answers: list[bool]) -> None:
         assert bits((value, *gradient.tolist())) == [total.data.hex(), *grads(model)]
         assert f(x, y).hex() == total.data.hex(), step
     assert answers == [True] * 11
+
+
+def exactly(x: Any) -> Any:
+    """All that can be seen of a result: types, structure, shapes, bits."""
+    if isinstance(x, float):
+        return x.hex()
+    if isinstance(x, np.ndarray):
+        return x.dtype, x.shape, x.tobytes(), x.flags.writeable, x.flags.owndata
+    if isinstance(x, dict):
+        return [(key, exactly(part)) for key, part in x.items()]
+    return type(x), [exactly(part) for part in x] if isinstance(x, list | tuple) else x
+
+
+def noise(*shape: int) -> Any:
+    return np.random.default_rng(sum(shape)).normal(size=shape)
+
+
+def pick(values: Any, k: Any, x: Any) -> Any:
+    return sg.take([*values, x], k) * x + k * 0.25
+
+
+W = [Value(0.75), Value(-1.5), Value(2.25)]
+SQUARES = lambda x: sum(xk * xk * 1.1 for xk in x)  # noqa: E731
+
+# function, how it is compiled, arguments, what gradients are with respect to
+CALLS: dict[str, tuple[Any, dict[str, Any], tuple[Any, ...], list[Any]]] = {
+    "a number": (lambda x: x.tanh() * x, {}, (0.7,), [None, 0]),
+    "an integer": (lambda n, x: n * x.exp(), {}, (3, 0.7), [0, 1, (1, 0)]),
+    "a list": (SQUARES, {}, ([0.1, 0.2, -0.3],), [None, 0, (0,)]),
+    "a list of integers": (SQUARES, {}, ([1, 2, -3],), [None, (0, 0)]),
+    "a tuple": (SQUARES, {}, ((0.1, 0.2, -0.3),), [None, 0]),
+    "an array": (SQUARES, {}, (noise(7),), [None, 0]),
+    "an array of integers": (SQUARES, {}, (np.arange(7),), [None, 0]),
+    "a matrix": (lambda x: sum(map(SQUARES, x)), {}, (noise(3, 4),), [None]),
+    "what is not used": (lambda x, y: x[0] * 2.0, {}, (noise(3), [1.0, 2.0]), [0, 1, (1, 0)]),
+    "a bool beside it": (lambda x, up: x if up else -x, {}, (0.5, True), [0]),
+    "selecting": (lambda k, x: pick(W, k, x), {}, (1, 0.5), [None, 0, 1, (1, "parameters")]),
+    "selecting alone": (lambda k, x: sg.take([x, -x], k), {}, (1, 0.5), [1]),
+    "a guard": (lambda x: W[0] * x if x > 0.0 else -x, {}, (0.5,), [None, 0, ("parameters", 0)]),
+    "parameters": (lambda x: sg.dot(W, x), {}, (noise(3),), [None, 0, "parameters", (0,)]),
+    "a comparison": (lambda x: x > 0.5, {}, (0.7,), [0]),
+    "several results": (
+        lambda x: {"a": [x[0] * 2.0, x[1]], "b": (x[0] > x[1], 3, None), "c": [], "d": (x[0],)},
+        {},
+        (noise(2),),
+        [],
+    ),
+    "a list of results": (lambda x: [xk * 1.1 for xk in x], {}, (noise(9),), []),
+    "an array of results": (lambda x: np.array([[xk * 1.1 for xk in x]]), {}, (noise(9),), []),
+    "aux": (lambda x: (SQUARES(x), {"x": list(x), "n": 4}), {"has_aux": True}, (noise(4),), [0]),
+    "an integer and aux": (lambda x: (3, x), {"has_aux": True}, (0.5,), [0]),
+    "a batch": (SQUARES, {"batch": "mean"}, (noise(5, 3),), [None, (0,)]),
+    "a batch of one": (SQUARES, {"batch": "mean"}, (noise(1, 3),), [None, (0,)]),
+    "a batch of numbers": (lambda x, y: x * y.exp(), {"batch": "sum"}, (noise(5), 0.5), [0, 1]),
+    "a batch of matrices": (
+        lambda x, y: sum(map(SQUARES, x)) * y * W[2],
+        {"batch": "mean"},
+        (noise(5, 3, 2), np.arange(5)),
+        [None, 0, 1, (1, "parameters", 0)],
+    ),
+    "a batch and what it shares": (
+        lambda k, x, c: pick(W, k, x) * c,
+        {"batch": "sum"},
+        (np.array([1, 3, 0]), noise(3), 0.5),
+        [None, 0, 1, 2, (2, 1)],
+    ),
+    "a batch and aux": (
+        lambda x: (SQUARES(x), {"x": list(x), "n": 4}),
+        {"batch": "mean", "has_aux": True},
+        (noise(5, 3),),
+        [None, 0],
+    ),
+    "a long batch": (SQUARES, {"batch": "mean"}, (noise(80, 40),), [0]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("call", CALLS)
+def test_nobody_sees_which_way_it_went(call: str, dtype: str, answers: list[bool]) -> None:
+    function, options, args, choices = CALLS[call]
+    f = sg.compile(function, dtype=dtype, **options)
+    g = sg.compile(function, dtype=dtype, **options)
+    g._prepare = lambda *_: None  # type: ignore[method-assign]
+    for step in range(5):
+        given = [x * (1.0 + step / 8.0) if type(x) in (float, np.ndarray) else x for x in args]
+        given = [x.astype(old.dtype) if type(x) is np.ndarray else x for x, old in zip(given, args)]
+        if call == "a batch and what it shares":
+            given[0] = args[0]
+        for k, w in enumerate(W):
+            w.data += k / 16.0
+        assert exactly(f(*given)) == exactly(g(*given))
+        for wrt in choices:
+            got, expected = f.value_and_grad(*given, wrt=wrt), g.value_and_grad(*given, wrt=wrt)
+            assert exactly(got) == exactly(expected), wrt
+        if g.parameters:
+            for w in W:
+                w.grad = 0.375
+            expected = [g.backward(*given), *grads_of(W)]
+            for w in W:
+                w.grad = 0.375
+            assert [f.backward(*given), *grads_of(W)] == expected
+    # The first calls make ready; a gradient with respect to the default is one of the others.
+    assert answers.count(True) >= 3 * (1 + len(choices)) - 1
+    assert not answers.count(False)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_gradients_are_not_overwritten_by_the_next_call(dtype: str) -> None:
+    f = sg.compile(lambda x, y: sg.dot(x, x) + y * y, dtype=dtype)
+    kept = [f.value_and_grad(np.array([k, 1.0]), k, wrt=(0, 1))[1] for k in map(float, range(5))]
+    assert [(x.tolist(), y) for x, y in kept] == [([2.0 * k, 2.0], 2.0 * k) for k in range(5)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_another_branch_has_another_gradient(dtype: str, answers: list[bool]) -> None:
+    f = sg.compile(lambda x: x * x if x > 1.0 else x * 3.0, dtype=dtype)
+    for x, slope in [(2.0, 4.0), (3.0, 6.0), (4.0, 8.0), (0.5, 3.0), (4.0, 8.0)]:
+        assert f.value_and_grad(x)[1] == slope
+    assert answers == [True, False]
+
+
+def test_a_position_is_an_integer_however_often_it_was_one() -> None:
+    f = sg.compile(lambda x, y: x * y)
+    for _ in range(4):
+        assert f.value_and_grad(2.0, 3.0, wrt=1) == (6.0, 2.0)
+        assert f.value_and_grad(2.0, 3.0, wrt=(0, 1)) == (6.0, (3.0, 2.0))
+    for wrong in (True, 1.0, (0, True), (0.0, 1), "value", 2, [1]):
+        with pytest.raises(ValueError, match="wrt"):
+            f.value_and_grad(2.0, 3.0, wrt=wrong)  # type: ignore[arg-type]
+
+
+def test_single_precision_rounds_what_goes_in_and_comes_out(answers: list[bool]) -> None:
+    w = Value(0.1)
+    f = sg.compile(lambda x: w * x, dtype="float32")
+    single = np.float32
+    for k in range(4):
+        w.data, w.grad = 0.1 + k, 0.3
+        x = 0.7 + k
+        assert f(x) == float(single(w.data) * single(x))
+        assert f.backward(x) == f(x)
+        assert w.grad == float(single(0.3) + single(x))
+    assert answers[-3:] == [True] * 3
 
 
 def test_results_in_their_structure(answers: list[bool]) -> None:

@@ -34,7 +34,17 @@ from .parameters import ParameterList
 from .program import Options, checked
 from .reading import HasValues
 from .results import answers, pair, stack
-from .structure import Floats, Gradients, Numbers, Scalar, Signature, Static, describe
+from .structure import (
+    NUMBER,
+    Floats,
+    Gradients,
+    Items,
+    Numbers,
+    Scalar,
+    Signature,
+    Static,
+    describe,
+)
 from .summary import rolled, summary
 from .team import get_num_threads
 from .trace import Trace
@@ -44,6 +54,7 @@ if TYPE_CHECKING:
     from .jit import Kernel
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
+PLAIN = {int, str}  # types of which equal positions and names are the same
 
 Wrt: TypeAlias = str | int | tuple[str | int, ...] | None
 
@@ -67,10 +78,10 @@ class CompiledFunction:
         self._latest: Variant | None = None
         self._parameters = ParameterList()
         self._calls = self._traces = 0
-        # What answers a call like the one before at once, by the method called; and the code that
-        # answered it last.
-        self._launches: dict[str, Launch] = {}
-        self._answered: dict[str, Kernel] = {}
+        # What answers a call like the one before at once, by what the gradient is with respect to,
+        # None for the value alone; and the code that answered it last.
+        self._launches: dict[Wrt, Launch] = {}
+        self._answered: dict[Wrt, Kernel] = {}
         self._lock = threading.RLock()
 
     # --- calling -----------------------------------------------------------------------------
@@ -88,13 +99,13 @@ class CompiledFunction:
         """
         with self._lock:
             if not kwargs:
-                answer = self._at_once(Launch.value, "value", args)
+                answer = self._at_once(Launch.value, None, args)
                 if answer is not None:
                     return answer
             call = self._read(args, kwargs)
             if call is not None:
                 variant, outputs = self._run(*call, Variant.forward)
-                self._prepare("value", *call, variant)
+                self._prepare(None, *call, variant)
                 return self._result(variant, outputs)
         return self._itself(args, kwargs)
 
@@ -111,12 +122,12 @@ class CompiledFunction:
         another `wrt` and `TypeError` for an argument that has no numbers or only selects.
         """
         with self._lock:
-            if not kwargs and (wrt is None or wrt == "parameters"):
-                answer = self._at_once(Launch.value_and_grad, "gradient", args)
-                if answer is not None:
-                    value, found = answer
-                    assert self._latest is not None
-                    return value, self._parameters.spread(self._latest.parameters, found)
+            if not kwargs:
+                known = self._default if wrt is None else wrt
+                if _is_plain(known):
+                    answer = self._at_once(Launch.value_and_grad, known, args)
+                    if answer is not None:
+                        return answer  # type: ignore[no-any-return]
             call = self._read(args, kwargs)
             if call is None:
                 raise TypeError(
@@ -134,13 +145,15 @@ class CompiledFunction:
 
             variant, outputs = self._run(branches, rows, work, backward=True)
             if wrt is None:
-                wrt = "parameters" if self._parameters.values else 0
-            if wrt == "parameters":
-                self._prepare("gradient", branches, rows, variant)
+                wrt = self._default
+            found: Any
             if isinstance(wrt, tuple):
                 parts = [self._gradient(x, branches.layout, variant, gradient) for x in wrt]
-                return self._answer(variant, outputs), tuple(parts)
-            found = self._gradient(wrt, branches.layout, variant, gradient)
+                found = tuple(parts)
+            else:
+                found = self._gradient(wrt, branches.layout, variant, gradient)
+            if _is_plain(wrt):
+                self._prepare(wrt, branches, rows, variant)
             return self._answer(variant, outputs), found
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
@@ -158,14 +171,14 @@ class CompiledFunction:
 
         with self._lock:
             if not kwargs:
-                answer = self._at_once(Launch.backward, "gradient", args)
+                answer = self._at_once(Launch.backward, "parameters", args)
                 if answer is not None:
                     return answer
             call = self._read(args, kwargs)
             if call is not None:
                 variant, outputs = self._run(*call, work, backward=True)
                 variant.mirror.write_grad()
-                self._prepare("gradient", *call, variant)
+                self._prepare("parameters", *call, variant)
                 return self._answer(variant, outputs)
         self._refuse_inside("backward()")
         return uncompiled.backward(self._itself(args, kwargs), self._options)
@@ -332,33 +345,49 @@ class CompiledFunction:
 
     # --- one call ----------------------------------------------------------------------------
 
-    def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], what: str, args: Any) -> Any:
+    @property
+    def _default(self) -> str | int:
+        """What a gradient is with respect to where nothing is said."""
+        return "parameters" if self._parameters.values else 0
+
+    def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], wrt: Wrt, args: Any) -> Any:
         """The answer to a call that is like the one before; None for another."""
-        launch = self._launches.get(what)
+        launch = self._launches.get(wrt)
         if launch is None:
             return None
         answer = ask(launch, args)
         if answer is None:
-            del self._launches[what]
+            del self._launches[wrt]
         else:
             self._calls += 1
             self._latest = launch.variant
         return answer
 
-    def _prepare(self, what: str, branches: Branches, rows: Floats, variant: Variant) -> None:
+    def _prepare(self, wrt: Wrt, branches: Branches, rows: Floats, variant: Variant) -> None:
         """Have calls like this one answered at once, if it is the second that is like that."""
         kernel, filler, options = variant.compiled(), branches.filler, self._options
-        if kernel is None or options.dtype != "float64":
+        if kernel is None:
             return
-        if self._answered.get(what) is not kernel:
-            self._answered[what] = kernel
+        if self._answered.get(wrt) is not kernel:
+            self._answered[wrt] = kernel
             return
         if filler is None or filler.rows is not rows:
             return
-        plain = not options.has_aux and (options.batch is not None or variant.is_number)
-        answer = None if plain else functools.partial(self._result, variant)
+        result: Signature | None = None
+        answer: Callable[[Floats], Any] | None = None
+        if options.has_aux and options.batch is not None:
+            answer = functools.partial(self._answer, variant)
+        elif options.has_aux:
+            _, aux = pair(variant.trace.outputs)
+            result = Items(tuple, (NUMBER, aux))
+        elif options.batch is None and wrt is None and not variant.is_number:
+            result = variant.trace.outputs
         mean = options.batch == "mean"
-        self._launches[what] = Launch(filler, rows, variant, kernel, mean, answer)
+        launch = Launch(filler, rows, variant, kernel, mean, result, answer)
+        if wrt is not None:
+            spread = functools.partial(self._parameters.spread, variant.parameters)
+            launch.differentiate(wrt, branches.layout, spread)
+        self._launches[wrt] = launch
 
     def _read(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -486,6 +515,13 @@ class CompiledFunction:
                 f"{what}: {self.__name__} was not called yet, and calling it finds out: call it once"
             )
         return self._latest
+
+
+def _is_plain(wrt: Wrt) -> bool:
+    """Whether it equals only what means the same: True equals 1, and is no position."""
+    if type(wrt) is tuple:
+        return PLAIN.issuperset(map(type, wrt))
+    return type(wrt) in PLAIN
 
 
 # --- the decorator --------------------------------------------------------------------------------

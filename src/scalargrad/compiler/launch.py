@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -18,25 +20,59 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad import watch
+    from cython.cimports.scalargrad.compiler.building import Builder
     from cython.cimports.scalargrad.compiler.calling import Code
     from cython.cimports.scalargrad.replay import Mirror
 else:
     from .. import watch
     from ..replay import Mirror
+    from .building import Builder
     from .calling import Code
 
 from . import arguments
 from .loops import SEED, Space
+from .structure import Batched
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .arguments import Layout
     from .filler import Filler
     from .jit import Kernel
-    from .structure import Floats
+    from .structure import Floats, Signature
     from .variant import Variant
 
 EXACT = cython.declare(cython.double, arguments.EXACT)
 FIRST = cython.declare(cython.int, SEED)
 EXAMPLE = cython.declare(cython.int, int(Space.EXAMPLE))
+
+
+@cython.final
+@cython.cclass
+class Narrow:
+    """Numbers in float64, and the code's own of them in float32."""
+
+    wide: cython.double[::1]
+    narrow: cython.float[::1]
+
+    def __init__(self, wide: memoryview, narrow: memoryview) -> None:
+        self.wide, self.narrow = wide, narrow
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def put(self) -> cython.void:
+        """Round the numbers for the code."""
+        k: cython.Py_ssize_t
+        for k in range(len(self.wide)):
+            self.narrow[k] = self.wide[k]
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def take(self) -> cython.void:
+        """Take what the code made of them."""
+        k: cython.Py_ssize_t
+        for k in range(len(self.wide)):
+            self.wide[k] = self.narrow[k]
 
 
 @cython.final
@@ -48,8 +84,8 @@ class Launch:
     where only somebody with more time can say what it means: an argument of another structure, a
     guard that comes out otherwise, an index out of range, a mode of the engine that is on.
 
-    `answer` makes the function's result from a copy of the outputs; without it the result is
-    output 0, its sum over the examples, or with `mean` their mean.
+    The result is built from the outputs as `result` describes it, or `answer` makes it from a copy
+    of them; without both it is output 0, its sum over the examples, or with `mean` their mean.
     """
 
     variant = cython.declare(object, visibility="readonly")
@@ -58,7 +94,15 @@ class Launch:
     filler: Any
     program: Any
     answer: Any
+    builder: Builder
     outputs: Any
+    slopes: list
+    spread: Any
+    several: cython.bint
+    rounded: list
+    returned: list
+    shared: cython.double[::1]
+    own: cython.double[::1]
     gradients: Any
     mirror: Mirror
     code: Code
@@ -85,6 +129,7 @@ class Launch:
         variant: Variant,
         kernel: Kernel,
         mean: bool,
+        result: Signature | None,
         answer: Callable[[Floats], Any] | None,
     ) -> None:
         self.filler, self.rows, self.variant, self.answer = filler, rows, variant, answer
@@ -94,15 +139,27 @@ class Launch:
         arrays = kernel.frame.arrays
         self.slots = kernel.frame.environment.data
         self.given, self.place = rows.data, 0
-        if arrays[Space.ARGUMENT].size:
-            kernel.frame.bind(Space.ARGUMENT, rows[0])
-        if arrays[Space.EXAMPLE].size:
-            kernel.frame.bind(Space.EXAMPLE, rows)
-            self.place = self.slots[EXAMPLE]
-        self.scalars = arrays[Space.SCALAR].data
-        self.outputs = kernel.outputs
+        self.rounded, self.returned = [], []
+        if kernel.frame.program.dtype == np.float64:
+            if arrays[Space.ARGUMENT].size:
+                kernel.frame.bind(Space.ARGUMENT, rows[0])
+            if arrays[Space.EXAMPLE].size:
+                kernel.frame.bind(Space.EXAMPLE, rows)
+                self.place = self.slots[EXAMPLE]
+        else:
+            self._round(rows[0], arrays[Space.ARGUMENT])
+            self._round(rows, arrays[Space.EXAMPLE])
+            self._round(self.program.parameters, arrays[Space.PARAMETER])
+            self._round(self.program.gradient, arrays[Space.PARAMETER_GRADIENT], True)
+        self.scalars = self._wide(arrays[Space.SCALAR]).data
+        self.outputs = self._wide(kernel.outputs, True)
         self.results = self.outputs.data
-        self.gradients = variant.program.gradient
+        shared = self._wide(arrays[Space.ARGUMENT_GRADIENT], True)
+        own = self._wide(arrays[Space.EXAMPLE_GRADIENT], True)
+        self.shared, self.own = shared.data, own.reshape(-1).data
+        self.gradients = shared[None], own if own.size else shared[None]
+        self.slopes, self.several, self.spread = [], False, None
+        self.builder = None if result is None else Builder(result, self.outputs, 0, False)
         self.expected = variant.expected.data
         self.integers = variant.integers.data
         self.ranges, self.lengths = variant.selecting.data, variant.lengths.data
@@ -112,18 +169,38 @@ class Launch:
         self.seed = 1.0 / len(rows) if mean else 1.0
         self.mean = mean
 
+    def differentiate(self, wrt: Any, layout: Layout, spread: Callable[[Floats], Any]) -> None:
+        """Have `value_and_grad` give the gradient with respect to `wrt`.
+
+        `wrt` is as the caller said it, and right. `spread` makes the gradient with respect to the
+        parameters from that of this branch.
+        """
+        shared, own = self.gradients
+        self.several, self.spread = isinstance(wrt, tuple), spread
+        for x in wrt if self.several else (wrt,):
+            if x == "parameters":
+                self.slopes.append(None)
+                continue
+            part = layout.call.positional[x]
+            rows = own if isinstance(part, Batched) else shared
+            self.slopes.append(Builder(part, rows, layout.columns[x].start, True))
+
     def value(self, args: tuple[Any, ...]) -> Any:
         """The result."""
         return self._answer() if self._fill(args) and self._run() else None
 
     def value_and_grad(self, args: tuple[Any, ...]) -> tuple[Any, Any] | None:
-        """The result, and the gradient with respect to the parameters, until the next call."""
+        """The result and the gradient."""
         k: cython.Py_ssize_t
         if not self._fill(args):
             return None
         for k in range(len(self.mirror.grad)):
             self.mirror.grad[k] = 0.0
-        return (self._answer(), self.gradients) if self._run() else None
+        for k in range(len(self.shared)):
+            self.shared[k] = 0.0
+        for k in range(len(self.own)):
+            self.own[k] = 0.0
+        return (self._answer(), self._gradient()) if self._run() else None
 
     def backward(self, args: tuple[Any, ...]) -> Any:
         """The result; its gradient is added to what the parameters have in `grad`."""
@@ -170,8 +247,13 @@ class Launch:
         """Run the code; whether its branch is the one that answers."""
         b: cython.Py_ssize_t
         k: cython.Py_ssize_t
+        numbers: Narrow
         first: cython.Py_ssize_t = self.results.shape[1] - len(self.expected)
+        for numbers in self.rounded:
+            numbers.put()
         self.code.launch(self.environment)
+        for numbers in self.returned:
+            numbers.take()
         for k in range(len(self.expected)):
             for b in range(len(self.results)):
                 if self.results[b, first + k] != self.expected[k]:
@@ -182,6 +264,8 @@ class Launch:
     @cython.cfunc
     def _answer(self) -> Any:
         b: cython.Py_ssize_t
+        if self.builder is not None:
+            return self.builder.build()
         if self.answer is not None:
             return self.answer(self.outputs.copy())
         # From left to right, as `functional.total` adds.
@@ -189,3 +273,31 @@ class Launch:
         for b in range(1, len(self.results)):
             total += self.results[b, 0]
         return total / len(self.results) if self.mean else total
+
+    @cython.cfunc
+    def _gradient(self) -> Any:
+        if self.several:
+            return tuple([self._slope(x) for x in self.slopes])
+        return self._slope(self.slopes[0])
+
+    @cython.cfunc
+    def _slope(self, builder: Builder | None) -> Any:
+        return self.spread(self.program.gradient) if builder is None else builder.build()
+
+    # --- float32 -----------------------------------------------------------------------------
+
+    def _wide(self, array: NDArray[Any], written: bool = False) -> Floats:
+        """The code's array, or its numbers in float64 where it has float32."""
+        if array.dtype == np.float64:
+            return array
+        wide = array.astype(np.float64)
+        self._round(wide, array, written)
+        return wide
+
+    def _round(self, wide: Floats, narrow: NDArray[Any], written: bool = False) -> None:
+        """Have each run round numbers for the code; and take them back if it wrote them."""
+        if narrow.size:
+            numbers = Narrow(wide.reshape(-1).data, narrow.reshape(-1).data)
+            self.rounded.append(numbers)
+            if written:
+                self.returned.append(numbers)

@@ -1,0 +1,102 @@
+"""Building results and gradients quickly, where they always come from the same memory.
+
+A signature can rebuild a nested thing from any row (see `structure`), and looks at itself each
+time. A `Builder` has looked once: it knows where its numbers lie and only fetches them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from .. import _uncompiled as cython
+
+from .structure import (
+    Array,
+    Batched,
+    Floats,
+    Keyed,
+    Numbers,
+    Row,
+    Scalar,
+    Signature,
+    Static,
+    sequence_of,
+)
+
+# What a Builder makes: a float; an int or bool; a list or tuple of floats; an array; a list, tuple
+# or dict of what other Builders make; or always the same thing.
+FLOAT = cython.declare(cython.int, 0)
+COUNT = cython.declare(cython.int, 1)
+FLOATS = cython.declare(cython.int, 2)
+ARRAY = cython.declare(cython.int, 3)
+ITEMS = cython.declare(cython.int, 4)
+KEYED = cython.declare(cython.int, 5)
+STATIC = cython.declare(cython.int, 6)
+
+
+@cython.final
+@cython.cclass
+class Builder:
+    """Builds the thing that a signature describes, from the present numbers of `rows`.
+
+    Its numbers begin at column `start` of the only row; an array with a batch axis has a part of
+    every row. With `derivatives` they are floats whatever they are derivatives of.
+    """
+
+    kind: cython.int
+    numbers: cython.double[::1]
+    view: Any
+    parts: list
+    extra: Any
+
+    def __init__(self, signature: Signature, rows: Floats, start: int, derivatives: bool) -> None:
+        place = rows[:, start : start + signature.size]
+        self.numbers = place[0].data
+        self.parts = []
+        if isinstance(signature, Scalar):
+            counts = signature.kind != "number" and not derivatives
+            self.kind, self.extra = COUNT if counts else FLOAT, Numbers.CASTS[signature.kind]
+        elif isinstance(signature, Row):
+            self.kind, self.extra = FLOATS, signature.sequence
+        elif isinstance(signature, Array):
+            self.kind, self.view = ARRAY, place[0].reshape(signature.shape)
+        elif isinstance(signature, Batched):
+            shape = signature.item.shape if isinstance(signature.item, Array) else ()
+            self.kind, self.view = ARRAY, place.reshape(len(rows), *shape)
+        elif isinstance(signature, Static):
+            self.kind, self.extra = STATIC, signature.value
+        else:
+            self.kind = KEYED if isinstance(signature, Keyed) else ITEMS
+            self.extra = signature.keys if isinstance(signature, Keyed) else signature.sequence
+            for item in signature.items:
+                self.parts.append(Builder(item, rows, start, derivatives))
+                start += item.size
+
+    @cython.ccall
+    def build(self) -> Any:
+        """The thing, of its own memory."""
+        k: cython.Py_ssize_t
+        part: Builder
+        items: list
+        if self.kind == FLOAT:
+            return self.numbers[0]
+        if self.kind == ARRAY:
+            return self.view.copy()
+        if self.kind == STATIC:
+            return self.extra
+        if self.kind == COUNT:
+            return self.extra(self.numbers[0])
+        if self.kind == FLOATS:
+            items = [None] * len(self.numbers)
+            for k in range(len(self.numbers)):
+                items[k] = self.numbers[k]
+        else:
+            items = []
+            for part in self.parts:
+                items.append(part.build())
+        if self.kind == KEYED:
+            return dict(zip(self.extra, items))
+        return items if self.extra is list else sequence_of(self.extra, items)
