@@ -62,6 +62,13 @@ def finite(numbers: list[str]) -> bool:
     return not any("nan" in number or "inf" in number for number in numbers)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_constant_beyond_float32_is_infinite_there_without_a_warning() -> None:
+    single = sg.compile(lambda x: sg.logsumexp([x, 1.0]), dtype="float32")
+    assert single(2.0) == pytest.approx(math.log(math.exp(2.0) + math.e), rel=1e-6)
+    assert sg.compile(lambda x: sg.minimum(x, 1e300), dtype="float32")(2.0) == 2.0
+
+
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("batch", ["mean", "sum"])
 @pytest.mark.parametrize("examples", [1, 2, 9])

@@ -137,7 +137,8 @@ class Frame:
         for space in Space:
             array = aligned(image.lengths[space], program.kind(space))
             if space == Space.CONSTANT:
-                array[:] = image.constants
+                with np.errstate(over="ignore"):  # beyond float32 is inf
+                    array[:] = image.constants
             elif space == Space.SCALAR and len(array):
                 array[:] = (1.0 / batch, float(batch))
             self.owned.append(array)
