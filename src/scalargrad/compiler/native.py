@@ -250,6 +250,6 @@ def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     width = bits // (8 * np.dtype(settings.dtype).itemsize)
     fast = settings.mode == "fast"
     module = Module(REALS[settings.dtype], width, registers, fused, fast)
-    emitter = Emitter(loops, module, settings.batch, settings.unread)
+    emitter = Emitter(loops, module, settings.batch, unread=settings.unread)
     emitter.run()
     return module.text(), emitter

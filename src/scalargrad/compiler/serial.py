@@ -30,7 +30,7 @@ from .nests import Nest, Spot, Tile
 from .tiles import Axis, Plan, Ref
 
 if TYPE_CHECKING:
-    from .emit import Emitter
+    from .binding import Binder
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
@@ -45,16 +45,16 @@ _FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 Term = tuple[str, str | None, int]  # left factor, right factor, style
 
 
-def write(emitter: Emitter, function: Function, step: Walk) -> None:
+def write(binder: Binder, function: Function, step: Walk) -> None:
     """The code of a walk."""
     size = len(step.left)
     if not len(step.code):
         return
-    if size <= WRITTEN_OUT and emitter.streams.written + size <= ALL_WRITTEN_OUT:
-        emitter.streams.written += size
-        _straight(emitter, function, step)
+    if size <= WRITTEN_OUT and binder.streams.written + size <= ALL_WRITTEN_OUT:
+        binder.streams.written += size
+        _straight(binder, function, step)
     else:
-        _streamed(emitter, function, step)
+        _streamed(binder, function, step)
 
 
 def _batched(step: Walk) -> bool:
@@ -84,15 +84,15 @@ def _folded(m: Arithmetic, code: int, value: str, term: Term) -> str:
 # --- short walks ---------------------------------------------------------------------------------
 
 
-def _straight(emitter: Emitter, function: Function, step: Walk) -> None:
+def _straight(binder: Binder, function: Function, step: Walk) -> None:
     batched, count = _batched(step), len(step.code)
-    axes: tuple[Axis, ...] = (Axis(emitter.batch),) if batched else ()
+    axes: tuple[Axis, ...] = (Axis(binder.batch),) if batched else ()
     known: dict[tuple[int, int], Ref] = {}
 
     def ref(space: int, place: int) -> Ref:
         key = (int(space), int(place))
         if key not in known:
-            known[key] = emitter.bind(Operand(Space(key[0]), key[1]), batched, ())
+            known[key] = binder.bind(Operand(Space(key[0]), key[1]), batched, ())
         return known[key]
 
     results = [ref(step.space[i], step.at[i]) for i in range(count)]
@@ -100,9 +100,9 @@ def _straight(emitter: Emitter, function: Function, step: Walk) -> None:
     rights = [ref(s, a) if a >= 0 else None for s, a in zip(step.right_space, step.right)]
     refs = list(known.values())
     where = {id(r): k for k, r in enumerate(refs)}
-    wide = batched and emitter.batch > 1 and emitter.module.width > 1
+    wide = batched and binder.batch > 1 and binder.module.width > 1
     if wide and all(r.padded or not r.moves(0) for r in refs):
-        axes = (Axis(emitter.padded),)
+        axes = (Axis(binder.padded),)
     nest = Nest(function, axes, refs, Plan(0) if wide else Plan())
 
     def at(tile: Tile, spot: Spot) -> None:
@@ -267,9 +267,9 @@ class Streams:
         return np.array(known)[number], shape
 
 
-def _streamed(emitter: Emitter, function: Function, step: Walk) -> None:
+def _streamed(binder: Binder, function: Function, step: Walk) -> None:
     """A call of the interpreter, for each example."""
-    streams, memory = emitter.streams, emitter.memory
+    streams, memory = binder.streams, binder.memory
     elements, layouts = np.ones(len(Space), np.int64), {}
     used = step.right >= 0
     for spaces, places in (
@@ -297,23 +297,23 @@ def _streamed(emitter: Emitter, function: Function, step: Walk) -> None:
             shift: Counter = layout.address(0)
             if space.batched:
                 shift = function.add(function.multiply(number, layout.example), shift)
-            pointer = function.at(emitter.module.real, function.pointer(space), shift)
+            pointer = function.at(binder.module.real, function.pointer(space), shift)
             function.do(f"store ptr {pointer}, ptr {function.at('ptr', bases, int(space))}")
         call(bases)
         return []
 
-    function.loop(emitter.batch, 1, [], [], example)
+    function.loop(binder.batch, 1, [], [], example)
 
 
 # --- the interpreter -----------------------------------------------------------------------------
 
 
-def finish(emitter: Emitter) -> None:
+def finish(binder: Binder) -> None:
     """The function that interprets the streams, if there are any."""
-    if emitter.streams.parts:
-        function = Function(emitter.module, "walk", "ptr %bases, ptr %stream, i64 %runs")
-        _Interpreter(function, emitter.streams).write()
-        emitter.module.finish(function)
+    if binder.streams.parts:
+        function = Function(binder.module, "walk", "ptr %bases, ptr %stream, i64 %runs")
+        _Interpreter(function, binder.streams).write()
+        binder.module.finish(function)
 
 
 class _Interpreter:

@@ -1,0 +1,272 @@
+"""Operands bound to memory: where each is for a nest's counters, and copies to a better layout.
+
+A `Binder` knows how a program's numbers lie in memory. What is bound and ready to be written is a
+`Piece`; copies that a nest wants of its operands become pieces before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from . import serial
+from .environment import SCRATCH, WALKS
+from .fuse import Region, region
+from .ir import Function, Module
+from .loops import (
+    BATCH,
+    IN_OUT,
+    RESULTS,
+    Instruction,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+    Walk,
+    leaves,
+)
+from .memory import Memory
+from .nests import Block, copy_block, examples_at_once
+from .phases import Touched
+from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A cluster, a copy or another instruction, ready to be written.
+
+    write(function, division)  writes the code: of everything, or of a worker's part
+    split                      whether there are parts
+    cycles                     what it takes, roughly
+    unit                       where examples are divided, how many make a tile; else 0
+    """
+
+    write: Callable[[Function, Division | None], None]
+    reads: tuple[Touched, ...]
+    writes: tuple[Touched, ...]
+    split: bool = False
+    cycles: float = 0.0
+    unit: int = 0
+
+
+def touched(regions: Sequence[Region]) -> tuple[Touched, ...]:
+    """The regions as what a task of a phase touches."""
+    whole = (region.whole() for region in regions)
+    return tuple(Touched(r.space, r.low, r.high, r.space.batched) for r in whole)
+
+
+def unit_of(plan: Plan, split: int | None, own: int | None, lanes: int) -> int:
+    """How many examples make a tile, where the axis to be divided is theirs; else 0."""
+    if split is None or split != own:
+        return 0
+    return plan.width * lanes if split == plan.vector else plan.height if split == plan.rows else 1
+
+
+def _write_copy(block: Block, function: Function, division: Division | None) -> None:
+    copy_block(function, block, division)
+
+
+@dataclass
+class Binder:
+    """Where the numbers of one program are, and the pieces of it that are ready."""
+
+    loops: Loops
+    module: Module
+    batch: int
+    several: bool = False  # whether workers may share the program
+    scratch: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    copied: dict[tuple[Any, ...], tuple[Touched, tuple[int, ...]]] = field(default_factory=dict)
+    # The spaces that each of the repeats around writes to.
+    written: list[frozenset[Space]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slots = WALKS + 1
+        self.memory = Memory(self.loops, self.batch, self.module.width)
+        self.streams = serial.Streams(max(self.memory.lengths.values()))
+        steps = 1 if self.module.fast and self.module.fused else 2
+        self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
+        self.padded = -(-self.batch // self.module.width) * self.module.width
+
+    # --- binding ---------------------------------------------------------------------------------
+
+    def bind(
+        self,
+        operand: Operand,
+        batched: bool,
+        loops: Sequence[Loop],
+        lanes: int | None = None,
+        over: int = 0,
+    ) -> Ref:
+        """An operand in memory, under `loops` of which the first `lanes` are those of the lanes.
+        Its axes: the examples if the result is batched, the lanes, the examples if its group goes
+        over them, and the loops of its segment.
+        """
+        lanes = len(loops) if lanes is None else lanes
+        known = self._number(operand)
+        first = (0,) if batched else ()
+        middle = (0,) if over else ()
+        strides = operand.strides
+        if known is not None:
+            return Ref(operand.space, 0, (*first, *strides, *middle), number=known)
+        layout = self.memory.layout(operand.space, self._within(operand, lanes, loops))
+        example = layout.example if operand.space.batched else 0
+        first = (example,) if batched else ()
+        middle = (over * example,) if over else ()
+        start = (self.batch - 1) * example if over < 0 else 0
+        if operand.indirect:
+            zero = (0,) * len(strides)
+            return Ref(
+                operand.space,
+                operand.base,
+                ((0,) * len(first) + strides[:lanes] + (0,) * len(middle) + strides[lanes:]),
+                beyond=(*first, *zero[:lanes], *middle, *zero[lanes:]),
+                scale=layout.element,
+                shift=layout.address(0) + start,
+                padded=layout.padded,
+                turns=operand.moves,
+            )
+        scaled = tuple(stride * layout.element for stride in strides)
+        return Ref(
+            operand.space,
+            layout.address(operand.base) + start,
+            (*first, *scaled[:lanes], *middle, *scaled[lanes:]),
+            padded=layout.padded,
+            turns=tuple(move * layout.element for move in operand.moves),
+        )
+
+    def _within(self, operand: Operand, lanes: int, loops: Sequence[Loop]) -> int:
+        """An element that the operand reaches."""
+        if operand.space != Space.BATCHED:
+            return 0
+        reached = region(operand, tuple(loops), lanes, self.loops.table)
+        return 0 if reached is None else reached.low
+
+    def _number(self, operand: Operand) -> float | None:
+        if operand.indirect or any(operand.strides) or any(operand.moves):
+            return None
+        if operand.space == Space.CONSTANT:
+            return float(self.loops.constants[operand.base])
+        if operand.space == Space.SCALAR and operand.base == BATCH:
+            return float(self.batch)
+        return None
+
+    def axes(self, lanes: Sequence[Loop], batched: bool) -> tuple[Axis, ...]:
+        """The axes of a nest."""
+        if not batched:
+            return tuple(Axis(loop.extent, loop.slopes) for loop in lanes)
+        own = tuple(Axis(loop.extent, (0, *loop.slopes) if loop.slopes else ()) for loop in lanes)
+        return (Axis(self.batch), *own)
+
+    def terms(self, segment: Segment, batched: bool, lanes: int, over: int) -> tuple[Axis, ...]:
+        """The axes of a segment's terms."""
+        result: list[Axis] = [Axis(self.batch)] if over else []
+        for loop in segment.loops:
+            slopes = loop.slopes
+            if slopes:
+                slopes = (
+                    *((0,) if batched else ()),
+                    *slopes[:lanes],
+                    *((0,) if over and len(slopes) > lanes else ()),
+                    *slopes[lanes:],
+                )
+            result.append(Axis(loop.extent, slopes))
+        return tuple(result)
+
+    # --- copies ----------------------------------------------------------------------------------
+
+    def copies(
+        self,
+        axes: Sequence[Axis],
+        uses: Sequence[Use],
+        chosen: Plan,
+        reads: Sequence[Touched],
+        waiting: list[Block],
+        examples: int | None,
+    ) -> tuple[list[Ref], list[Touched]]:
+        """The refs of the uses, those to be copied replaced by their copies; and where these are.
+
+        Copies are made before the repeats around; those that each turn must make are added to
+        `waiting`. `reads` is what the cluster reads, `examples` the axis of its own examples.
+        """
+        assert chosen.vector is not None or not chosen.copies
+        refs, places = [use.ref for use in uses], []
+        for number in sorted(chosen.copies):
+            use = uses[number]
+            own = tuple(t for t in reads if t.array == use.ref.slot)
+            axes_, along = (*axes, *use.terms), chosen.vector or 0
+            refs[number], place = self._copy(use, axes_, along, own, waiting, examples)
+            places.append(place)
+        return refs, places
+
+    def _copy(
+        self,
+        use: Use,
+        axes: Sequence[Axis],
+        along: int,
+        reads: tuple[Touched, ...],
+        waiting: list[Block],
+        examples: int | None,
+    ) -> tuple[Ref, Touched]:
+        ref, lanes = use.ref, self.module.width
+        moving = [k for k in range(len(axes)) if ref.strides[k]]
+        most = longest(axes)
+        # Counted upwards, whichever way this nest goes: so all nests share one copy.
+        base = ref.base + sum(min(ref.strides[k], 0) * (most[k] - 1) for k in moving)
+        order = [
+            along,
+            *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k])),
+        ]
+        extents = tuple(most[k] for k in order)
+        strides = tuple(abs(ref.strides[k]) for k in order)
+        turning = any(ref.turns) or any(ref.slot in spaces for spaces in self.written)
+        key = (ref.slot, base, extents, strides, ref.turns, len(self.written) if turning else 0)
+        if key not in self.copied:
+            steps, size = [1], -(-extents[0] // lanes) * lanes
+            for extent in extents[1:]:
+                steps.append(size)
+                size *= extent
+            own = order.index(examples) if examples in order else None
+            place = Touched(SCRATCH, self.scratch, self.scratch + size - 1, own is not None)
+            self.copied[key] = (place, tuple(steps))
+            source = Ref(ref.slot, base, strides, turns=ref.turns)
+            block = Block(source, Ref(SCRATCH, self.scratch, tuple(steps)), extents, own)
+            if turning:
+                waiting.append(block)
+            else:
+                write = partial(_write_copy, block)
+                unit, cycles = examples_at_once(block, lanes), float(prod(extents))
+                self.pieces.append(Piece(write, reads, (place,), True, cycles, unit))
+            self.scratch += size
+        place, steps_ = self.copied[key]
+        if ragged(axes[along]):
+            # What filled it up may not have been computed yet.
+            del self.copied[key]
+        start, full = place.low, [0] * len(ref.strides)
+        for k, step in zip(order, steps_):
+            sign = 1 if ref.strides[k] > 0 else -1
+            full[k] = sign * step
+            start += step * (most[k] - 1) if sign < 0 else 0
+        return Ref(SCRATCH, start, tuple(full), padded=True), place
+
+    def forget(self, step: Instruction) -> None:
+        """Copies of what an instruction overwrites are no longer true."""
+        for space in spaces_written(step).intersection((*IN_OUT, *RESULTS)):
+            self.copied = {k: v for k, v in self.copied.items() if k[0] != space}
+
+
+def spaces_written(step: Instruction) -> frozenset[Space]:
+    """The spaces that an instruction writes to."""
+    found: set[Space] = set()
+    for leaf, _ in leaves((step,)):
+        if isinstance(leaf, Walk):
+            found.update(Space(int(s)) for s in np.unique(leaf.space))
+        else:
+            found.add(leaf.result.space)
+    return frozenset(found)

@@ -1,0 +1,236 @@
+"""Nests of sums and operations: the instructions of a cluster in the loops that they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+from .. import ops
+from . import vectormath
+from .arithmetic import FORMS, Arithmetic, heavy
+from .binding import Binder, Piece, touched, unit_of
+from .fuse import Cluster
+from .ir import Function
+from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment
+from .nests import Block, Nest, Spot, Tile, copy_block
+from .sums import Part, Source, Sums
+from .tiles import Axis, Division, Ref, Use, collapse, divide, plan, typical
+
+_EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
+
+
+@dataclass
+class _Member:
+    """An instruction of a cluster, bound to memory."""
+
+    step: Contract | Apply
+    result: int
+    stored: bool
+    operands: list[Source] = field(default_factory=list)
+    groups: list[tuple[Group, list[Part]]] = field(default_factory=list)
+    before: Source | None = None  # what a resumed sum starts from
+
+
+class ClusterCode:
+    """A cluster bound to memory, and its code."""
+
+    def __init__(self, binder: Binder, cluster: Cluster) -> None:
+        self.binder = binder
+        self.reads, self.writes = touched(cluster.reads), touched(cluster.writes)
+        first = cluster.steps[0]
+        assert isinstance(first, Contract | Apply)
+        self.batched = first.result.space.batched
+        # Workers divide the examples, where there are any.
+        self.own = 0 if self.batched and binder.several else None
+        self.loops, self.lanes = first.lanes, len(first.lanes)
+        self.axes = binder.axes(first.lanes, self.batched)
+        self.uses: list[Use] = []
+        self._known: dict[Use, int] = {}
+        self._owner: dict[Operand, int] = {}
+        self.inverse: dict[int, str] = {}
+        self.quick = False
+        self.waiting: list[Block] = []
+        self.members = [
+            self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
+        ]
+        self._plan()
+
+    def _use(self, ref: Ref, terms: tuple[Axis, ...] = ()) -> int:
+        use = Use(ref, terms)
+        if use not in self._known:
+            self._known[use] = len(self.uses)
+            self.uses.append(use)
+        return self._known[use]
+
+    def _source(
+        self,
+        operand: Operand,
+        terms: tuple[Axis, ...] = (),
+        inner: tuple[Loop, ...] = (),
+        over: int = 0,
+    ) -> Source:
+        own = operand
+        if len(operand.strides) > self.lanes and not any(operand.strides[self.lanes :]):
+            own = operand._replace(strides=operand.strides[: self.lanes])
+        if own in self._owner:
+            return Source(member=self._owner[own])
+        ref = self.binder.bind(operand, self.batched, (*self.loops, *inner), self.lanes, over)
+        return Source(self._use(ref, terms))
+
+    def _member(self, number: int, step: Instruction, stored: bool) -> _Member:
+        assert isinstance(step, Contract | Apply)
+        result = self._use(self.binder.bind(step.result, self.batched, self.loops))
+        member = _Member(step, result, stored)
+        if isinstance(step, Apply):
+            member.operands = [self._source(operand) for operand in step.operands]
+        else:
+            member.before = self._source(step.result) if step.resume else None
+            for group in step.groups:
+                parts = [self._part(segment, group.over) for segment in group.segments]
+                member.groups.append((group, parts))
+        self._owner[step.result] = number
+        return member
+
+    def _part(self, segment: Segment, over: int) -> Part:
+        terms = self.binder.terms(segment, self.batched, self.lanes, over)
+        left = self._source(segment.left, terms, segment.loops, over)
+        right = None
+        if segment.right is not None:
+            right = self._source(segment.right, terms, segment.loops, over)
+        return Part(left, right, terms, segment.minus, segment.skip)
+
+    def _plan(self) -> None:
+        binder, axes = self.binder, self.axes
+        refs = [use.ref for use in self.uses]
+        results = {member.result for member in self.members}
+        first = refs[self.members[0].result]
+        padded = self.batched and bool(axes) and first.padded
+        if padded and all(ref.padded or not ref.moves(0) for ref in refs):
+            axes = (Axis(binder.padded), *axes[1:])
+        straight = not any(any(axis.slopes) for use in self.uses for axis in use.terms)
+        if straight and len(axes) > 1:
+            axes, moved = collapse(axes, refs, self.own)
+            refs = list(moved)
+        uses = [Use(ref, use.terms) for ref, use in zip(refs, self.uses)]
+        operands = [k for k in range(len(uses)) if k not in results]
+        stored = [refs[member.result] for member in self.members if member.stored]
+        module = binder.module
+        calls = not module.fast and any(
+            isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) for m in self.members
+        )
+        # The CPUs with vectors of 32 bytes and more are those that can mask them.
+        masks = module.width * module.size >= 32 and not calls
+        read = [uses[k] for k in operands]
+        chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own)
+        long = sum(
+            8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
+            for m in self.members
+        )
+        if all(not use.terms for use in uses):
+            chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
+        copied, places = binder.copies(axes, read, chosen, self.reads, self.waiting, self.own)
+        self.reads += tuple(places)
+        for k, ref in zip(operands, copied):
+            refs[k] = ref
+        self.refs, self.axes, self.plan = refs, axes, chosen
+        stored = [refs[member.result] for member in self.members if member.stored]
+        self.split = divide(axes, stored, refs, uses, chosen, binder.module.width, self.own)
+
+    def piece(self) -> Piece:
+        """The cluster, ready to be written."""
+        unit = unit_of(self.plan, self.split, self.own, self.binder.module.width)
+        split = self.split is not None
+        return Piece(self.write, self.reads, self.writes, split, self._cycles(), unit)
+
+    def _cycles(self) -> float:
+        module, total = self.binder.module, 0.0
+        lanes = 1 if self.plan.vector is None else module.width
+        for member in self.members:
+            numbers = prod(typical(self.axes))
+            if isinstance(member.step, Apply) and heavy(member.step.op, member.step.const):
+                total += numbers * (_FAST / lanes if module.fast else _EXACT)
+            elif isinstance(member.step, Apply):
+                total += numbers / lanes
+            for _, parts in member.groups:
+                for part in parts:
+                    total += prod(typical((*self.axes, *part.terms))) / lanes
+        return total
+
+    def write(self, function: Function, division: Division | None) -> None:
+        """Write the code."""
+        for block in self.waiting:
+            copy_block(function, block)
+        self.nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
+        if self.binder.module.fast:
+            self._invert_divisors()
+            self._spare_the_divider()
+        self.nest.run(self._body)
+
+    def _invert_divisors(self) -> None:
+        """Divide once by what all lanes are divided by, and multiply."""
+        one = self.nest.arithmetic(1)
+        for number, member in enumerate(self.members):
+            if not isinstance(member.step, Apply) or member.step.op != ops.DIV:
+                continue
+            divisor = member.operands[1]
+            ref = self.refs[divisor.ref]
+            axes = range(len(self.nest.axes))
+            if divisor.member < 0 and len(axes) and not any(ref.moves(k) for k in axes):
+                scalar = self.nest.load(self.nest.real, ref, self.nest.start(ref))
+                self.inverse[number] = one.divide(one.constant(1.0), scalar)
+
+    def _spare_the_divider(self) -> None:
+        """Divide by products where all would wait for the CPU's one divider."""
+        operations = [m for m in self.members if isinstance(m.step, Apply)]
+        divisors = [m.operands[1] for m in operations if m.step.op == ops.DIV]
+        roots = any(m.step.op == ops.SQRT for m in operations)
+        self.quick = roots or len(set(divisors)) < len(divisors)
+
+    def _quotient(self, m: Arithmetic, a: str, b: str, known: dict[str, str | None]) -> str:
+        """a / b; `known` are the reciprocals computed so far, None for those that are not."""
+        if b not in known:
+            known[b] = vectormath.reciprocal(m, b) if self.quick else None
+        inverse = known[b]
+        return m.divide(a, b) if inverse is None else m.multiply(a, inverse)
+
+    def _body(self, tile: Tile) -> None:
+        values: list[list[str]] = []
+        known: dict[str, str | None] = {}
+        seen: dict[tuple[int, Spot], str] = {}
+
+        def number(source: Source, k: int) -> str:
+            if source.member >= 0:
+                return values[source.member][k]
+            return tile.read(self.refs[source.ref], tile.cursors[source.ref], tile.spots[k], seen)
+
+        for k, member in enumerate(self.members):
+            if k in self.inverse:
+                computed = [
+                    m.multiply(number(member.operands[0], j), m.splat(self.inverse[k]))
+                    for j, m in enumerate(map(tile.arithmetic, tile.spots))
+                ]
+            elif isinstance(member.step, Apply) and member.step.op == ops.DIV:
+                above, below = member.operands
+                computed = [
+                    self._quotient(tile.arithmetic(spot), number(above, j), number(below, j), known)
+                    for j, spot in enumerate(tile.spots)
+                ]
+            elif isinstance(member.step, Apply):
+                form, const = FORMS[member.step.op], member.step.const
+                computed = [
+                    form(tile.arithmetic(spot), *(number(x, k) for x in member.operands), const)
+                    for k, spot in enumerate(tile.spots)
+                ]
+            else:
+                sums = Sums(tile, member.step, self.refs, len(self.nest.axes), values)
+                if member.before is None:
+                    computed = sums.start()
+                else:
+                    computed = [number(member.before, k) for k in range(len(tile.spots))]
+                for group, parts in member.groups:
+                    computed = sums.group(group, parts, computed)
+            values.append(computed)
+            if member.stored:
+                result = self.refs[member.result]
+                for spot, value in zip(tile.spots, computed):
+                    tile.write(result, tile.cursors[member.result], spot, value)

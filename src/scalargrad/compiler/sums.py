@@ -1,0 +1,225 @@
+"""The code of sums: loops over the terms of all their segments, side by side for a tile's lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import ops
+from .ir import Counter
+from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
+from .nests import Cursor, Spot, Tile
+from .reductions import joined, reduced, reducible
+from .tiles import Axis, Ref
+
+UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an operand comes from: a ref of the nest, or an earlier result of the cluster."""
+
+    ref: int = -1
+    member: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment in memory: its operands, and the axes of its terms."""
+
+    left: Source
+    right: Source | None
+    terms: tuple[Axis, ...]
+    minus: bool
+    skip: int
+
+
+class Sums:
+    """The sums of one tile while their code is written."""
+
+    def __init__(
+        self,
+        tile: Tile,
+        step: Contract,
+        refs: Sequence[Ref],
+        depth: int,
+        earlier: Sequence[Sequence[str]],
+    ) -> None:
+        self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
+        self.earlier = earlier
+        self.nest, self.function = tile.nest, tile.function
+        self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
+
+    def start(self) -> list[str]:
+        """What the sums start from."""
+        return [self.tile.arithmetic(spot).constant(self.step.start) for spot in self.tile.spots]
+
+    def group(self, group: Group, parts: Sequence[Part], values: list[str]) -> list[str]:
+        """Add the terms of a group."""
+        common = bool(group.over) + group.shared
+        cursors = [list(self.tile.cursors)] * len(parts)
+        return self._together(parts, 0, common, list(self.tile.counters), cursors, values)
+
+    def _together(
+        self,
+        parts: Sequence[Part],
+        level: int,
+        common: int,
+        counters: list[Counter],
+        cursors: Sequence[list[Cursor]],
+        values: list[str],
+    ) -> list[str]:
+        """The loops that all parts have in common, and in them each part's own."""
+        if level == common or len(parts) == 1:
+            for part, own in zip(parts, cursors):
+                values = self._loops(part, level, counters, own, values)
+            return values
+
+        def inside(counter: Counter, carried: list[str]) -> list[str]:
+            moved = []
+            for part, own in zip(parts, cursors):
+                moved.append(list(own))
+                self._advance(part, level, counter, moved[-1])
+            known = [*counters, counter]
+            return self._together(parts, level + 1, common, known, moved, carried)
+
+        return self.function.loop(parts[0].terms[level].extent, 1, self.kinds, values, inside)
+
+    def _advance(self, part: Part, level: int, counter: Counter, cursors: list[Cursor]) -> None:
+        for place in {s.ref for s in (part.left, part.right) if s is not None and s.ref >= 0}:
+            ref, axis = self.refs[place], self.depth + level
+            cursors[place] = self.nest.move(ref, cursors[place], axis, counter)
+
+    def _loops(
+        self,
+        part: Part,
+        level: int,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        values: list[str],
+    ) -> list[str]:
+        if level == len(part.terms):
+            return self._add(part, cursors, values)
+        extent = self.nest.extent(part.terms[level], counters)
+
+        def inside(counter: Counter, carried: list[str]) -> list[str]:
+            moved = list(cursors)
+            self._advance(part, level, counter, moved)
+            return self._loops(part, level + 1, [*counters, counter], moved, carried)
+
+        if isinstance(extent, int) and level + 1 == len(part.terms):
+            done, values = self._reduced(part, level, extent, cursors, values)
+            if done:
+                for k in range(done, extent):
+                    values = inside(k, values)
+                return values
+        if isinstance(extent, int) and extent * self._inner(part, level) <= UNROLLED:
+            for k in range(extent):
+                values = inside(k, values)
+            return values
+        if isinstance(extent, int) and level + 1 == len(part.terms):
+            return self._unrolled(extent, inside, values)
+        return self.function.loop(extent, 1, self.kinds, values, inside)
+
+    def _reduced(
+        self, part: Part, level: int, extent: int, cursors: list[Cursor], values: list[str]
+    ) -> tuple[int, list[str]]:
+        """The terms that share vectors added: how many these were, and the sums."""
+        places = [s.ref for s in (part.left, part.right) if s is not None]
+        factors = [(self.refs[k], cursors[k]) for k in places if k >= 0]
+        refs, axis, op = [ref for ref, _ in factors], self.depth + level, self.step.op
+        if part.skip or min(places) < 0 or not reducible(self.nest, refs, axis, extent):
+            return 0, values
+        m, width = self.nest.arithmetic(1), self.nest.module.width
+        partial = reduced(self.tile, op, part.minus, factors, axis, extent)
+        values = [joined(m, op, *pair) for pair in zip(values, partial)]
+        return extent // width * width, values
+
+    def _unrolled(
+        self,
+        extent: int,
+        inside: Callable[[Counter, list[str]], list[str]],
+        values: list[str],
+    ) -> list[str]:
+        """The innermost loop, a few terms at a time where a tile alone is too little work."""
+        times = next((n for n in (8, 4, 2) if n * len(self.kinds) <= UNROLLED), 1)
+        times = min(times, extent)
+        whole = extent // times * times
+
+        # In fast mode every term of a pass has sums of its own: additions need not wait in line.
+        apart = times if self.nest.module.fast and self.step.op == ops.ADD else 1
+        width = len(self.kinds)
+        nothing = [self.tile.arithmetic(spot).constant(-0.0) for spot in self.tile.spots]
+
+        def several(counter: Counter, carried: list[str]) -> list[str]:
+            sums = [carried[k * width : (k + 1) * width] for k in range(apart)]
+            for k in range(times):
+                sums[k % apart] = inside(self.function.add(counter, k), sums[k % apart])
+            return [value for part in sums for value in part]
+
+        carried = self.function.loop(
+            whole, times, self.kinds * apart, values + nothing * (apart - 1), several
+        )
+        values = self._joined([carried[k * width : (k + 1) * width] for k in range(apart)])
+        for k in range(whole, extent):
+            values = inside(k, values)
+        return values
+
+    def _joined(self, sums: list[list[str]]) -> list[str]:
+        """Partial sums added up, in pairs."""
+        while len(sums) > 1:
+            pairs = zip(sums[::2], sums[1::2])
+            odd = sums[len(sums) // 2 * 2 :]
+            sums = odd + [
+                [
+                    self.tile.arithmetic(spot).add(a, b)
+                    for spot, a, b in zip(self.tile.spots, first, second)
+                ]
+                for first, second in pairs
+            ]
+        return sums[0]
+
+    def _inner(self, part: Part, level: int) -> int:
+        """How many additions one pass of a loop would write out; many if it cannot be said."""
+        total = len(self.kinds)
+        for axis in part.terms[level + 1 :]:
+            total *= UNROLLED if any(axis.slopes) else axis.extent
+        return total
+
+    def _add(self, part: Part, cursors: list[Cursor], values: list[str]) -> list[str]:
+        """One term for every lane of the tile."""
+        seen: dict[tuple[int, Spot], str] = {}
+        return [self._term(part, cursors, k, value, seen) for k, value in enumerate(values)]
+
+    def _term(
+        self,
+        part: Part,
+        cursors: list[Cursor],
+        k: int,
+        value: str,
+        seen: dict[tuple[int, Spot], str],
+    ) -> str:
+        m = self.tile.arithmetic(self.tile.spots[k])
+        left = self._number(part.left, cursors, k, seen)
+        right = None
+        if part.right is not None:
+            right = self._number(part.right, cursors, k, seen)
+        after = m.folded(self.step.op, value, left, right, part.minus)
+        if right is None or not part.skip:
+            return after
+        for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
+            if part.skip & flag:
+                after = m.select(m.compare("oeq", factor, m.constant(0.0)), value, after)
+        return after
+
+    def _number(
+        self,
+        source: Source,
+        cursors: list[Cursor],
+        k: int,
+        seen: dict[tuple[int, Spot], str],
+    ) -> str:
+        if source.member >= 0:
+            return self.earlier[source.member][k]
+        spot = self.tile.spots[k]
+        return self.tile.read(self.refs[source.ref], cursors[source.ref], spot, seen)
