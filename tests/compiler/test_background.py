@@ -32,6 +32,16 @@ def test_work_is_done_in_order_by_one_other_thread() -> None:
     assert len({thread for _, thread in seen}) == 1
 
 
+def test_waiting_ends_with_the_work_or_with_the_time() -> None:
+    gate = threading.Event()
+    coming = later(lambda: gate.wait(60))
+    assert not coming.done_within(0.0)
+    assert not coming.done_within(0.001)
+    gate.set()
+    assert coming.done_within(60)
+    assert coming.done()
+
+
 def test_an_error_is_raised_where_the_result_is_asked_for_and_work_goes_on() -> None:
     def fail() -> None:
         raise ValueError("as it happens")

@@ -35,6 +35,10 @@ class Coming(Generic[Result]):
         """Whether it is done, well or not."""
         return self._finished.is_set()
 
+    def done_within(self, seconds: float) -> bool:
+        """Whether it is done, well or not, before so much time has passed."""
+        return self._finished.wait(seconds)
+
     def result(self) -> Result:
         """The result, waited for; what the work raised is raised here."""
         self._finished.wait()

@@ -30,6 +30,7 @@ from .trace import Trace
 # How many nodes the interpreter visits before compiling is taken to be worth it: what it does in
 # some milliseconds. A function that is called once or twice is not worth a compilation.
 PATIENCE = 2_000_000
+VISIT = 3e-9  # seconds, about, that the interpreter takes for a node, there and back
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
 LENT = 1 << 14  # bytes of arguments that are read where they are rather than copied
@@ -191,9 +192,13 @@ class Native:
                 self._kernels.popitem(last=False)
         else:
             self._kernels.move_to_end(purpose)
-        if self._tiered and not coming.done():
+        if self._tiered and not coming.done_within(self._share(purpose)):
             return None
         return coming.result()
+
+    def _share(self, purpose: Purpose) -> float:
+        """Seconds a call leaves to the compiler, which stands still while it is interpreted."""
+        return len(self.trace.tape) * purpose.examples * VISIT
 
     def _compile(self, purpose: Purpose) -> Kernel:
         trace, options, stats = self.trace, self._options, Stats()

@@ -95,14 +95,14 @@ class Programs:
 
     def get(self, examples: int, stores: bool) -> NativeProgram | None:
         """The code; None while it is not worth it, or being compiled."""
-        recipe, tiered = self.recipe, self.recipe.dtype in jit.TIERED
+        tiered, visits = self.recipe.dtype in jit.TIERED, len(self.recipe.trace.tape) * examples
         if (examples, stores) not in self._coming:
-            self._visited += len(recipe.trace.tape) * examples
+            self._visited += visits
             if tiered and self._visited < jit.PATIENCE:
                 return None
             self.order(examples, stores)
         coming = self._coming[examples, stores]
-        return None if tiered and not coming.done() else coming.result()
+        return None if tiered and not coming.done_within(visits * jit.VISIT) else coming.result()
 
     def order(self, examples: int, stores: bool) -> None:
         """Have this compiled, if that is not done or under way."""
