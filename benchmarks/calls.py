@@ -23,8 +23,8 @@ NUMBERS = 200
 WAYS = ("f(x)", "value_and_grad", "backward")
 
 
-def programs() -> dict[str, tuple[Callable[..., Any], Any]]:
-    """Functions with an argument each, by what goes in and comes out."""
+def programs() -> dict[str, tuple[Callable[..., Any], Any, dict[str, Any]]]:
+    """Functions with an argument each and how to compile them, by what goes in and comes out."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=NUMBERS)
     weights = [sg.Value(w) for w in rng.normal(size=NUMBERS)]
@@ -40,12 +40,14 @@ def programs() -> dict[str, tuple[Callable[..., Any], Any]]:
         return [xk * 2.0 + 1.0 for xk in x]
 
     return {
-        "one number to one": (lambda x: x * x + 1.0, 0.5),
-        f"an array of {NUMBERS} to one number": (squares, x),
-        f"a list of {NUMBERS} to one number": (squares, x.tolist()),
-        f"an array of {NUMBERS} to {NUMBERS}": (scaled, x),
-        f"an array of {NUMBERS}, {NUMBERS} parameters, to one number": (weighted, x),
-        "MLP 2-16-16-1 of 337 parameters, one point": (model, x[:2].copy()),
+        "one number to one": (lambda x: x * x + 1.0, 0.5, {}),
+        f"an array of {NUMBERS} to one number": (squares, x, {}),
+        f"a list of {NUMBERS} to one number": (squares, x.tolist(), {}),
+        "a batch of 20 by 10 to its mean": (squares, x.reshape(20, -1), {"batch": "mean"}),
+        f"an array of {NUMBERS} to a list of {NUMBERS}": (scaled, x, {}),
+        f"an array of {NUMBERS}, {NUMBERS} parameters, to one number": (weighted, x, {}),
+        "MLP 2-16-16-1 of 337 parameters, one point": (model, x[:2].copy(), {}),
+        "the same in float32": (model, x[:2].copy(), {"dtype": "float32"}),
     }
 
 
@@ -53,9 +55,9 @@ def measure(rounds: int = 15, block: float = 0.01) -> dict[tuple[str, str], tupl
     """Seconds of the call and of its code, by program and way; ways that make no sense left out."""
     works: dict[tuple[str, str, str], harness.Work] = {}
     kept = []  # a function keeps the programs of its latest calls only
-    for name, (function, x) in programs().items():
+    for name, (function, x, options) in programs().items():
         for way in WAYS:
-            f = sg.compile(function)
+            f = sg.compile(function, **options)
             call: Any = f if way == "f(x)" else getattr(f, way)
             outputs = f(x)
             if way != "f(x)" and isinstance(outputs, list):

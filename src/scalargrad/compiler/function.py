@@ -77,6 +77,7 @@ class CompiledFunction:
         self._recent: Branches | None = None
         self._latest: Variant | None = None
         self._parameters = ParameterList()
+        self._default: str | int = 0  # what gradients are with respect to where nothing is said
         self._calls = self._traces = 0
         # What answers a call like the one before at once, by what the gradient is with respect to,
         # None for the value alone; and the code that answered it last.
@@ -123,11 +124,13 @@ class CompiledFunction:
         """
         with self._lock:
             if not kwargs:
-                known = self._default if wrt is None else wrt
-                if _is_plain(known):
-                    answer = self._at_once(Launch.value_and_grad, known, args)
-                    if answer is not None:
-                        return answer  # type: ignore[no-any-return]
+                answer = None
+                if wrt is None:
+                    answer = self._at_once(Launch.value_and_grad, self._default, args)
+                elif _is_plain(wrt):
+                    answer = self._at_once(Launch.value_and_grad, wrt, args)
+                if answer is not None:
+                    return answer  # type: ignore[no-any-return]
             call = self._read(args, kwargs)
             if call is None:
                 raise TypeError(
@@ -139,8 +142,8 @@ class CompiledFunction:
             gradient = np.empty_like(rows)
 
             def work(variant: Variant, rows: Floats) -> Floats:
-                alone = wrt == "parameters" or (wrt is None and self._parameters.values)
-                out = None if alone else gradient
+                asked = self._default if wrt is None else wrt
+                out = None if asked == "parameters" else gradient
                 return variant.backward(rows, self._seed(variant, rows), out, False)
 
             variant, outputs = self._run(branches, rows, work, backward=True)
@@ -345,11 +348,6 @@ class CompiledFunction:
 
     # --- one call ----------------------------------------------------------------------------
 
-    @property
-    def _default(self) -> str | int:
-        """What a gradient is with respect to where nothing is said."""
-        return "parameters" if self._parameters.values else 0
-
     def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], wrt: Wrt, args: Any) -> Any:
         """The answer to a call that is like the one before; None for another."""
         launch = self._launches.get(wrt)
@@ -444,6 +442,8 @@ class CompiledFunction:
     def _learn(self, variant: Variant) -> None:
         self._traces += 1
         self._parameters.add(variant.parameters)
+        if self._parameters.values:
+            self._default = "parameters"
 
     def _seed(self, variant: Variant, rows: Floats) -> float:
         """What the gradient of each example's result starts from."""
