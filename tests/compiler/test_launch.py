@@ -207,6 +207,17 @@ def test_another_branch_has_another_gradient(dtype: str, answers: list[bool]) ->
     assert answers == [True, False]
 
 
+def test_parameters_met_later_are_what_gradients_are_for_from_then_on() -> None:
+    w = Value(3.0)
+    f = sg.compile(lambda x: x * x if x < 0.0 else w * x)
+    for _ in range(4):
+        assert f.value_and_grad(-1.0) == (1.0, -2.0)
+    for _ in range(4):
+        assert exactly(f.value_and_grad(2.0)) == exactly((6.0, np.array([2.0])))
+        assert exactly(f.value_and_grad(-1.0)) == exactly((1.0, np.array([0.0])))
+        assert f.value_and_grad(-1.0, wrt=0) == (1.0, -2.0)
+
+
 def test_a_position_is_an_integer_however_often_it_was_one() -> None:
     f = sg.compile(lambda x, y: x * y)
     for _ in range(4):
