@@ -57,7 +57,7 @@ def test_results_have_their_lines_in_loops_and_comprehensions_and_below_the_libr
 
 def test_the_lines_of_a_tape_leave_its_leaves_out():
     numbers = np.array([1, 4, 5, 7, 9], np.uint64)
-    lines = SourceLines.of(made((5, "a:1"), (9, "b:2")), numbers, 1)
+    lines = SourceLines.of(made((5, "a:1"), (9, "b:2")), lambda: numbers, 1)
     assert lines == {2: "a:1", 3: "a:1", 4: "b:2"}
     assert lines.get(1) is None
     assert lines.frequent(np.array([2, 3, 4], np.int32), 1) == [("a:1", 2)]

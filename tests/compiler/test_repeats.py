@@ -500,7 +500,7 @@ def test_long_rows_of_scattered_terms_are_listed(lanes, over):
     terms = [
         Segment(Operand(source, a, one), Operand(S.PARAMETER, b, one) if k else None, minus=True)
         for k in (0, 1)
-        for a, b in rng.integers(0, 90, (100, 2)).tolist()
+        for a, b in rng.integers(0, 90, (300, 2)).tolist()
     ]
     strides = {0: (), 1: (1,), 2: (3, 1)}[len(lanes)]
     step = replace(total(*terms, over=over, lanes=lanes), result=Operand(S.OUTPUT, 0, strides))

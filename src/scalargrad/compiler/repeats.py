@@ -38,8 +38,9 @@ from .tandems import Tandem, find_tandems, linear_hash
 # Instructions that a repeat must save. Shorter bodies have several turns one after the other: what
 # passes from one to the next then stays in registers.
 LEAST = 8
-# So many terms of one sort in a sum that make no loop are listed in the index table.
-MANY_TERMS = 64
+# So many terms of one sort in a sum that make no loop are listed in the index table: reading them
+# takes up to twice as long as code for each, whose compilation takes a millisecond a term.
+MANY_TERMS = 256
 
 
 def find_repeats(loops: Loops) -> Loops:

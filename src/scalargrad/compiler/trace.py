@@ -382,7 +382,11 @@ def _data(nodes: list[Value]) -> Floats:
 
 
 def _lines(graph: Graph, lines: Lines) -> SourceLines:
-    numbers = np.fromiter(map(attrgetter("number"), graph.nodes), np.uint64, len(graph))
+    nodes = graph.nodes
+
+    def numbers() -> NDArray[np.uint64]:
+        return np.fromiter(map(attrgetter("number"), nodes), np.uint64, len(nodes))
+
     return SourceLines.of(lines, numbers, graph.tape.leaves)
 
 
