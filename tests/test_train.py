@@ -23,7 +23,16 @@ from hypothesis import strategies as st
 from scalargrad import Value, data, functional, live_values, losses, nn, no_grad, optim
 from scalargrad.checkpoint import load_checkpoint
 from scalargrad.errors import AnomalyError, CheckpointError, ShapeError
-from scalargrad.train import Batch, EagerStep, EarlyStopping, Examples, History, Trainer, accuracy
+from scalargrad.train import (
+    Batch,
+    EagerStep,
+    EarlyStopping,
+    Examples,
+    History,
+    Trainer,
+    accuracy,
+    metrics,
+)
 
 pure = pytest.mark.pure
 
@@ -292,6 +301,18 @@ def test_predict_gives_a_row_for_several_outputs() -> None:
 )
 def test_accuracy(prediction: Any, target: Any, expected: float) -> None:
     assert accuracy(prediction, target) == expected
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (9, 7)], ids=str)
+@pytest.mark.parametrize("classes", [(), (1,), (5,)], ids=str)
+def test_accuracy_on_arrays_is_that_of_each_example(shape: Any, classes: Any) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores = rng.integers(-2, 3, (*shape, *classes)).astype(float)  # with ties
+        scores[rng.random(scores.shape) < 0.1] = np.nan
+        targets = rng.integers(0, classes[0] if classes else 2, shape)
+        each = sum(map(accuracy, scores.tolist(), targets.tolist()))
+        assert metrics.sums({"a": accuracy}, scores, targets) == {"a": each}
 
 
 def absolute_error(prediction: float, target: float) -> float:

@@ -99,13 +99,21 @@ def _listed(x: Any) -> Any:
 
 
 def _count_right(scores: NDArray[np.float64], targets: NDArray[Any]) -> float:
-    """`accuracy` summed over examples, computed on arrays: whole numbers, so the order is free."""
-    if scores.ndim > 2 or targets.ndim != 1:
+    """`accuracy` summed over examples, computed on arrays where these are one score or one row of
+    scores for each target, or for each target of a sequence.
+    """
+    shape = targets.shape
+    fits = scores.shape[: len(shape)] == shape and scores.ndim <= len(shape) + 1
+    if not fits or len(shape) not in (1, 2) or not scores.size:
         pairs = zip(scores.tolist(), targets.tolist(), strict=True)
         return float(sum(accuracy(p, t) for p, t in pairs))
-    columns = scores.reshape(len(scores), -1)
-    if columns.shape[1] == 1:
-        right = (columns[:, 0] > 0) == (targets > 0)
+    rows = scores.reshape(*shape, -1)
+    if rows.shape[-1] == 1:
+        right = (rows[..., 0] > 0) == (targets > 0)
     else:
-        right = columns.argmax(axis=1) == targets
-    return float((right & ~np.isnan(columns).any(axis=1)).sum())
+        right = rows.argmax(axis=-1) == targets
+    right &= ~np.isnan(rows).any(axis=-1)
+    if len(shape) == 1:
+        return float(right.sum())
+    # Divided and then added up from left to right, as `accuracy` is.
+    return float(sum((right.sum(axis=1) / shape[1]).tolist()))
