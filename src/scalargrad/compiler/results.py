@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,10 @@ def stack(signature: Signature, block: NDArray[Any]) -> Any:
     one length) an array whose first axis are the examples. Dicts, and lists and tuples that are
     no rectangles, keep their form around what they hold.
     """
-    shape = _rectangle(signature)
-    if shape is not None:
-        kinds = set(signature.kinds())
-        kind = kinds.pop() if len(kinds) == 1 else "number"
-        dtype = block.dtype if block.dtype == object else DTYPES[kind]
+    form = _form(signature)
+    if form is not None:
+        shape, dtype = form
+        dtype = block.dtype if block.dtype == object else dtype
         return block.reshape(len(block), *shape).astype(dtype)
     if isinstance(signature, Items | Keyed):
         ends = np.cumsum([item.size for item in signature.items]).tolist()
@@ -122,6 +122,16 @@ def pair(signature: Signature) -> tuple[Signature, Signature]:
     raise TypeError(
         f"result: expected a pair (loss, aux) because of has_aux=True, got {describe(signature)}"
     )
+
+
+@lru_cache(maxsize=256, typed=True)
+def _form(signature: Signature) -> tuple[tuple[int, ...], Any] | None:
+    """The shape and the dtype of the array that holds the numbers; None where they need more."""
+    shape = _rectangle(signature)
+    if shape is None:
+        return None
+    kinds = set(signature.kinds())
+    return shape, DTYPES[kinds.pop() if len(kinds) == 1 else "number"]
 
 
 def _rectangle(signature: Signature) -> tuple[int, ...] | None:
