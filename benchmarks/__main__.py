@@ -1,8 +1,9 @@
 """`python -m benchmarks`: every table, one after the other."""
 
-from benchmarks import compiled, eager, graph
+from benchmarks import compiled, eager, graph, recurrences, threads
 
-for benchmark in (eager, graph, compiled):
+# The threads first: the others stay on one core.
+for benchmark in (threads, eager, graph, compiled, recurrences):
     print(f"## {benchmark.__name__.rpartition('.')[2]}\n")
     benchmark.main()
     print()

@@ -8,7 +8,19 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import bars, calls, compile_times, compiled, graphs, harness, mnist, peers, tasks
+from benchmarks import (
+    bars,
+    calls,
+    compile_times,
+    compiled,
+    graphs,
+    harness,
+    mnist,
+    peers,
+    recurrences,
+    tasks,
+    threads,
+)
 from benchmarks.bars import Bar
 from benchmarks.ours import Fit
 from benchmarks.peers import contestants, require_agreement
@@ -156,6 +168,20 @@ def test_graphs(capsys):
     assert len(graphs.irregular(300, rounds=1, block=0.0)) == 2
     assert len(graphs.growth(largest=1000, rounds=1)) == 4
     assert "a batch written out" in capsys.readouterr().out
+
+
+def test_recurrences_share_code(capsys):
+    rows = [recurrences.measure("RNN, 16 wide", steps, 1, 0.0) for steps in (100, 300)]
+    assert rows[0][3] == rows[1][3]  # nests
+    recurrences.report(rounds=1, block=0.0, steps=(4,))
+    assert capsys.readouterr().out.count("| 4 ") == 2
+
+
+def test_threads(capsys):
+    before = threads.sg.get_num_threads()
+    threads.report(rounds=1, turn=0.0, names=("points, batch 100",))
+    assert threads.sg.get_num_threads() == before
+    assert "points, batch 100" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("nodes", [100, 3000])

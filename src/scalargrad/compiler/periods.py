@@ -1,8 +1,9 @@
 """Periods of packs: the steps of a recurrence, before any loop is recovered.
 
-A pack is like one a period before if its nodes do the same and read the same places of packs. Which
-packs, or which leaves, moves evenly: forwards, and in a gradient also backwards. The instructions
-of such packs will be those of a repeat, and may be many without being much code.
+A pack is like one a period before if its nodes do the same, and what they read moves evenly: leaves,
+and results by their place among all results, pack after pack. It moves forwards, and in a gradient
+also backwards. The instructions of such packs will be those of a repeat, and may be many without
+being much code.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     """Where packs come again and again: tandem repeats that save at least so many packs."""
     place = np.empty(len(flat), np.int32)
     place[packs.members] = np.arange(len(packs.members), dtype=np.int32)
-    place[packs.members] -= np.repeat(packs.first[: len(packs)], np.diff(packs.first))
     if len(packs) > VERY_MANY:
         starts = np.linspace(0, len(packs) - WINDOW, PLACES).astype(int).tolist()
         if not any(_periods(flat, packs, place, k, k + WINDOW, WINDOW // 4) for k in starts):
@@ -34,7 +34,7 @@ def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
 def _periods(
     flat: Flat, packs: Packs, place: NDArray[np.int32], low: int, high: int, least: int
 ) -> list[Tandem]:
-    """The tandem repeats of packs low ... high - 1; `place[i]` is that of node i in its pack."""
+    """The tandem repeats of packs low ... high - 1; `place[i]` is that of node i in all of them."""
     packed = packs.first[low : high + 1].astype(np.int64)
     members = packs.members[packed[0] : packed[-1]]
     packed -= packed[0]
@@ -47,9 +47,8 @@ def _periods(
         pack = packs.pack[operand].astype(np.int64)
         result = (operand >= 0) & (pack >= LEAVES)
         key = _mixed(key + np.where(operand < 0, -1, np.where(result, LEAVES, pack)))
-        key = _mixed(key + np.where(result, place[operand], -1))
         leaf = (operand >= 0) & ~result & (pack != Space.CONSTANT)
-        moves = np.where(result, pack, np.where(leaf, flat.slot[operand], 0))
+        moves = np.where(result, place[operand], np.where(leaf, flat.slot[operand], 0))
         moving += linear_hash(moves, first) << np.uint64(2 * which)
     gradient = flat.space[members] > Space.BATCHED
     slots = np.where(gradient | (counts == 0), flat.slot[members], 0).astype(np.int64)
