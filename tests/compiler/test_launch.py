@@ -108,18 +108,22 @@ def pick(values: Any, k: Any, x: Any) -> Any:
 
 
 W = [Value(0.75), Value(-1.5), Value(2.25)]
-SQUARES = lambda x: sum(xk * xk * 1.1 for xk in x)  # noqa: E731
+
+
+def squares(x):
+    return sum(xk * xk * 1.1 for xk in x)
+
 
 # function, how it is compiled, arguments, what gradients are with respect to
 CALLS: dict[str, tuple[Any, dict[str, Any], tuple[Any, ...], list[Any]]] = {
     "a number": (lambda x: x.tanh() * x, {}, (0.7,), [None, 0]),
     "an integer": (lambda n, x: n * x.exp(), {}, (3, 0.7), [0, 1, (1, 0)]),
-    "a list": (SQUARES, {}, ([0.1, 0.2, -0.3],), [None, 0, (0,)]),
-    "a list of integers": (SQUARES, {}, ([1, 2, -3],), [None, (0, 0)]),
-    "a tuple": (SQUARES, {}, ((0.1, 0.2, -0.3),), [None, 0]),
-    "an array": (SQUARES, {}, (noise(7),), [None, 0]),
-    "an array of integers": (SQUARES, {}, (np.arange(7),), [None, 0]),
-    "a matrix": (lambda x: sum(map(SQUARES, x)), {}, (noise(3, 4),), [None]),
+    "a list": (squares, {}, ([0.1, 0.2, -0.3],), [None, 0, (0,)]),
+    "a list of integers": (squares, {}, ([1, 2, -3],), [None, (0, 0)]),
+    "a tuple": (squares, {}, ((0.1, 0.2, -0.3),), [None, 0]),
+    "an array": (squares, {}, (noise(7),), [None, 0]),
+    "an array of integers": (squares, {}, (np.arange(7),), [None, 0]),
+    "a matrix": (lambda x: sum(map(squares, x)), {}, (noise(3, 4),), [None]),
     "what is not used": (lambda x, y: x[0] * 2.0, {}, (noise(3), [1.0, 2.0]), [0, 1, (1, 0)]),
     "a bool beside it": (lambda x, up: x if up else -x, {}, (0.5, True), [0]),
     "selecting": (lambda k, x: pick(W, k, x), {}, (1, 0.5), [None, 0, 1, (1, "parameters")]),
@@ -135,13 +139,13 @@ CALLS: dict[str, tuple[Any, dict[str, Any], tuple[Any, ...], list[Any]]] = {
     ),
     "a list of results": (lambda x: [xk * 1.1 for xk in x], {}, (noise(9),), []),
     "an array of results": (lambda x: np.array([[xk * 1.1 for xk in x]]), {}, (noise(9),), []),
-    "aux": (lambda x: (SQUARES(x), {"x": list(x), "n": 4}), {"has_aux": True}, (noise(4),), [0]),
+    "aux": (lambda x: (squares(x), {"x": list(x), "n": 4}), {"has_aux": True}, (noise(4),), [0]),
     "an integer and aux": (lambda x: (3, x), {"has_aux": True}, (0.5,), [0]),
-    "a batch": (SQUARES, {"batch": "mean"}, (noise(5, 3),), [None, (0,)]),
-    "a batch of one": (SQUARES, {"batch": "mean"}, (noise(1, 3),), [None, (0,)]),
+    "a batch": (squares, {"batch": "mean"}, (noise(5, 3),), [None, (0,)]),
+    "a batch of one": (squares, {"batch": "mean"}, (noise(1, 3),), [None, (0,)]),
     "a batch of numbers": (lambda x, y: x * y.exp(), {"batch": "sum"}, (noise(5), 0.5), [0, 1]),
     "a batch of matrices": (
-        lambda x, y: sum(map(SQUARES, x)) * y * W[2],
+        lambda x, y: sum(map(squares, x)) * y * W[2],
         {"batch": "mean"},
         (noise(5, 3, 2), np.arange(5)),
         [None, 0, 1, (1, "parameters", 0)],
@@ -153,12 +157,12 @@ CALLS: dict[str, tuple[Any, dict[str, Any], tuple[Any, ...], list[Any]]] = {
         [None, 0, 1, 2, (2, 1)],
     ),
     "a batch and aux": (
-        lambda x: (SQUARES(x), {"x": list(x), "n": 4}),
+        lambda x: (squares(x), {"x": list(x), "n": 4}),
         {"batch": "mean", "has_aux": True},
         (noise(5, 3),),
         [None, 0],
     ),
-    "a long batch": (SQUARES, {"batch": "mean"}, (noise(80, 40),), [0]),
+    "a long batch": (squares, {"batch": "mean"}, (noise(80, 40),), [0]),
 }
 
 
