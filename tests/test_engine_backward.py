@@ -576,6 +576,12 @@ def test_changing_a_gradient_or_a_label_is_no_change_of_data() -> None:
     assert x.grad == 13.0
 
 
+def test_a_gradient_set_to_negative_zero_is_zero() -> None:
+    x = Value(2.0)
+    x.grad = -0.0
+    assert math.copysign(1.0, x.grad) == 1.0
+
+
 def test_a_changed_leaf_alone_may_be_differentiated() -> None:
     x = Value(2.0)
     x.data = 3.0

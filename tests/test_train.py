@@ -547,8 +547,8 @@ def test_bad_arguments_of_the_trainer() -> None:
         Trainer(model, losses.mse, optim.SGD)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seed: expected an int"):
         Trainer(model, losses.mse, optim.SGD(), seed=0.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="none of its parameters is the model's"):
-        Trainer(model, losses.mse, optim.SGD(mlp().parameters()))
+    with pytest.raises(ValueError, match="17 of its 34 parameters are not the model's"):
+        Trainer(model, losses.mse, optim.SGD([*model.parameters(), *mlp().parameters()]))
 
 
 def test_a_loss_or_penalty_that_is_no_value() -> None:

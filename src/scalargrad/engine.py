@@ -146,7 +146,8 @@ class Value:
     @grad.setter
     def grad(self, grad: Number) -> None:
         watch.written(self, ".grad")
-        self._grad = real(grad, "grad")
+        # A sum that starts from 0.0 is never -0.0, and compiled programs count on that.
+        self._grad = real(grad, "grad") + 0.0
 
     @property
     def label(self) -> str:

@@ -327,6 +327,22 @@ def test_backward_adds_as_the_eager_one_does() -> None:
         assert same_bits(found, [a.grad, b.grad])
 
 
+def test_what_passes_nothing_leaves_a_gradient_of_zero_as_it_was() -> None:
+    pytest.importorskip("llvmlite")
+    w = Value(-2.0)
+
+    def f(x: Any) -> Value:
+        return (w * x).relu() + x
+
+    compiled = compile(f)
+    compiled.backward(1.0)
+    compiled.native()
+    for call in (lambda x: f(Value(x)).backward(), compiled.backward):
+        w.grad = -0.0
+        call(1.0)
+        assert bits(w.grad) == bits(0.0)
+
+
 def test_backward_of_a_parameter_itself() -> None:
     w = Value(2.0)
     f = compile(lambda x: w)

@@ -45,7 +45,8 @@ class Trainer:
         total = mean of loss(model(x), y) over the examples + penalty(model)
 
     `optimizer` is made without parameters (`optim.Adam(lr=1e-3)`: it gets the model's) or with
-    them, as in PyTorch; made with some of the model's parameters it moves only those. `seed`
+    them, as in PyTorch; made with some of the model's parameters it moves only those. To `fit`, a
+    Value that only the loss knows is a constant: its `grad` afterwards means nothing. `seed`
     decides in which order examples are drawn, and nothing else. `progress` shows a bar on
     standard error: True always, False never, None where that is a terminal.
 
@@ -346,10 +347,13 @@ class Trainer:
 def _bind(optimizer: Optimizer, parameters: tuple[Value, ...]) -> None:
     if not optimizer.parameters:
         optimizer.bind(parameters)
-    if set(optimizer.parameters).isdisjoint(parameters):
+    others = len(set(optimizer.parameters).difference(parameters))
+    if others:
         raise ValueError(
-            "optimizer: none of its parameters is the model's: make it with "
-            "model.parameters() of this model, or without parameters"
+            f"optimizer: {others} of its {len(optimizer.parameters)} parameters are not the "
+            "model's, and what is not the model's would not be saved: make the optimizer with "
+            "model.parameters() of this model, or without parameters; what the loss alone uses "
+            "becomes the model's as an attribute of it"
         )
 
 
