@@ -13,6 +13,11 @@ try:
 except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.scalargrad.compiler.pool import Pool
+else:
+    from .pool import Pool
+
 from .structure import (
     Array,
     Batched,
@@ -49,6 +54,7 @@ class Builder:
     kind: cython.int
     numbers: cython.double[::1]
     view: Any
+    pool: Pool
     parts: list
     extra: Any
 
@@ -61,6 +67,7 @@ class Builder:
             self.kind, self.extra = COUNT if counts else FLOAT, Numbers.CASTS[signature.kind]
         elif isinstance(signature, Row):
             self.kind, self.extra = FLOATS, signature.sequence
+            self.pool = Pool(signature.length)
         elif isinstance(signature, Array):
             self.kind, self.view = ARRAY, place[0].reshape(signature.shape)
         elif isinstance(signature, Batched):
@@ -78,7 +85,6 @@ class Builder:
     @cython.ccall
     def build(self) -> Any:
         """The thing, of its own memory."""
-        k: cython.Py_ssize_t
         part: Builder
         items: list
         if self.kind == FLOAT:
@@ -90,9 +96,7 @@ class Builder:
         if self.kind == COUNT:
             return self.extra(self.numbers[0])
         if self.kind == FLOATS:
-            items = [None] * len(self.numbers)
-            for k in range(len(self.numbers)):
-                items[k] = self.numbers[k]
+            items = self.pool.listed(self.numbers)
         else:
             items = []
             for part in self.parts:
