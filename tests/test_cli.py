@@ -145,6 +145,7 @@ def test_digits_as_in_the_demo(capsys: Captured) -> None:
     out = told(capsys, "train", "digits")
     right = int(re.findall(r"accuracy on 359 held out: .* \((\d+) right\)", out)[0])
     assert right / 359 >= 0.96
+    assert re.search(r"an example took .* µs in the fastest epoch; .* times as long\n", out)
     # The saved model answers as the trained one did.
     assert f"({right} right)" in told(capsys, "predict", "runs/digits")
 
@@ -195,7 +196,7 @@ def test_an_older_run_of_the_same_task_is_replaced(capsys: Captured) -> None:
     told(capsys, "train", "moons", *QUICK["moons"])
     first = Path("runs/moons/model.safetensors").read_bytes()
     out = told(capsys, "train", "moons", *QUICK["moons"], "--seed", 5)
-    assert "learned for 1 epochs" in out
+    assert "learned for 1 epoch" in out
     assert Path("runs/moons/model.safetensors").read_bytes() != first
 
 
@@ -321,6 +322,8 @@ def test_resume_refuses_what_is_not_the_same_run(capsys: Captured) -> None:
         (("train", "toy", "--optimizer", "magic"), "invalid choice: 'magic'"),
         (("train", "toy", "--examples", "5000"), "--examples 5000: there are 200"),
         (("train", "toy", "--resume", "--force"), "not allowed with"),
+        (("train", "toy", "--data", "."), "toy reads no files"),
+        (("train", "digits", "--download"), "digits reads no files"),
         (("train", "mnist"), "pass --data DIR"),
         (("train", "mnist", "--data", "nowhere"), "nowhere: no file train-images"),
         (("predict", "nowhere"), "nowhere: holds no model.safetensors"),

@@ -506,7 +506,10 @@ def test_float_labels_are_refused_by_cross_entropy() -> None:
         ({"batch_size": 0}, ValueError, "batch_size: expected 1 or more"),
         ({"batch_size": True}, TypeError, "batch_size: expected a whole number"),
         ({"validation": 3}, TypeError, r"validation: expected \(inputs, targets\), got int 3"),
-        ({"validation": (GOOD_X, [1])}, ShapeError, "x has 3 examples and y has 1"),
+        ({"validation": (GOOD_X, [1])}, ShapeError, "validation: x has 3 examples and y has 1"),
+        ({"validation": ([[1.0]], [1])}, ShapeError, r"validation: x\[0\]: MLP expected 2 inputs"),
+        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions, got int 3"),
+        ({"callbacks": [print, 3]}, TypeError, r"callbacks\[1\]: expected a function, got int 3"),
         ({"metrics": ["f1"]}, ValueError, "metrics: expected accuracy or functions"),
     ],
 )

@@ -83,6 +83,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Train a network and leave it, with pictures, in a folder.\n\n"
         + "\n".join(f"  {name:{width}}  {task.summary}" for name, task in TASKS.items())
+        + "\n\nEach takes a few seconds."
     )
     parser.add_argument("task", choices=TASKS, metavar="|".join(TASKS))
     add = parser.add_argument

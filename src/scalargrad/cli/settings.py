@@ -31,8 +31,7 @@ class Settings:
     """One run: which task, on how many examples, with which network, how it learns.
 
     `hidden` are the sizes of the hidden layers, `examples` how many are learned from (0: all
-    there are, up to what the task allows itself by default), `data` the folder of a task that
-    reads files.
+    there are), `data` the folder of a task that reads files.
     """
 
     task: str

@@ -42,7 +42,10 @@ NEXT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "mnist": (
         ("scalargrad predict {out} --index 0", "show it an image it has never seen"),
         ("scalargrad predict {out} --image FILE", "or a picture of your own handwriting"),
-        ("scalargrad train mnist --data {data} --epochs 5 --out runs/mnist-5", "learn longer"),
+        (
+            "scalargrad train mnist --data {data} --hidden 128 --out runs/mnist-128",
+            "a larger network",
+        ),
     ),
 }
 
@@ -50,6 +53,10 @@ NEXT: Mapping[str, tuple[tuple[str, str], ...]] = {
 def train(options: argparse.Namespace) -> int:
     """Train, save, draw, and say what came of it. The exit code: 0, or 130 after Ctrl-C."""
     task, out = TASKS[options.task], Path(options.out or f"runs/{options.task}")
+    if (options.data or options.download) and not task.reads_files:
+        raise folder.CommandError(
+            f"--data and --download are for mnist: {options.task} reads no files"
+        )
     given = {name: getattr(options, name) for name in OPTIONS}
     if options.data:
         given["data"] = str(Path(options.data).absolute())
@@ -100,7 +107,8 @@ def _run(task: Task, settings: Settings, split: Split, out: Path) -> int:
         print(f"saved what was learned so far in {out / folder.MODEL}")
         print(f"to go on: scalargrad train {settings.task} --out {quote(str(out))} --resume")
         return 130
-    print(f"learned for {len(history)} epochs in {seconds:.1f} s, compiling included")
+    epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
+    print(f"learned for {epochs} in {seconds:.1f} s, compiling included")
     _compare(trainer, split, history)
     _conclude(task, settings, split, out, trainer, history)
     return 0
@@ -110,6 +118,7 @@ def _compare(trainer: Trainer, split: Split, history: History) -> None:
     """Say how much quicker the compiled program was than running every node on its own.
 
     The fastest epoch counts, as the fastest example does: the first ones wait for the compiler.
+    Of a run that was over before the program was compiled there is nothing to say.
     """
     eager = trainer.eager
     examples = Examples(*split.train)
@@ -123,6 +132,8 @@ def _compare(trainer: Trainer, split: Split, history: History) -> None:
     for parameter, gradient in zip(trainer.parameters, gradients):
         parameter.grad = gradient
     compiled_each = min(history.seconds) / len(split.train.x)
+    if each < 2 * compiled_each:
+        return
     print(
         f"an example took {compiled_each * 1e6:,.1f} µs in the fastest epoch; making its nodes one "
         f"by one takes {each * 1e6:,.0f} µs, about {each / compiled_each:.0f} times as long"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from .interrupt import Interrupt, Stop
 from .metrics import Metric, Metrics, named_metrics, sums
 from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
-from .step import EagerStep, Fault, Loss, Penalty, Step
+from .step import PLAIN_ERRORS, EagerStep, Fault, Loss, Penalty, Step
 
 if TYPE_CHECKING:
     from .compiled import CompiledStep
@@ -210,7 +211,7 @@ class Trainer:
             epochs=positive_count("epochs", epochs),
             batch_size=positive_count("batch_size", batch_size),
             shuffle=bool(shuffle),
-            callbacks=tuple(callbacks),
+            callbacks=_callbacks(callbacks),
             path=None if checkpoint is None else Path(checkpoint),
         )
         self._try_labels(plan)
@@ -238,10 +239,15 @@ class Trainer:
     def _try_labels(self, plan: Plan) -> None:
         """Meet a label that the loss refuses now, and not in the middle of an epoch."""
         with modes.no_grad():
-            for examples in filter(None, (plan.examples, plan.validation)):
-                _, prediction = self.eager.one(examples[0])
-                for label, row in examples.labels():
-                    self.eager.compare(prediction, label, row)
+            self._try(plan.examples)
+            if plan.validation is not None:
+                with _said_of("validation"):
+                    self._try(plan.validation)
+
+    def _try(self, examples: Examples) -> None:
+        _, prediction = self.eager.one(examples[0])
+        for label, row in examples.labels():
+            self.eager.compare(prediction, label, row)
 
     def _fastest(self, plan: Plan) -> Step:
         """The compiled step where the program can be trusted to say what the model does."""
@@ -368,7 +374,29 @@ def _validation(validation: Any) -> Examples:
         raise TypeError(
             f"validation: expected (inputs, targets), got {shown(validation)}"
         ) from None
-    return Examples(x, y)
+    with _said_of("validation"):
+        return Examples(x, y)
+
+
+@contextmanager
+def _said_of(what: str) -> Iterator[None]:
+    """Begin the message of an error with what it is about."""
+    try:
+        yield
+    except PLAIN_ERRORS as error:
+        if type(error) not in PLAIN_ERRORS:
+            raise
+        raise type(error)(f"{what}: {error}") from error
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of functions, got {shown(callbacks)}")
+    given = tuple(callbacks)
+    for k, callback in enumerate(given):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{k}]: expected a function, got {shown(callback)}")
+    return given
 
 
 def _farewell(plan: Plan, run: Run) -> str:
