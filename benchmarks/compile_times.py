@@ -3,7 +3,8 @@
 Each process makes a model, then takes the time from the first call of `f.backward(x, y)`: until
 that has answered, and until a call has been answered by machine code. It runs once with an empty
 cache directory and once with the same directory again; everything the compiler needs is loaded
-within the time taken. The peers that compile do a step, from its first call to its answer.
+within the time taken, from bytecode as where the package is installed. The peers that compile do a
+step, from its first call to its answer.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def run(name: str, cache: str, *peer: str) -> dict[str, float]:
     """`take` or `take_peer`, in a process of its own that keeps its code in `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
     environment["TORCHINDUCTOR_CACHE_DIR"] = cache
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "benchmarks.compile_times", name, *peer]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(printed.stdout)

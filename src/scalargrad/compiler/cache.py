@@ -18,6 +18,9 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
+
+Stamp: TypeAlias = tuple[str, int, int]
 
 MAGIC = b"scalargrad code 2\n"
 SUFFIX = ".code"
@@ -49,6 +52,16 @@ def key(parts: Iterable[bytes]) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def stamps(folder: Path, endings: tuple[str, ...]) -> list[Stamp]:
+    """What tells whether the files of a folder are the same as before: names, sizes, times."""
+    found = []
+    for entry in os.scandir(folder):
+        if entry.name.endswith(endings):
+            status = entry.stat()
+            found.append((entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
 class Cache:

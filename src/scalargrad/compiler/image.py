@@ -9,7 +9,6 @@ executed but the code itself, whose digest the cache has checked.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache as once
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..tape import Tape
 from . import llvm
-from .cache import key
+from .cache import Stamp, key, stamps
 from .loops import Space
 from .marks import Marks
 
@@ -123,7 +122,7 @@ def name_of(tape: Tape, marks: Marks, *settings: object) -> str:
         tape.leaves,
         sorted(marks.sizes.items()),
         *(marks.batch, marks.penalty, marks.wanted, marks.accumulate),
-        *(settings, llvm.host(), llvm.version(), _compiler()),
+        *(settings, llvm.target(), _compiler()),
     )
     return key((repr(facts).encode(), *digestible(arrays)))
 
@@ -136,13 +135,7 @@ def digestible(arrays: Iterable[NDArray[Any]]) -> Iterable[bytes]:
 
 
 @once
-def _compiler() -> tuple[tuple[str, int, int], ...]:
-    """Which compiler this is: the files it consists of, and when they were written."""
-    here = Path(__file__).parent
-    found = []
-    for folder in (here, here.parent):
-        for entry in os.scandir(folder):
-            if entry.name.endswith((".py", ".so", ".pyd")):
-                status = entry.stat()
-                found.append((entry.name, status.st_size, status.st_mtime_ns))
-    return tuple(sorted(found))
+def _compiler() -> tuple[Stamp, ...]:
+    """Which compiler this is: the files it consists of."""
+    here, endings = Path(__file__).parent, (".py", ".so", ".pyd")
+    return *stamps(here, endings), *stamps(here.parent, endings)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..errors import MissingExtraError
+from .cache import stamps
 
 _LOCK = threading.Lock()
 
@@ -36,9 +39,10 @@ def host() -> tuple[str, str]:
 
 @cache
 def family() -> str:
-    """The kind of CPU: "x86", "aarch64", or as LLVM calls it."""
-    machine = str(binding().get_default_triple()).split("-")[0]
-    return {"x86_64": "x86", "i686": "x86", "arm64": "aarch64"}.get(machine, machine)
+    """The kind of CPU: "x86", "aarch64", or as the system calls it."""
+    machine = platform.machine().lower()
+    names = {"x86_64": "x86", "amd64": "x86", "i686": "x86", "arm64": "aarch64"}
+    return names.get(machine, machine)
 
 
 @cache
@@ -55,11 +59,22 @@ def vector_bits() -> tuple[int, int, bool]:
 
 
 @cache
-def version() -> str:
-    """The versions that machine code depends on."""
+def target() -> tuple[object, ...]:
+    """What machine code depends on besides its text: the CPU and the compiler.
+
+    LLVM is not loaded to find out, where the CPU can be asked without.
+    """
+    from .processor import identity
+
+    return identity() or host(), _version()
+
+
+def _version() -> tuple[object, ...]:
+    """The version of llvmlite, and its library, which LLVM is a part of."""
     import llvmlite
 
-    return f"llvmlite {llvmlite.__version__}, LLVM {binding().llvm_version_info}"
+    folder = Path(llvmlite.__file__).parent / "binding"
+    return llvmlite.__version__, *stamps(folder, (".so", ".dylib", ".dll"))
 
 
 def _machine() -> Any:
@@ -80,9 +95,9 @@ def compile_text(text: str) -> bytes:
 
 
 class Library:
-    """An object file in memory, linked against the given addresses."""
+    """See `linking.load`."""
 
-    def __init__(self, code: bytes, imports: Mapping[str, int], exports: tuple[str, ...]) -> None:
+    def __init__(self, code: bytes, imports: Mapping[str, int], exports: Sequence[str]) -> None:
         llvm = binding()
         with _LOCK:
             # Code reaches its constants by 32-bit distances. LLVM's older linker allocates them
@@ -95,4 +110,4 @@ class Library:
             for name in exports:
                 builder.export_symbol(name)
             self._tracker = builder.link(self._jit, "scalargrad")
-        self.addresses = {name: self._tracker[name] for name in exports}
+        self.addresses: dict[str, int] = {name: self._tracker[name] for name in exports}

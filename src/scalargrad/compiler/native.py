@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
-from . import llvm
+from . import linking, llvm
 from .cache import Cache, enabled
 from .calling import Code
 from .environment import SCRATCH, TABLE, WALKS, library_addresses
@@ -77,7 +77,7 @@ class NativeProgram:
         if image.phases:
             imports["lead"] = team().lead
             exports += ["share", "together"]
-        self._library = llvm.Library(image.code, imports, tuple(exports))
+        self._library = linking.load(image.code, imports, exports)
         self.addresses = self._library.addresses
         self.code = Code(self.addresses[exports[-1]], image.terms)
         self.seconds = {**seconds, "load": perf_counter() - began}

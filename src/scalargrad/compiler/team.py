@@ -423,7 +423,7 @@ def _code(text: str) -> bytes:
     if not enabled():
         return llvm.compile_text(text)
     cache = Cache()
-    name = key(part.encode() for part in (text, *llvm.host(), llvm.version()))
+    name = key((text.encode(), repr(llvm.target()).encode()))
     kept = cache.get(name)
     if kept is None:
         kept = llvm.compile_text(text)
@@ -435,6 +435,8 @@ class Team:
     """The members, as Python threads. There is one team: `team()`."""
 
     def __init__(self) -> None:
+        from .linking import load  # of which who only sets the number of threads has no need
+
         rest: Any
         if sys.platform == "win32":
             rest = ctypes.WinDLL("kernel32").SwitchToThread
@@ -448,7 +450,7 @@ class Team:
             "PyThread_acquire_lock": python.PyThread_acquire_lock,
             "PyThread_release_lock": python.PyThread_release_lock,
         }
-        self._library = llvm.Library(
+        self._library = load(
             _code(_text()),
             {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in imports.items()},
             ("team", "lead", "follow", "dismiss"),
