@@ -21,6 +21,7 @@ from scalargrad.compiler.loops import (
 )
 from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
+from scalargrad.compiler.tiles import Axis, Machine, Ref, Use, plan
 
 WIDTH, ROWS = 9, 5
 UNREAD = frozenset({Space.PARAMETER_GRADIENT})
@@ -90,6 +91,27 @@ def step(coupled: bool = False, momentum: bool = False) -> Loops:
     return verify(Loops((*gradients(coupled), *rules), sizes, batched=True))
 
 
+def dividing() -> Loops:
+    """Gradients, and m <- m + g, p <- p - m / sqrt(m^2): what has a divider is busy with it."""
+    loops = step(momentum=True)
+    *sums, _, _, update = loops.instructions
+    everything, count = update.lanes, update.lanes[0].extent
+    parameter, gradient, state, root = (
+        Operand(space, 0, (1,))
+        for space in (Space.PARAMETER, Space.PARAMETER_GRADIENT, Space.STATE, Space.TEMPORARY)
+    )
+    square, quotient = root._replace(base=count), root._replace(base=2 * count)
+    rules = (
+        Apply(state, everything, ops.ADD, (state, gradient)),
+        Apply(square, everything, ops.MUL, (state, state)),
+        Apply(root, everything, ops.SQRT, (square,)),
+        Apply(quotient, everything, ops.DIV, (state, root)),
+        Apply(parameter, everything, ops.SUB, (parameter, quotient)),
+    )
+    sizes = {**loops.sizes, Space.TEMPORARY: 3 * count}
+    return verify(Loops((*sums, *rules), sizes, batched=True))
+
+
 def numbers(loops: Loops, batch: int = 11) -> dict[Space, np.ndarray]:
     rng = np.random.default_rng(3)
     wanted = (Space.PARAMETER, Space.ARGUMENT, Space.STATE)
@@ -122,6 +144,32 @@ def test_updates_stay_whole_where_gradients_are_read_or_the_rule_is_long(monkeyp
     monkeypatch.setattr(fuse, "SHORT", 2)
     assert [len(cluster.steps) for cluster in fuse.fuse(loops, UNREAD)] == [1, 1, 3]
     check(loops, UNREAD)
+
+
+def test_rules_that_wait_for_the_divider_run_beside_short_sums(monkeypatch):
+    monkeypatch.setattr(fuse, "WIDE", 1)
+    monkeypatch.setattr(fuse, "SHORT", 0)
+    loops = dividing()
+
+    def sizes(batch: int, divider: bool = True) -> list[int]:
+        return [len(cluster.steps) for cluster in fuse.fuse(loops, batch=batch, divider=divider)]
+
+    assert sizes(fuse.FEW) == [6, 6]
+    check(loops)
+    check(loops, UNREAD)
+    whole = [1, 1, 5]
+    assert sizes(fuse.FEW, divider=False) == whole
+    assert sizes(fuse.FEW + 1) == whole
+    monkeypatch.setattr(fuse, "WIDE", 26)
+    assert sizes(fuse.FEW) == whole
+
+
+def test_tiles_are_small_where_vectors_wait_for_the_divider():
+    axes, machine = (Axis(16), Axis(64)), Machine(lanes=8, registers=32, steps=2)
+    result, (left, right) = Ref(0, 0, (64, 1)), (Ref(1, 0, (1, 0, 16)), Ref(2, 0, (0, 1, 64)))
+    uses = [Use(left, (Axis(8),)), Use(right, (Axis(8),))]
+    free, waiting = (plan(axes, [result], uses, machine, divider=cycles) for cycles in (0.0, 12.0))
+    assert waiting.height * waiting.width <= 4 < free.height * free.width
 
 
 def test_a_gradient_that_nobody_reads_is_not_stored():

@@ -9,7 +9,7 @@ from .. import ops
 from . import vectormath
 from .arithmetic import FORMS, Arithmetic, heavy
 from .binding import Binder, Piece, touched, unit_of
-from .fuse import Cluster
+from .fuse import Cluster, divides
 from .ir import Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment
 from .nests import Block, Nest, Spot, Tile, copy_block
@@ -17,6 +17,7 @@ from .sums import Part, Source, Sums
 from .tiles import Axis, Division, Ref, Use, collapse, divide, plan, typical
 
 _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
+_DIVIDER = 6.0  # cycles of a quotient or a root, of a vector of them
 
 
 @dataclass
@@ -121,7 +122,8 @@ class ClusterCode:
         # The CPUs with vectors of 32 bytes and more are those that can mask them.
         masks = module.width * module.size >= 32 and not calls
         read = [uses[k] for k in operands]
-        chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own)
+        divider = 0.0 if module.fast else _DIVIDER * sum(divides(m.step) for m in self.members)
+        chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own, divider)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members

@@ -4,9 +4,11 @@ Instructions with the same lanes can share their loops where each reads of the o
 only those of its own lane: then no lane depends on another one still. At most one of a cluster is
 a sum with loops of its own. A temporary that nobody else reads is then never stored at all.
 
-An update rule runs over all parameters at once. Where nobody else reads the gradients and the rule
-is short, it is first cut along the sums that compute them: a gradient is then used while it is
-still in registers, and never stored. (Long rules, as Adam's, run faster straight through.)
+An update rule runs over all parameters at once. It is first cut along the sums that compute the
+gradients where that is worth it: where nobody else reads them and the rule is short, for a gradient
+is then used while it is still in registers, and never stored; and where the rule divides or takes
+roots, as Adam's does, and the sums are short, for the CPU's divider is then busy while the next
+sums are computed. (Other long rules run faster straight through.)
 
 An instruction may move up to the cluster it joins, past instructions that neither write what it
 reads, nor read or write what it writes. The body of a repeat has clusters of its own, which are
@@ -23,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import ops
 from .loops import (
     Apply,
     Contract,
@@ -37,12 +40,15 @@ from .loops import (
     count,
     mapped,
     segments,
+    work,
 )
 
 WINDOW = 16  # how many clusters an instruction may move up
 MOST = 24  # instructions of a cluster
 SHORT = 4  # instructions of an update rule that is worth cutting
 MANY = 8192  # parameters; fewer stay in the nearest cache from gradient to update anyway
+WIDE = 64  # parameters a gradient nest, on average, from which a long rule is written out for each
+FEW = 16  # terms a gradient, on average, up to which sums take no longer than divisions
 _LOCAL = (Space.TEMPORARY, Space.BATCHED)
 
 
@@ -251,14 +257,16 @@ def _shaped(step: Instruction, cluster: Cluster) -> Instruction:
     )
 
 
-def fuse(loops: Loops, unread: frozenset[Space] = frozenset()) -> list[Cluster]:
+def fuse(
+    loops: Loops, unread: frozenset[Space] = frozenset(), batch: int = 1, divider: bool = False
+) -> list[Cluster]:
     """The instructions of a program in clusters, in an order that gives the same results.
 
-    `unread` are the gradients that the caller will not read, which then need not be stored.
+    `unread` are the gradients that the caller will not read, which then need not be stored;
+    `divider` says that quotients and roots are left to the CPU's divider.
     """
     stored = Space.PARAMETER_GRADIENT not in unread
-    steps = loops.instructions if stored else _cut_updates(loops)
-    clusters = _clustered(loops, steps, ())
+    clusters = _clustered(loops, _cut_updates(loops, stored, batch if divider else 0), ())
     _mark_dead(clusters, (*_LOCAL, *unread))
     return clusters
 
@@ -352,14 +360,18 @@ def _mark_dead(clusters: list[Cluster], spaces: tuple[Space, ...]) -> None:
 # --- update rules --------------------------------------------------------------------------------
 
 
-def _cut_updates(loops: Loops) -> list[Instruction]:
+def divides(step: Instruction) -> bool:
+    """Whether an instruction needs the CPU's divider."""
+    return isinstance(step, Apply) and step.op in (ops.DIV, ops.SQRT)
+
+
+def _cut_updates(loops: Loops, stored: bool, batch: int) -> list[Instruction]:
     """The instructions, the update rules at their end cut along the gradients and put behind them.
 
-    Nothing is changed where there is no update, or gradients lie where only a table knows.
+    Nothing is changed where there is no update, where it is not worth it, or where gradients lie
+    where only a table knows. A `batch` of 0 says that the divider is not needed.
     """
     steps = list(loops.instructions)
-    if loops.size(Space.PARAMETER) < MANY:
-        return steps
     cut = len(steps)
     while cut and _is_update(loops, steps[cut - 1]):
         cut -= 1
@@ -367,7 +379,13 @@ def _cut_updates(loops: Loops) -> list[Instruction]:
     before = steps[:cut]
     gradients = [step for step in before if _writes_gradient(step)]
     whole = sum(count(step.lanes) for step in gradients if isinstance(step, Contract | Apply))
-    if not 0 < len(rules) <= SHORT or len(gradients) < 2 or whole != loops.size(Space.PARAMETER):
+    parameters = loops.size(Space.PARAMETER)
+    if not rules or len(gradients) < 2 or whole != parameters:
+        return steps
+    waits = batch > 0 and any(map(divides, rules)) and parameters >= WIDE * len(gradients)
+    beside = waits and sum(work(step, batch) for step in gradients) <= FEW * parameters
+    kept = not stored and parameters >= MANY and len(rules) <= SHORT
+    if not beside and not kept:
         return steps
     if any(_reads_gradient(loops, step) for step in before):
         return steps

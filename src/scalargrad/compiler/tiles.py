@@ -177,6 +177,7 @@ _TEAMS = (2, 2, 4, 8)  # numbers of workers for whom work is to be divided evenl
 _EVEN = 1.7  # the speed-up of two workers that is enough
 _TURNS = 64.0  # numbers, or some lines, that a worker should write before it is another's turn
 _UNEVEN = 0.6  # of the speed-up that is left where other loops get longer along the axis
+_QUEUED = 4  # vectors of a tile that may wait for the divider while the next sums are under way
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
 
@@ -263,7 +264,13 @@ def _best_rows(
 
 
 def _tile(
-    axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, count: int, widest: int, machine: Machine
+    axes: Sequence[Axis],
+    uses: Sequence[Use],
+    plan: Plan,
+    count: int,
+    widest: int,
+    machine: Machine,
+    divider: float,
 ) -> Plan:
     """The number of rows and of vectors, at most `widest`, of a tile; `count` make the vector axis."""
     rows = 1 if plan.rows is None else axes[plan.rows].extent
@@ -288,6 +295,10 @@ def _tile(
             cycles += terms * (max(float(height * width), loads, _LATENCY) + 0.5)
         return cycles
 
+    def busy(height: int, width: int) -> float:
+        sums, divisions = passes(height, width), divider * height * width
+        return max(sums, divisions) if height * width <= _QUEUED else sums + divisions
+
     def total(height: int, width: int) -> float:
         cycles = code = 0.0
         for number, part in zip((rows // height, int(rows % height > 0)), (height, rows % height)):
@@ -295,7 +306,7 @@ def _tile(
                 (count // width, int(count % width > 0)), (width, count % width)
             ):
                 if number and again:
-                    cycles += number * again * (passes(part, piece) + 6.0)
+                    cycles += number * again * (busy(part, piece) + 6.0)
                     code += part * piece
         return cycles * outer + _CODE * code * min(most, 4.0)
 
@@ -317,10 +328,12 @@ def plan(
     machine: Machine,
     masks: bool = False,
     divided: int | None = None,
+    divider: float = 0.0,
 ) -> Plan:
     """The cheapest way to run a nest, with several tiles along the axis `divided`, if possible.
 
-    `masks` says that lanes which do not count cost nothing.
+    `masks` says that lanes which do not count cost nothing, and `divider` for how many cycles each
+    vector needs the CPU's divider after its sums.
     """
     extents = longest(axes)
     candidates = free(axes, uses)
@@ -340,7 +353,7 @@ def plan(
     if any(use.terms for use in uses):
         candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
-        return _tile(axes, uses, chosen, vectors, most, machine)
+        return _tile(axes, uses, chosen, vectors, most, machine, divider)
     return chosen._replace(width=min(most, 4))
 
 
