@@ -12,6 +12,8 @@ import pytest
 import scalargrad as sg
 from scalargrad import Value, losses, nn, optim
 from scalargrad.compiler import jit
+from scalargrad.compiler.loops import Space
+from scalargrad.compiler.native import ALIGNMENT
 from scalargrad.train import EarlyStopping, Trainer, compiled, joined
 from scalargrad.train.joined import Joined
 
@@ -95,6 +97,32 @@ def test_every_mini_batch_is_one_native_call(
     monkeypatch.setattr(compiled.CompiledStep, "_apart", None)
     trained(True, optimizer, **({"penalty": penalty} if penalised else {}))
     assert len(runs) == 15
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_numbers_that_runs_share_start_at_a_cache_line(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_natively(monkeypatch)
+    starts: set[int] = set()
+    right = Joined.run
+
+    def run(self: Joined, rows: Any, scalars: Any) -> float:
+        shared = (Space.PARAMETER, Space.PARAMETER_GRADIENT, Space.STATE)
+        starts.update(self.frame.arrays[space].ctypes.data % ALIGNMENT for space in shared)
+        return right(self, rows, scalars)
+
+    monkeypatch.setattr(Joined, "run", run)
+    for width in range(3, 9):
+        trainer = Trainer(
+            nn.MLP(3, [width, 4], rng=random.Random(1)),
+            losses.cross_entropy,
+            optim.Adam(lr=0.01),
+            dtype=dtype,
+            progress=False,
+        )
+        trainer.fit(*classes(), epochs=1, batch_size=8)
+    assert starts == {0}
 
 
 def test_batches_that_are_read_in_place_and_batches_that_are_copied(
@@ -479,6 +507,7 @@ def test_gradients_that_nobody_reads_are_not_missed(
 
     monkeypatch.setattr(joined, "MANY", 0)
     monkeypatch.setattr(fuse, "MANY", 0)
+    monkeypatch.setattr(fuse, "WIDE", 0)
     monkeypatch.setenv("SCALARGRAD_CACHE", "0")  # which knows no such settings
 
     def run(compile: bool) -> list[str]:

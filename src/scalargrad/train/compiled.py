@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from .. import replay
 from ..compiler import compile, jit
 from ..compiler.function import CompiledFunction
+from ..compiler.native import aligned
 from ..compiler.program import Options, checked
 from ..compiler.structure import Floats
 from ..compiler.trace import Trace
@@ -81,7 +82,7 @@ class CompiledStep:
         self._joint: Joint | None = None
         self._last = True
         self._refused: Examples | None = None  # which cannot be learned from by one program
-        self._own(np.empty(len(self._values)), np.zeros(len(self._values)))
+        self._own(aligned(len(self._values), float), aligned(len(self._values), float))
         self.load()
 
     # --- the parameters ------------------------------------------------------------------------------
@@ -119,8 +120,10 @@ class CompiledStep:
                 self._settle()
                 index |= {id(value): k for k, value in enumerate(new, len(self._values))}
                 self._values += new
-                numbers = [value.data for value in new]
-                self._own(np.append(self._data, numbers), np.append(self._grad, np.zeros(len(new))))
+                data, grad = (aligned(len(self._values), float) for _ in range(2))
+                data[:] = [*self._data, *(value.data for value in new)]
+                grad[: len(self._grad)] = self._grad
+                self._own(data, grad)
             known = np.array([index[id(value)] for value in variant.parameters], np.intp)
             self._places[variant] = known
         return known

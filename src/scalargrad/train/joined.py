@@ -18,7 +18,7 @@ from ..compiler.fuse import MANY
 from ..compiler.image import name_of
 from ..compiler.loops import Loops, Space
 from ..compiler.marks import Marks, marks_of_trace
-from ..compiler.native import NativeProgram
+from ..compiler.native import NativeProgram, aligned
 from ..compiler.results import answers, pair
 from ..compiler.structure import Floats, Signature
 from ..compiler.trace import Trace
@@ -228,9 +228,9 @@ class Joint:
         self._data, self._grad = data, grad
         count, moved, dtype = recipe.count, recipe.moved, np.dtype(recipe.dtype)
         own = dtype == np.float64
-        self._parameters: Array = data if own else np.empty(count, dtype)
-        self._gradient: Array = grad if own else np.zeros(count, dtype)
-        block: Array = np.zeros(recipe.slots * moved + len(recipe.scalars), dtype)
+        self._parameters: Array = data if own else aligned(count, dtype)
+        self._gradient: Array = grad if own else aligned(count, dtype)
+        block: Array = aligned(recipe.slots * moved + len(recipe.scalars), dtype)
         self._state = [block[k * moved : (k + 1) * moved] for k in range(recipe.slots)]
         self._shared = {
             Space.PARAMETER: self._parameters,
