@@ -1,4 +1,4 @@
-"""The clock: one count for creation numbers and for writes. Counting Values is in test_engine_memory."""
+"""The clock: one count for creation numbers and for writes. Counting Values is in test_node_memory."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def finish(cls: Any) -> None:
     """Give `Value` fields that start from zero, one of them read-only, and no subclasses."""
-    number = vars(cls)["number"]
+    number = cls.number
 
     def zeroed(cls: type, *arguments: Any, **options: Any) -> Any:
         v: Any = object.__new__(cls)

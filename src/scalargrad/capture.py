@@ -6,6 +6,7 @@ The walk is that of `Value.backward`, except that it collects the leaves too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +18,16 @@ except ModuleNotFoundError:
 if cython.compiled:
     from cython.cimports.scalargrad import order, rules
     from cython.cimports.scalargrad.clock import marks
-    from cython.cimports.scalargrad.engine import Value
+    from cython.cimports.scalargrad.node import Node
 else:
     from . import _plain, order, rules
     from .clock import marks
-    from .engine import Value
+    from .node import Node
 
 from .tape import Tape
+
+if TYPE_CHECKING:
+    from .engine import Value
 
 MOST = cython.declare(cython.longlong, 2**31 - 1)  # nodes that int32 can number
 
@@ -36,8 +40,8 @@ def reachable(
     The leaves come first, then the results, each by ascending creation number. Results older
     than the creation number `since` count as leaves: what they depend on is not looked at.
     """
-    v: Value
-    w: Value
+    v: Node
+    w: Node
     i: cython.Py_ssize_t = 0
     mark: cython.ulonglong = marks(1)
     leaves: order.Found = order.Found()
@@ -45,7 +49,7 @@ def reachable(
     for v in roots:
         _reach(v, mark, since, leaves, results)
     while i < results.count:  # which grows meanwhile
-        v = cython.cast(Value, order.at(results, i))
+        v = cython.cast(Node, order.at(results, i))
         i += 1
         if v.a is None:
             for w in v.rest:
@@ -63,7 +67,7 @@ def reachable(
 @cython.inline
 @cython.exceptval(-1, check=False)
 def _reach(
-    v: Value,
+    v: Node,
     mark: cython.ulonglong,
     since: cython.ulonglong,
     leaves: order.Found,
@@ -83,8 +87,8 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
 
     The roots are the outputs of the tape.
     """
-    v: Value
-    w: Value
+    v: Node
+    w: Node
     i: cython.Py_ssize_t
     leaves: cython.Py_ssize_t
     nodes: list
@@ -104,10 +108,10 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
     # read nothing may run that lets another thread in: no Python code, and no new list.
     first: cython.ulonglong = marks(n)
     for i in range(leaves):
-        v = cython.cast(Value, nodes[i])
+        v = cython.cast(Node, nodes[i])
         v.mark = first + i
     for i in range(leaves, n):
-        v = cython.cast(Value, nodes[i])
+        v = cython.cast(Node, nodes[i])
         v.mark = first + i
         codes[i] = v.code
         if v.a is None:

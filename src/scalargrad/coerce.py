@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+from typing import Any, SupportsFloat
 
 try:
     import cython
 except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
+
+Number = SupportsFloat  # int, float, NumPy real scalars, 0-d arrays, any numbers.Real
 
 MOST = cython.declare(object, 2**53)  # integers nearer to 0 are floats without further ado
 

@@ -11,14 +11,16 @@ try:
 except ModuleNotFoundError:
     from . import _uncompiled as cython
 
-from . import engine, ops
+from . import node, ops
 
 if cython.compiled:
     from cython.cimports.scalargrad import rules, watch
-    from cython.cimports.scalargrad.engine import MODIFIED, Value, is_stale
+    from cython.cimports.scalargrad.engine import Value, is_stale
+    from cython.cimports.scalargrad.node import MODIFIED
 else:
     from . import rules, watch
-    from .engine import MODIFIED, Value, is_stale
+    from .engine import Value, is_stale
+    from .node import MODIFIED
 
 from .capture import reachable
 
@@ -118,4 +120,4 @@ def _made(
     return out
 
 
-engine.copying = sys.modules[__name__]
+node.copying = sys.modules[__name__]

@@ -11,9 +11,10 @@ from .lines import user_line
 
 if TYPE_CHECKING:
     from .engine import Value
+    from .node import Node
 
 
-def shown_node(v: Value) -> str:
+def shown_node(v: Node) -> str:
     """The operation that made v, with its operands' labels and numbers: `log(x (= 0.0))`."""
     with modes.modes(tracer=None):  # the words of an error may read what a trace may not
         if v.op == "":
@@ -41,9 +42,9 @@ def gradient_error(v: Value, operand: Value, partial: float) -> AnomalyError:
     )
 
 
-def stale_error(v: Value, overwritten: bool) -> StaleGraphError:
+def stale_error(v: Node, overwritten: bool) -> StaleGraphError:
     """The data of v, or else of an operand of it, was written after v was computed."""
-    changed = v
+    changed: Node = v
     if not overwritten:
         computed = max(v.number, v.version)
         changed = [operand for operand in v.operands if operand.version > computed][-1]

@@ -1,19 +1,8 @@
-# The C layout of a Value, 96 bytes, and what other compiled modules call.
+# What other compiled modules use of the engine.
 
-# What every walk reads stands together in the middle: in memory that deals out blocks of 96 bytes
-# it mostly shares one 64-byte cache line.
-cdef class Value:
-    cdef double _data
-    cdef double _grad
-    cdef readonly unsigned long long number  # creation number: the tape's order
-    cdef readonly unsigned short code
-    cdef unsigned short flags
-    cdef unsigned long long mark  # the last walk that reached this node
-    cdef readonly unsigned long long version  # the clock when data was last written; 0: never
-    cdef Value a
-    cdef Value b
-    cdef tuple rest  # all operands, for ops with more than two; a and b are None there
-    cdef readonly double const  # the exponent, slope or index of an op that has one
+from scalargrad.node cimport MODIFIED, Node
 
-cdef int MODIFIED
-cdef bint is_stale(Value v) noexcept
+cdef class Value(Node):
+    pass
+
+cdef bint is_stale(Node v) noexcept

@@ -12,23 +12,21 @@ dependencies is needed, and the order, hence every bit of the answer, is the sam
 The order and the accumulation into `grad` are the contract that compiled programs reproduce.
 
 This file is ordinary Python; installed, it is compiled by Cython. `SCALARGRAD_PURE=1` runs the
-source you are reading, so that a debugger can step through it. What each operation computes, and
-its derivative, is in `ops.py` and `rules.py`.
+source you are reading, so that a debugger can step through it. What a Value stores and how it is
+read is in `node.py`; what each operation computes, and its derivative, in `ops.py` and `rules.py`.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any, SupportsFloat
+from typing import Any
 
 try:
     import cython
 except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
 
-from . import diagnose, ops, ufuncs
-from .coerce import combines, refuse_modulo, shown
+from . import diagnose, ops
+from .coerce import Number, combines, refuse_modulo
 from .modes import detect_anomaly as detect_anomaly
 from .modes import no_grad as no_grad
 
@@ -38,24 +36,15 @@ if cython.compiled:
 else:
     from . import _plain, clock, order, rules, watch
     from .coerce import real
+    from .node import MODIFIED, Node  # compiled, engine.pxd has them
 
 compiled: bool = cython.compiled
-
-MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
-LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
-_labels = cython.declare(dict, {})  # creation number -> label; few Values have one
-_freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
-_unfreed = cython.declare(list, [])
-copying: Any = None  # the module `copies`, which needs Value and enters itself here
-
-Number = SupportsFloat  # int, float, NumPy real scalars, 0-d arrays, any numbers.Real
 
 
 @cython.final
 @cython.no_gc
-@cython.freelist(65536)
 @cython.cclass
-class Value:
+class Value(Node):
     """A float64 that knows how it was made, and the derivative of a result with respect to it.
 
     `data` is the number and `grad` the gradient, 0.0 until a `backward()` adds to it. `operands`
@@ -74,23 +63,7 @@ class Value:
         (1.0, 2.0)
     """
 
-    # fmt: off
-    __slots__ = (
-        "_data", "_grad", "a", "b", "code", "const", "flags", "mark", "number", "rest", "version",
-    )
-    # fmt: on
-
-    _data: cython.double
-    _grad: cython.double
-    const: cython.double
-    number: cython.ulonglong
-    mark: cython.ulonglong
-    a: Value
-    b: Value
-    rest: tuple[Value, ...]
-    version: cython.ulonglong
-    code: cython.ushort
-    flags: cython.ushort
+    __slots__ = ()
 
     def __init__(self, data: Number, label: Any = "") -> None:
         number: cython.double = real(data, "data")
@@ -99,108 +72,6 @@ class Value:
         else:
             self.data = number
         self.label = label
-
-    def __dealloc__(self) -> None:
-        # Without this a long chain would be freed by recursion, node inside node, and overflow
-        # the C stack: past some depth the operands wait in a list for the outermost call.
-        global _freeing
-        if self.number == 0:  # __init__ raised
-            return
-        clock.alive -= 1
-        if self.flags & LABELLED:
-            del _labels[self.number]
-        if self.code == rules.LEAF:
-            return
-        if _freeing > 200:
-            _unfreed.append((self.a, self.b, self.rest))
-            return
-        _freeing += 1
-        self.a = self.b = self.rest = None  # type: ignore[assignment]
-        _freeing -= 1
-        if _freeing == 0:
-            while len(_unfreed) > 0:
-                _unfreed.pop()
-
-    # --- reading ---------------------------------------------------------------------------------
-
-    @property
-    def data(self) -> float:
-        """The number. Writing it makes graphs built from the old number stale: see `backward`."""
-        watch.read(self, ".data")
-        return self._data
-
-    @data.setter
-    def data(self, data: Number) -> None:
-        watch.written(self, ".data")
-        self._data = real(data, "data")
-        self.version = clock.tick()
-        if self.code != rules.LEAF:
-            self.flags |= MODIFIED
-
-    @property
-    def grad(self) -> float:
-        """d(result)/d(this), summed over the `backward()` calls since it was last set to 0."""
-        watch.read(self, ".grad")
-        return self._grad
-
-    @grad.setter
-    def grad(self, grad: Number) -> None:
-        watch.written(self, ".grad")
-        # A sum that starts from 0.0 is never -0.0, and compiled programs count on that.
-        self._grad = real(grad, "grad") + 0.0
-
-    @property
-    def label(self) -> str:
-        """A name for drawings and messages."""
-        return _labels[self.number] if self.flags & LABELLED else ""
-
-    @label.setter
-    def label(self, label: Any) -> None:
-        if not isinstance(label, str):
-            raise TypeError(f"label: expected a str, got {shown(label)}")
-        if label:
-            _labels[self.number] = str(label)
-            self.flags |= LABELLED
-        elif self.flags & LABELLED:
-            del _labels[self.number]
-            self.flags &= ~LABELLED
-
-    @property
-    def op(self) -> str:
-        """The name of the operation that made this Value, as in `ops.TABLE`; "" for a leaf."""
-        return "" if self.code == rules.LEAF else ops.BY_CODE[self.code].name
-
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        """The Values this one was computed from, in order, duplicates kept."""
-        if self.rest is not None:
-            return self.rest
-        if self.a is None:
-            return ()
-        return (self.a,) if self.b is None else (self.a, self.b)
-
-    def __repr__(self) -> str:
-        return f"Value(data={self._data!r}, grad={self._grad!r})"
-
-    def __float__(self) -> float:
-        watch.read(self, "float()")
-        return self._data
-
-    def __int__(self) -> int:
-        return int(float(self))
-
-    def __bool__(self) -> bool:
-        tracer = watch.tracer()
-        return self._data != 0.0 if tracer is None else bool(tracer.truth(self))
-
-    def __round__(self, ndigits: Any = None) -> float:
-        return round(float(self), ndigits)
-
-    def __format__(self, spec: str) -> str:
-        return format(float(self), spec) if spec else repr(self)
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
 
     # --- arithmetic ------------------------------------------------------------------------------
 
@@ -317,18 +188,6 @@ class Value:
             return _leaf(self._data)
         return _node(self._data, rules.DETACH, self, None)
 
-    def __lt__(self, other: Any) -> bool:
-        return _compare(operator.lt, self, other)
-
-    def __le__(self, other: Any) -> bool:
-        return _compare(operator.le, self, other)
-
-    def __gt__(self, other: Any) -> bool:
-        return _compare(operator.gt, self, other)
-
-    def __ge__(self, other: Any) -> bool:
-        return _compare(operator.ge, self, other)
-
     # --- the chain rule --------------------------------------------------------------------------
 
     def backward(self) -> None:
@@ -340,49 +199,23 @@ class Value:
         gives no nan. Raises `StaleGraphError`, before any leaf's gradient changes, if the data
         of a Value in the graph was written after it was used.
         """
-        v: Value
+        v: Node
         i: cython.Py_ssize_t
         watch.read(self, "backward()")
         tape: order.Found = _tape(self)
         checked: cython.bint = watch.anomalies()
         self._grad += 1.0
         for i in range(tape.count - 1, -1, -1):
-            v = cython.cast(Value, order.at(tape, i))
+            v = cython.cast(Node, order.at(tape, i))
             if checked:
                 watch.backward(v)
             else:
                 _propagate(v)
 
-    # --- what micrograd and microgpt call these things -------------------------------------------
-
     def _backward(self) -> None:
         """Pass this node's gradient on to its operands: one step of `backward`, by hand."""
         watch.read(self, "_backward()")
         _propagate(self)
-
-    @property
-    def _prev(self) -> set[Value]:
-        return set(self.operands)
-
-    @property
-    def _children(self) -> tuple[Value, ...]:
-        return self.operands
-
-    @property
-    def _op(self) -> str:
-        return ops.symbol(self.code, self.const)
-
-    @property
-    def _local_grads(self) -> tuple[float, ...]:
-        watch.read(self, "_local_grads")
-        operands = [v.data for v in self.operands]
-        return ops.local_gradients(self.code, operands, self.const, self._data)
-
-    # --- building, copying -----------------------------------------------------------------------
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Let `np.exp(v)` and `np.float64(2) * v` give Values, and arrays give arrays of Values."""
-        return ufuncs.call(Value, ufunc, method, inputs, options)
 
     @staticmethod
     def apply(name: str, *operands: Any, const: Any = 0.0) -> Value:
@@ -399,15 +232,6 @@ class Value:
         if op.arity == 2:
             return _binary(op.code, values[0], values[1])
         return _many(op.code, values, constant)
-
-    def __copy__(self) -> Value:
-        return copying.shallow(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        return copying.deep(self, memo)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return copying.reduce(self)
 
 
 if not cython.compiled:
@@ -438,8 +262,8 @@ def _leaf(data: cython.double) -> Value:
 def _node(
     data: cython.double,
     code: cython.int,
-    a: Value,
-    b: Value | None,
+    a: Node,
+    b: Node | None,
     const: cython.double = 0.0,
 ) -> Value:
     out: Value = _leaf(data)
@@ -460,17 +284,17 @@ def _watched(v: Value) -> Value:
 
 
 @cython.cfunc
-def _unary(code: cython.int, a: Value, const: cython.double = 0.0) -> Value:
+def _unary(code: cython.int, a: Node, const: cython.double = 0.0) -> Value:
     return _node(rules.forward(code, a._data, 0.0, const), code, a, None, const)
 
 
 @cython.cfunc
-def _binary(code: cython.int, a: Value, b: Value) -> Value:
+def _binary(code: cython.int, a: Node, b: Node) -> Value:
     return _node(rules.forward(code, a._data, b._data, 0.0), code, a, b)
 
 
 @cython.cfunc
-def _many(code: cython.int, operands: tuple[Value, ...], const: cython.double) -> Value:
+def _many(code: cython.int, operands: tuple[Node, ...], const: cython.double) -> Value:
     """A node of `where` (condition, a, b) or `take` (candidates; const is the index)."""
     out: Value = _leaf(_selected(code, operands, const)._data)
     out.code = code
@@ -481,10 +305,10 @@ def _many(code: cython.int, operands: tuple[Value, ...], const: cython.double) -
 
 @cython.cfunc
 @cython.inline
-def _selected(code: cython.int, operands: tuple[Value, ...], const: cython.double) -> Value:
+def _selected(code: cython.int, operands: tuple[Node, ...], const: cython.double) -> Node:
     """The operand that `where` or `take` gives."""
     if code == rules.WHERE:
-        return operands[1] if cython.cast(Value, operands[0])._data != 0.0 else operands[2]
+        return operands[1] if cython.cast(Node, operands[0])._data != 0.0 else operands[2]
     return operands[cython.cast(cython.Py_ssize_t, const)]
 
 
@@ -508,32 +332,23 @@ def _operand(x: Any) -> Value:
     return _leaf(real(x, "operand"))
 
 
-@cython.cfunc
-def _compare(relation: Callable[[Any, Any], bool], a: Value, other: Any) -> Any:
-    b: Value | None = _lift(other)
-    if b is None:
-        return NotImplemented
-    tracer = watch.tracer()
-    return relation(a._data, b._data) if tracer is None else tracer.compare(relation, a, b)
-
-
 # --- the tape -----------------------------------------------------------------------------------
 
 
 @cython.cfunc
-def _tape(root: Value) -> order.Found:
+def _tape(root: Node) -> order.Found:
     """Every result that root depends on, root included, by ascending creation number.
 
     The gradients of those results are set to 0 on the way.
     """
-    v: Value
-    w: Value
+    v: Node
+    w: Node
     i: cython.Py_ssize_t = 0
     mark: cython.ulonglong = clock.marks(1)
     found: order.Found = order.Found()
     _reach(root, mark, found)
     while i < found.count:  # which grows meanwhile
-        v = cython.cast(Value, order.at(found, i))
+        v = cython.cast(Node, order.at(found, i))
         i += 1
         if is_stale(v):
             raise diagnose.stale_error(v, bool(v.flags & MODIFIED))
@@ -552,7 +367,7 @@ def _tape(root: Value) -> order.Found:
 @cython.cfunc
 @cython.inline
 @cython.exceptval(-1, check=False)
-def _reach(v: Value, mark: cython.ulonglong, found: order.Found) -> cython.int:
+def _reach(v: Node, mark: cython.ulonglong, found: order.Found) -> cython.int:
     if v.code != rules.LEAF and v.mark != mark:
         v.mark = mark
         order.push(found, v, v.number)
@@ -562,9 +377,9 @@ def _reach(v: Value, mark: cython.ulonglong, found: order.Found) -> cython.int:
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
-def is_stale(v: Value) -> cython.bint:
+def is_stale(v: Node) -> cython.bint:
     """Whether the data of v or of an operand was written after v was computed."""
-    w: Value
+    w: Node
     computed: cython.ulonglong = max(v.number, v.version)
     changed: cython.bint = v.flags & MODIFIED
     if v.a is None:
@@ -577,14 +392,14 @@ def is_stale(v: Value) -> cython.bint:
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
-def _propagate(v: Value) -> cython.void:
+def _propagate(v: Node) -> cython.void:
     """The chain rule at one node: operand.grad += dv/d(operand) * v.grad."""
     g: cython.double = v._grad
     d: cython.double
     if g == 0.0 or v.code == rules.LEAF:
         return
-    a: Value = v.a
-    b: Value = v.b
+    a: Node = v.a
+    b: Node = v.b
     code: cython.int = v.code
     if code == rules.ADD:
         a._grad += g

@@ -16,10 +16,12 @@ except ModuleNotFoundError:
 
 if cython.compiled:
     from cython.cimports.scalargrad import clock, rules
-    from cython.cimports.scalargrad.engine import MODIFIED, Value
+    from cython.cimports.scalargrad.engine import Value
+    from cython.cimports.scalargrad.node import MODIFIED
 else:
     from . import clock, rules
-    from .engine import MODIFIED, Value
+    from .engine import Value
+    from .node import MODIFIED
 
 if TYPE_CHECKING:
     from .tape import Tape

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops, replay
+from ..coerce import Number
 from ..engine import Value
 from ..errors import TraceError, UnrepeatableError
 from ..graph import Graph
@@ -186,8 +187,11 @@ class Tracer:
             return self._number(v) != 0.0
         return self.guard(Value.apply("where", v, 1.0, 0.0), f"{_shown(v)} is not 0")
 
-    def compare(self, relation: Callable[[Any, Any], bool], a: Value, b: Value) -> bool | Condition:
+    def compare(
+        self, relation: Callable[[Any, Any], bool], a: Value, other: Number
+    ) -> bool | Condition:
         """Called for `a < b` and its like: a Condition, or a bool where both are constants."""
+        b = other if isinstance(other, Value) else Value(other)
         if not self.varies(a) and not self.varies(b):
             return relation(self._number(a), self._number(b))
         name, exchanged, sign = RELATIONS[relation]
