@@ -49,6 +49,12 @@ def test_numpy_does_the_same_step(work, dtype):
     enter("NumPy", SMALL[work], dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("work", ["a document", "documents"])
+def test_plain_numpy_does_the_same_step(work, dtype):
+    enter("NumPy plain", SMALL[work], dtype)
+
+
 @pytest.mark.parametrize("work", SMALL)
 def test_plain_python_does_the_same_step(work):
     enter("plain Python", SMALL[work], "float64")

@@ -70,6 +70,7 @@ PERCEPTRON = {
 }
 GPT = PERCEPTRON | {
     "NumPy": Contestant("numpy_gpt:NumpyGPT"),
+    "NumPy plain": Contestant("numpy_gpt_plain:PlainNumpyGPT"),
     "C": Contestant("c:CGPT", "cc"),
 }
 
