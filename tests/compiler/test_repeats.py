@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from programs import algebra, recurrent
+from programs import algebra, gpt, mlp, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
 from programs.physics import pendulum
 from scalargrad import Value, functional, ops
@@ -393,6 +393,41 @@ def test_the_number_of_nests_does_not_grow_with_the_steps(make):
     # A few turns may be left over.
     assert abs(counts[1] - counts[0]) <= 16
     assert max(counts) < 150
+
+
+# --- equal layers ----------------------------------------------------------------------------------
+
+
+def small_gpt(layers: int, length: int = 4) -> Case:
+    return gpt.document(length, vocabulary=5, width=4, heads=2, layers=layers)
+
+
+@pytest.mark.parametrize("make", [mlp.deep, small_gpt], ids=("mlp", "gpt"))
+@pytest.mark.parametrize("batch", [None, "mean"])
+def test_the_number_of_nests_does_not_grow_with_the_layers(make, batch):
+    counts = []
+    for layers in (6, 8, 12):
+        tape, marks, *_ = capture(make(layers), batch)
+        loops = roll(tape, marks)
+        counts.append(len(loops.nests))
+        forwards, backwards = (s for s in loops.instructions if isinstance(s, Repeat))
+        assert forwards.count >= layers // 2 - 1
+        assert backwards.count >= layers // 2 - 2
+    assert len(set(counts)) == 1
+    assert counts[0] < 150
+
+
+@pytest.mark.parametrize("layers", range(2, 10))
+@pytest.mark.parametrize("make", [mlp.deep, small_gpt], ids=("mlp", "gpt"))
+@pytest.mark.parametrize("batch", [None, 3])
+def test_layers_have_the_eager_bits(make, layers, batch):
+    case: Case = make(layers)
+    data = data_for(case, batch or 1)
+    mode = None if batch is None else "mean"
+    tape, marks, parameters, _ = capture(case, mode)
+    loops = roll(tape, marks, check=True)
+    got = execute(loops, inputs_for(case, data, parameters, mode), batch)
+    assert answer_of(loops, got, case, data).bits() == eager(case, data, mode).bits()
 
 
 # --- turns that are not recovered one by one --------------------------------------------------------

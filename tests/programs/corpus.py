@@ -19,4 +19,6 @@ CORPUS: tuple[Case, ...] = (
     algebra.rosenbrock(),
     algebra.horner(),
     sparse.network(80),
+    mlp.deep(12),
+    gpt.document(4, vocabulary=5, width=4, heads=2, layers=4),
 )

@@ -23,4 +23,5 @@ def document(
 
         return model.parameters(), loss
 
-    return Case(f"GPT, {length} tokens", make, 0, (vocabulary,) * (length + 1))
+    deep = f", {layers} layers" if layers > 1 else ""
+    return Case(f"GPT, {length} tokens{deep}", make, 0, (vocabulary,) * (length + 1))

@@ -53,3 +53,17 @@ def hinge_whole_batch(examples: int = 100) -> Case:
         return model.parameters(), loss
 
     return Case(f"moons, {examples} examples in one graph", make, 3 * examples)
+
+
+def deep(layers: int, width: int = 5, inputs: int = 3) -> Case:
+    """Many equal hidden layers; the last argument is the target."""
+
+    def make(rng: random.Random) -> Made:
+        model = nn.MLP(inputs, [width] * layers + [1], activation="tanh", rng=rng)
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            return losses.mse(model(x[:-1]), x[-1])
+
+        return model.parameters(), loss
+
+    return Case(f"MLP of {layers} equal layers", make, inputs + 1)

@@ -20,6 +20,7 @@ from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 FOLD_MAXIMUM, FOLD_MINIMUM = 40, 41  # of any number of terms; no gradient flows through them
 INDICATOR = 42  # 1.0 where an integer argument is `extra`
 
+LONE = 1  # extra: a sum, or maximum, of one term, to be computed as those of several are
 OVER = 8  # style: this term, and all that follow, are added for each example, last example first
 
 
@@ -33,7 +34,7 @@ class Flat:
                          gradient it is; for `take` and an indicator the space of the index is in
                          `extra_space`
     slot     int32[n]    place of a leaf, or of a gradient, in its space; place of the index
-    extra    int32[n]    the candidate of an indicator; 1 for an index that is batched
+    extra    int32[n]    the candidate of an indicator; 1 for an index that is batched; LONE
     rank     int32[n]    orders the lanes of a pack: the place in the tape of the node this one
                          is, or is the gradient or partial of
     first    int32[n+1]  terms of node i: first[i] to first[i+1]

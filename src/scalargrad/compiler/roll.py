@@ -1,6 +1,7 @@
 """From a tape to a Loops program: all stages of the analysis, one after the other.
 
     flatten     chains of additions become sums of terms
+    singles     sums and maxima of one term, where others have several
     derive      the gradient, in the engine's order of accumulation
     simplify    equal nodes merged, constants computed, dead code dropped
     find_packs  nodes that do the same to the same kinds of operands
@@ -52,6 +53,7 @@ from .periods import periods
 from .recover import Recovery
 from .repeats import LEAST, even_body, find_repeats, together
 from .simplify import simplify
+from .singles import add_singles
 from .sources import NOWHERE, SourceLines
 from .stats import Stats
 from .tandems import Tandem
@@ -83,7 +85,7 @@ def roll(
     clock = _Clock(stats)
     verify_marks(tape, marks)
     # One name for the graph of every stage: each is gone when the next one is there.
-    graph, outputs = flatten(tape, marks)
+    graph, outputs = add_singles(*flatten(tape, marks))
     stats.nodes, stats.flat = len(tape), len(graph)
     clock.lap("flatten", check, lambda: verify(graph))
     graph = derive(graph, outputs, marks) if marks.wanted else graph

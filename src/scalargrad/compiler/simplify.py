@@ -23,7 +23,7 @@ else:
     from .hashing import mix
 
 from .. import ops, rules
-from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
+from .flat import FOLD_MAXIMUM, INDICATOR, LONE, OVER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 
 GRADIENTS = (Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT)
@@ -124,6 +124,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
     EACH: cython.int = int(OVER)
     MANY: cython.int = int(FOLD_MAXIMUM)
     AN_INDICATOR: cython.int = int(INDICATOR)
+    ALONE: cython.int = int(LONE)
     for i in range(size):
         code = kind[i]
         if code == LEAF:
@@ -174,7 +175,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                 continue
             elif (
                 (code == ADD and bits[i] == 0x8000000000000000) or code == MANY or code == MANY + 1
-            ) and (first[i + 1] == t + 1 and right[t] < 0):
+            ) and (first[i + 1] == t + 1 and right[t] < 0 and extra[i] != ALONE):
                 if style[t] == 0:
                     same[i] = left[t]
                     continue
