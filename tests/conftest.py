@@ -28,6 +28,9 @@ DATA = ROOT.parent / "shared" / "data"
 sys.path.insert(0, str(TESTS))
 sys.path.append(str(ROOT))  # for the benchmarks
 
+# Every stage of every program is verified, and no code of an earlier run is taken from the cache.
+os.environ.update(SCALARGRAD_VERIFY="1", SCALARGRAD_CACHE="0")
+
 # Shells start background jobs deaf to Ctrl-C, which some tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,6 +12,7 @@ from programs.case import capture
 from scalargrad import ops
 from scalargrad.compiler.flatten import flatten
 from scalargrad.compiler.layout import Layout, verify_layout
+from scalargrad.compiler.loops import Space
 from scalargrad.compiler.packs import LEAVES, find_packs, verify_packs
 from scalargrad.compiler.simplify import simplify
 from scalargrad.errors import VerifyError
@@ -30,6 +31,21 @@ def test_a_layer_is_a_pack():
     verify_packs(flat, packs)
     # matrix products and relus of the two layers, the output, the loss
     assert [len(packs.nodes(k)) for k in range(len(packs))] == [5, 5, 3, 3, 1, 1, 1]
+
+
+def test_packs_and_places_print():
+    flat = forward(mlp.hinge((2, 2, 1)))
+    packs = find_packs(flat)
+    for k, line in enumerate(str(packs).splitlines()):
+        name, _, nodes = line.partition(" = ")
+        assert name == f"pack {LEAVES + k}"
+        assert [int(node[1:]) for node in nodes.split()] == packs.nodes(k).tolist()
+    layout = Layout(flat)
+    lines = str(layout).splitlines()
+    assert len(lines) == len(flat)
+    for i in np.flatnonzero(layout.address >= 0):
+        space = Space(int(flat.space[i])).short
+        assert lines[i] == f"v{i} at {space}[{layout.address[i]}]"
 
 
 def test_ragged_rows_stay_together():

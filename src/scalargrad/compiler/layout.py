@@ -18,13 +18,14 @@ from .loops import Space
 
 
 class Layout:
-    """`address[i]`: the place of node i in its space, -1 as long as it has none.
+    """`address[i]`: the place of node i in `space[i]`, -1 as long as it has none.
 
     `constants` are the numbers of the constant leaves in their order, and `canonical[k]` is the
     first place that holds the same number as place k.
     """
 
     def __init__(self, flat: Flat) -> None:
+        self.space = flat.space
         leaf = flat.kind == 0
         placed = leaf | (flat.space > Space.BATCHED)
         self.address: NDArray[np.int64] = np.where(placed, flat.slot.astype(np.int64), -1)
@@ -36,6 +37,10 @@ class Layout:
         )
         self.canonical: NDArray[np.int64] = first[number.reshape(-1)].astype(np.int64)
         self.sizes = {Space.TEMPORARY: 0, Space.BATCHED: 0}
+
+    def __str__(self) -> str:
+        places = zip(self.space.tolist(), self.address.tolist())
+        return "\n".join(f"v{i} at {Space(s).short}[{k}]" for i, (s, k) in enumerate(places))
 
     def reserve(self, space: Space, size: int) -> int:
         """The first of `size` new places in a temporary space."""

@@ -54,6 +54,10 @@ class Packs:
     def __len__(self) -> int:
         return len(self.first) - 1
 
+    def __str__(self) -> str:
+        rows = [" ".join(f"v{i}" for i in self.nodes(k).tolist()) for k in range(len(self))]
+        return "\n".join(f"pack {LEAVES + k} = {row}" for k, row in enumerate(rows))
+
     def nodes(self, k: int) -> NDArray[np.int32]:
         """The nodes of pack LEAVES + k."""
         return self.members[self.first[k] : self.first[k + 1]]

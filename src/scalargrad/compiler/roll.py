@@ -10,7 +10,7 @@
     repeats     instructions that come again and again: one body for all turns
 
 Each stage is a function of the results before it, can be printed, and has a verifier; `check`
-turns the verifiers on.
+turns the verifiers on, and so does `SCALARGRAD_VERIFY=1` in the environment.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from .loops import (
     leaves,
 )
 from .loops_check import verify as verify_loops
+from .loops_check import verifying
 from .marks import GRADIENT, Marks, verify_marks
 from .packs import Packs, find_packs, verify_packs
 from .periods import periods
@@ -72,7 +73,7 @@ def roll(
     marks: Marks,
     *,
     lines: SourceLines | None = None,
-    check: bool = False,
+    check: bool | None = None,
     stats: Stats | None = None,
 ) -> Loops:
     """The Loops program of a tape: its outputs and the gradients that `marks` asks for.
@@ -82,6 +83,7 @@ def roll(
     the rules of its form.
     """
     stats = Stats() if stats is None else stats
+    check = verifying() if check is None else check
     clock = _Clock(stats)
     verify_marks(tape, marks)
     # One name for the graph of every stage: each is gone when the next one is there.

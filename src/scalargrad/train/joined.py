@@ -70,10 +70,12 @@ class Recipe:
     @cached_property
     def loops(self) -> Loops:
         """The program: OUTPUT is the loss with the penalty, EXAMPLE_OUTPUT the predictions."""
+        from ..compiler.loops_check import verify, verifying
         from ..compiler.roll import roll  # and with it the analysis
 
         loops = roll(self.trace.tape, self._marks, lines=self.trace.lines)
-        return with_update(loops, self.traced, self.slots, self.moved)
+        loops = with_update(loops, self.traced, self.slots, self.moved)
+        return verify(loops) if verifying() else loops
 
     def build(self, examples: int, stores: bool) -> NativeProgram:
         """The code for so many examples; unless it `stores` them, the gradients are lost."""
