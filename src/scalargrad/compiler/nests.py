@@ -549,14 +549,23 @@ def _square(
 
 
 def transposed(function: Function, kind: str, rows: Sequence[str]) -> list[str]:
-    """The columns of a square of vectors: log2(n) rounds of exchanging blocks between rows."""
+    """The columns of a square of vectors: log2(n) rounds of exchanging blocks between rows.
+
+    Blocks shorter than 16 bytes are exchanged in place. Of longer ones those in even and those in
+    odd places are gathered: CPUs move whole 16 bytes faster than they permute numbers.
+    """
     count = len(rows)
     full = vector(kind, count)
+    lane = 16 // (8 if kind == "double" else 4)
     current = list(rows)
     block = 1
     while block < count:
-        low = [k if not k & block else k - block + count for k in range(count)]
-        high = [k + block if not k & block else k + count for k in range(count)]
+        if block < lane:
+            low = [k if not k & block else k - block + count for k in range(count)]
+            high = [k + block if not k & block else k + count for k in range(count)]
+        else:
+            low = [k for k in range(2 * count) if not k & lane]
+            high = [k for k in range(2 * count) if k & lane]
         following = list(current)
         for k in range(count):
             if k & block:
