@@ -69,7 +69,7 @@ def test_all_layers_of_a_network_take_the_form_that_its_end_wants():
     assert not any(beside(where, place) for place in (16, 32, 48))
 
 
-@pytest.mark.parametrize("batch", [8, 50, 64])
+@pytest.mark.parametrize("batch", [1, 3, 8, 50, 64])
 def test_no_two_elements_share_a_place(batch):
     steps = (
         *(relu(0, Operand(Space.EXAMPLE, 0, (1,)), 2), relu(2, Operand(Space.BATCHED, 0, (0,)))),

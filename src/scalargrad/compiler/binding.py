@@ -18,6 +18,7 @@ from . import serial
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
 from .ir import Function, Module
+from .lifetimes import Span, first_fit
 from .loops import (
     BATCH,
     IN_OUT,
@@ -131,6 +132,7 @@ class Binder:
                 shift=layout.address(0) + start,
                 padded=layout.padded,
                 turns=operand.moves,
+                block=layout.offset,
             )
         scaled = tuple(stride * layout.element for stride in strides)
         return Ref(
@@ -139,6 +141,7 @@ class Binder:
             (*first, *scaled[:lanes], *middle, *scaled[lanes:]),
             padded=layout.padded,
             turns=tuple(move * layout.element for move in operand.moves),
+            block=layout.offset,
         )
 
     def _within(self, operand: Operand, lanes: int, loops: Sequence[Loop]) -> int:
@@ -235,8 +238,9 @@ class Binder:
             own = order.index(examples) if examples in order else None
             place = Touched(SCRATCH, self.scratch, self.scratch + size - 1, own is not None)
             self.copied[key] = (place, tuple(steps))
-            source = Ref(ref.slot, base, strides, turns=ref.turns)
-            block = Block(source, Ref(SCRATCH, self.scratch, tuple(steps)), extents, own)
+            source = Ref(ref.slot, base, strides, turns=ref.turns, block=ref.block)
+            target = Ref(SCRATCH, self.scratch, tuple(steps), block=self.scratch)
+            block = Block(source, target, extents, own)
             if turning:
                 waiting.append(block)
             else:
@@ -253,7 +257,32 @@ class Binder:
             sign = 1 if ref.strides[k] > 0 else -1
             full[k] = sign * step
             start += step * (most[k] - 1) if sign < 0 else 0
-        return Ref(SCRATCH, start, tuple(full), padded=True), place
+        return Ref(SCRATCH, start, tuple(full), padded=True, block=place.low), place
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Let what is no longer read make room for what comes later, one piece after the other."""
+        times: dict[tuple[int, int], tuple[int, int, int]] = {}
+        for now, piece in enumerate(self.pieces):
+            for array, low, high, _ in (*piece.reads, *piece.writes):
+                if array == Space.BATCHED:
+                    begin, size = self.memory.block(low)
+                elif array == SCRATCH:
+                    begin, size = low, high - low + 1
+                else:
+                    continue
+                first = times.get((array, begin), (size, now, now))[1]
+                times[array, begin] = size, first, now
+        for array in (Space.BATCHED, SCRATCH):
+            blocks = [begin for slot, begin in times if slot == array]
+            places, size = first_fit([Span(*times[array, begin]) for begin in blocks])
+            for begin, place in zip(blocks, places):
+                self.module.moved[array, begin] = place - begin
+            if array == SCRATCH:
+                self.scratch = size
+            else:
+                self.memory.lengths[Space.BATCHED] = size
 
     def forget(self, step: Instruction) -> None:
         """Copies of what an instruction overwrites are no longer true."""

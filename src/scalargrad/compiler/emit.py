@@ -111,6 +111,7 @@ class Emitter(Binder):
             self.phases, self.workers = 1 + max(found), int(self.shared / WORTH)
         else:
             self.shared = 0.0
+            self.settle()
         functions: list[tuple[int, bool, str]] = []
         function: Function | None = None
         for phase, some, k in order:

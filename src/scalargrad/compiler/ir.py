@@ -46,6 +46,7 @@ class Module:
     registers vector registers of the CPU
     fused     whether it has a fused multiply-add
     fast      whether sums may be reassociated and fused, and functions approximated
+    moved     how far the block of memory that begins somewhere in a slot has been moved
     """
 
     real: str = "double"
@@ -56,6 +57,7 @@ class Module:
     definitions: list[str] = field(default_factory=list)
     declarations: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
+    moved: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

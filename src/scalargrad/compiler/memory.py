@@ -109,7 +109,7 @@ class Memory:
         }
         self._starts: list[int] = []
         self._regions: list[Layout] = []
-        if batch >= lanes > 1 and loops.size(Space.BATCHED):
+        if loops.size(Space.BATCHED):
             self._arrange()
 
     def layout(self, space: Space, place: int) -> Layout:
@@ -117,6 +117,16 @@ class Memory:
         if space != Space.BATCHED or not self._regions:
             return self._plain[space]
         return self._regions[max(bisect_right(self._starts, place) - 1, 0)]
+
+    def block(self, place: int) -> tuple[int, int]:
+        """Where the region around an element of BATCHED begins, and its size."""
+        k = max(bisect_right(self._starts, place) - 1, 0)
+        ends = (
+            self._regions[k + 1].offset
+            if k + 1 < len(self._regions)
+            else self.lengths[Space.BATCHED]
+        )
+        return self._regions[k].offset, ends - self._regions[k].offset
 
     def addresses(
         self, space: Space, places: NDArray[np.int32]
@@ -132,7 +142,8 @@ class Memory:
     def _arrange(self) -> None:
         bounds = self._bounds()
         self._starts = [low for low, _ in bounds]
-        forms = self._forms([high - low + 1 for low, high in bounds])
+        sizes = [high - low + 1 for low, high in bounds]
+        forms = self._forms(sizes) if self.batch >= self.lanes > 1 else [AFTER] * len(sizes)
         padded = -(-self.batch // self.lanes) * self.lanes
         offset = 0
         for form, (low, high) in zip(forms, bounds):

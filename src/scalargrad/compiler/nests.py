@@ -173,12 +173,12 @@ class Nest:
         if ref.number is not None:
             return Cursor(Place("", 0), None)
         array = self.function.pointer(ref.slot)
+        moved = self.module.moved.get((ref.slot, ref.block), 0)
         if ref.beyond is None:
-            return Cursor(
-                Place(self.function.moved(self.kind(ref), array, ref.turns), ref.base), None
-            )
+            turned = self.function.moved(self.kind(ref), array, ref.turns)
+            return Cursor(Place(turned, ref.base + moved), None)
         table = Place(self.function.moved("i32", self.function.pointer(TABLE), ref.turns), ref.base)
-        return Cursor(Place(array, ref.shift), table)
+        return Cursor(Place(array, ref.shift + moved), table)
 
     def kind(self, ref: Ref) -> str:
         """The type of an element of the ref's array."""

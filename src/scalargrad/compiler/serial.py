@@ -294,7 +294,8 @@ def _streamed(binder: Binder, function: Function, step: Walk) -> None:
 
     def example(number: Counter, _: list[str]) -> list[str]:
         for space, layout in layouts.items():
-            shift: Counter = layout.address(0)
+            moved = binder.module.moved.get((space, layout.offset), 0)
+            shift: Counter = layout.address(0) + moved
             if space.batched:
                 shift = function.add(function.multiply(number, layout.example), shift)
             pointer = function.at(binder.module.real, function.pointer(space), shift)

@@ -38,6 +38,7 @@ class Ref:
     `entry * scale + shift + sum(beyond * counter)`. `padded`: what follows the last example up to
     a whole vector may be read and written. `number`: the number itself, where it is known. `turns`:
     how far the base, or the place in the table, moves with each turn of the repeats around.
+    `block`: where the block of memory begins in which it lies, before blocks are moved.
     """
 
     slot: int
@@ -49,6 +50,7 @@ class Ref:
     padded: bool = False
     number: float | None = None
     turns: tuple[int, ...] = ()
+    block: int = 0
 
     def step(self, axis: int | None) -> int | None:
         """How far neighbours along an axis are apart; None if only the table knows."""
