@@ -20,6 +20,7 @@ import scalargrad
 from generated import program, run, some_outputs
 from scalargrad import Graph, Value, detect_anomaly, no_grad
 from scalargrad.errors import ShapeError, StaleGraphError
+from scalargrad.lines import Lines
 from scalargrad.modes import current, modes
 from scalargrad.nn import MLP
 from strategies import Program, any_floats, programs, same_bits, wild_programs
@@ -274,7 +275,7 @@ def test_iteration_gives_nodes_with_operands_and_lines() -> None:
 
 
 def test_lines_are_those_that_a_mode_recorded() -> None:
-    lines: dict[int, str] = {}
+    lines = Lines()
     with modes(lines=lines):
         y = Value(2.0) * 3.0
     (node,) = [node for node in Graph(y, lines) if node.op]

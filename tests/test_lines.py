@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +24,15 @@ def above() -> str:
     return f"{__file__}:{sys._getframe(1).f_lineno - 1}"
 
 
+def here() -> str:
+    """The line that calls this."""
+    return f"{__file__}:{sys._getframe(1).f_lineno}"
+
+
 def made(*numbers_and_lines: tuple[int, str]) -> Lines:
     lines = Lines()
     for number, line in numbers_and_lines:
-        lines[number] = line
+        lines.enter(number, line)
     return lines
 
 
@@ -53,6 +61,153 @@ def test_results_have_their_lines_in_loops_and_comprehensions_and_below_the_libr
     assert lines.get(a.number) == first
     assert [lines.get(v.number) for v in several] == [second] * 3
     assert lines.get(b.number) == third
+
+
+LIBRARY = """
+import types
+def once(x):
+    return x.exp()
+
+def often(x, times):
+    return [once(x) for _ in range(times)]
+
+def drawn(x):
+    while True:
+        yield x.exp()
+
+def drawn_below(x):
+    while True:
+        yield once(x)
+
+async def awaited(x, tell):
+    while True:
+        tell(x.exp())
+        await turn()
+
+async def awaited_below(x, tell):
+    while True:
+        tell(once(x))
+        await turn()
+
+@types.coroutine
+def turn():
+    yield
+
+def called(function, x):
+    return [function(x), once(x), function(x)]
+"""
+
+
+def library() -> dict[str, Any]:
+    """Functions of a module that believes it lies inside the package."""
+    found: dict[str, Any] = {}
+    path = os.path.join(os.path.dirname(sg.__file__), "losses.py")
+    exec(compile(LIBRARY, path, "exec"), found)
+    return found
+
+
+def test_nodes_below_the_library_have_the_line_that_called_it():
+    inside, lines, x = library(), Lines(), Value(0.5)
+    with modes(lines=lines):
+        for _ in range(3):
+            made = inside["once"](x)
+            first = above()
+            several = inside["often"](x, 3)
+            second = above()
+            assert lines.get(made.number) == first
+            assert [lines.get(v.number) for v in several] == [second] * 3
+
+
+@pytest.mark.parametrize("name", ["drawn", "drawn_below"])
+def test_a_generator_of_the_library_has_the_line_that_goes_on_with_it(name: str):
+    lines = Lines()
+    with modes(lines=lines):
+        generator = library()[name](Value(0.5))
+        for _ in range(3):
+            a, b = next(generator), next(generator)
+            first = above()
+            c, d = next(generator), next(generator)
+            second = above()
+            assert [lines.get(v.number) for v in (a, b, c, d)] == [first, first, second, second]
+
+
+@pytest.mark.parametrize("name", ["awaited", "awaited_below"])
+def test_a_coroutine_of_the_library_has_the_line_that_goes_on_with_it(name: str):
+    lines, results = Lines(), []
+    with modes(lines=lines):
+        coroutine = library()[name](Value(0.5), results.append)
+        coroutine.send(None)
+        first = above()
+        coroutine.send(None)
+        second = above()
+        coroutine.close()
+    assert [lines.get(v.number) for v in results] == [first, second]
+
+
+def test_what_the_library_calls_has_lines_of_its_own():
+    inside, lines, x = library(), Lines(), Value(0.5)
+
+    def double(x: Value) -> Value:
+        return x * 2.0
+
+    with modes(lines=lines):
+        a, b, c = inside["called"](double, x)
+        outer = above()
+    inner = f"{__file__}:{double.__code__.co_firstlineno + 1}"
+    assert [lines.get(v.number) for v in (a, b, c)] == [inner, outer, inner]
+
+
+def test_operations_of_one_line_are_one_entry():
+    lines, x = Lines(), Value(0.5)
+    with modes(lines=lines):
+        x * x + x * 2.0 - x / 3.0
+        line = above()
+    assert lines.runs[1] == [line]
+
+
+def test_threads_record_lines_of_their_own():
+    results: dict[int, list[tuple[Value, str]]] = {}
+    kept = [Lines(), Lines(), None]
+    barrier = threading.Barrier(3)
+
+    def work(k: int) -> None:
+        made = results[k] = []
+        with modes(lines=kept[k]):
+            barrier.wait()
+            x = Value(0.5)
+            for _ in range(2000):
+                made.append((x * 2.0, here()))
+                made.append((x + 3.0, here()))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    for k, lines in enumerate(kept):
+        if lines is not None:
+            assert [lines.get(v.number) for v, _ in results[k]] == [line for _, line in results[k]]
+    assert not set(kept[0].runs[0]) & set(kept[1].runs[0])
+
+
+def test_blocks_inside_blocks_record_where_they_are_told():
+    outer, inner, x = Lines(), Lines(), Value(0.5)
+    with modes(lines=outer):
+        a = x * 2.0
+        with modes(lines=inner):
+            b = x * 3.0
+        c = x * 4.0
+        with modes(lines=None):
+            x * 5.0
+    x * 6.0
+    assert [len(outer), len(inner)] == [2, 1]
+    assert outer.runs[0] == [a.number, c.number]
+    assert inner.runs[0] == [b.number]
 
 
 def test_the_lines_of_a_tape_leave_its_leaves_out():

@@ -6,7 +6,6 @@ import inspect
 import os
 import sys
 from bisect import bisect_right
-from types import CodeType, FrameType
 from typing import Any
 
 try:
@@ -14,13 +13,20 @@ try:
 except ModuleNotFoundError:
     from . import _uncompiled as cython
 
+if cython.compiled:
+    from cython.cimports.scalargrad.lines import (
+        PyEval_GetFrame,
+    )
+
 _HERE = os.path.dirname(__file__) + os.sep
-_MOST = cython.declare(cython.int, 100_000)  # places remembered before starting anew
+_MOST = cython.declare(cython.int, 100_000)  # things remembered before starting anew
 _inside: dict[str, bool] = {}
-# Looking a line number up scans a table, so each place in the code is looked up once. The code
-# object is kept with the line: only while it lives is its id its own.
-_lines: dict[tuple[int, int], tuple[CodeType, str]] = {}
+# Looking a line number up scans a table, so each place in the code is looked up once: by the id of
+# the code and by place the line, and by ~number each different line. None is for code that is not
+# the user's. The code is kept too: only while it lives is its id its own.
+_codes = cython.declare(dict, {})
 _getframe = sys._getframe
+_RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 # Compiled functions have no frames: the innermost one is already their caller's.
 _CALLER = 0 if cython.compiled else 1
 
@@ -44,11 +50,15 @@ class Lines:
         self.names = []
         self._latest = None
 
-    def __setitem__(self, number: int, line: str) -> None:
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def enter(self, number: cython.ulonglong, line: str) -> cython.int:
+        """This line made the result of this number."""
         if line is not self._latest:
             self._latest = line
             self.starts.append(number)
             self.names.append(line)
+        return 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -72,55 +82,83 @@ def user_line() -> str:
     return _line_of(_user_frame(_getframe(_CALLER)))
 
 
+# Nodes are made many in a row, and to look at frames takes longer than to make a node. While a
+# frame of a library is under way the frames below it stand still, so it belongs to one line of the
+# user's. Not so a generator or coroutine, with which others may go on.
+_latest_line = cython.declare(str, "")
+_latest_frame = cython.declare(object, None)  # a frame that belongs to it
+_latest_back = cython.declare(object, None)  # another one, whose callees belong to it too
+
+
+@cython.cfunc
 def node_line() -> str:
-    """`user_line()` for a node being made: quicker, because nodes are made many in a row.
+    """`user_line()` for a node being made, found quickly."""
+    if not cython.compiled:
+        return _found(_getframe(_CALLER))
+    frame: Any = cython.cast(object, PyEval_GetFrame())
+    return _latest_line if frame is _latest_frame else _found(frame)
 
-    As long as the same call inside the package makes them, the user's line is the same. (Not so
-    for a generator, which different lines may advance, unless the package itself does.)
-    """
-    global _latest_frame, _latest_back, _latest_line
-    frame = _getframe(_CALLER)
-    back = frame.f_back
-    if frame is _latest_frame and back is _latest_back:
-        return _latest_line
-    if not _is_inside(frame.f_code.co_filename):
+
+@cython.cfunc
+def _found(frame: Any) -> str:
+    """The user's line that a frame belongs to."""
+    global _latest_line, _latest_frame, _latest_back
+    if _places(frame.f_code) is not None:
         return _line_of(frame)
-    line = _line_of(_user_frame(frame))
-    generator = frame.f_code.co_flags & inspect.CO_GENERATOR
-    if not generator or (back is not None and _is_inside(back.f_code.co_filename)):
-        _latest_frame, _latest_back, _latest_line = frame, back, line
-    return line
+    back: Any = frame.f_back
+    if back is None or back is not _latest_back:
+        _latest_line = _line_of(_user_frame(frame))
+        _latest_back = back if back is not None and _lasts(back) else None
+    _latest_frame = frame if _lasts(frame) else None
+    return _latest_line
 
 
-_latest_frame: FrameType | None = None
-_latest_back: FrameType | None = None
-_latest_line = ""
+@cython.cfunc
+def _lasts(frame: Any) -> cython.bint:
+    """Whether a frame belongs to one line of the user's as long as it is under way."""
+    code: Any = frame.f_code
+    return _places(code) is None and not code.co_flags & _RESUMED
 
 
 def forget_frames() -> None:
     """Keep no frame of the user's alive."""
-    global _latest_frame, _latest_back, _latest_line
-    _latest_frame, _latest_back, _latest_line = None, None, ""
+    global _latest_line, _latest_frame, _latest_back
+    _latest_line, _latest_frame, _latest_back = "", None, None
 
 
+@cython.cfunc
 def _user_frame(frame: Any) -> Any:
-    found = frame
-    while found.f_back is not None and _is_inside(found.f_code.co_filename):
+    found: Any = frame
+    while found is not None and _places(found.f_code) is None:
         found = found.f_back
-    return frame if _is_inside(found.f_code.co_filename) else found
+    return frame if found is None else found
 
 
+@cython.cfunc
 def _line_of(frame: Any) -> str:
-    code = frame.f_code
-    place = (id(code), frame.f_lasti)
-    known = _lines.get(place)
+    places: dict = _places(frame.f_code)
+    if places is None:
+        return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    line = places.get(frame.f_lasti)
+    if line is None:
+        number = frame.f_lineno
+        line = places.setdefault(~number, f"{frame.f_code.co_filename}:{number}")
+        places[frame.f_lasti] = line
+    return line
+
+
+@cython.cfunc
+def _places(code: Any) -> dict | None:
+    """The lines of some code that are known, by place; None for code that is not the user's."""
+    known = _codes.get(id(code))
     if known is None:
-        if len(_lines) > _MOST:
-            _lines.clear()
-        known = _lines[place] = (code, f"{code.co_filename}:{frame.f_lineno}")
+        if len(_codes) > _MOST:
+            _codes.clear()
+        known = _codes[id(code)] = (code, None if _is_inside(code.co_filename) else {})
     return known[1]
 
 
+@cython.cfunc
 def _is_inside(filename: str) -> bool:
     inside = _inside.get(filename)
     if inside is None:

@@ -28,7 +28,7 @@ _listeners: list[Callable[[int], None]] = []
 
 
 def listen(changed: Callable[[int], None]) -> None:
-    """Call `changed(1)` when a block opens and `changed(-1)` when it closes."""
+    """Call `changed(1)` when a block opens, 0 when its modes are set, -1 when it has closed."""
     _listeners.append(changed)
 
 
@@ -44,6 +44,8 @@ def modes(**changes: Any) -> Iterator[None]:
     try:
         for name, mode in changes.items():
             setattr(current, name, mode)
+        for changed in _listeners:
+            changed(0)
         yield
     finally:
         for name, mode in before.items():

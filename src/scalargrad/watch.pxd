@@ -1,5 +1,12 @@
 # The C face of watch.py.
 
+from libc.stdint cimport uint64_t
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState
+    PyThreadState* PyThreadState_Get()
+    uint64_t PyThreadState_GetID(PyThreadState* thread)
+
 cdef int blocks
 cpdef object tracer()
 cpdef int read(object v, str what) except -1

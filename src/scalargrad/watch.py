@@ -15,18 +15,30 @@ except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
 
 from . import diagnose
-from .lines import node_line
 from .modes import current, listen
+
+if cython.compiled:
+    from cython.cimports.scalargrad.lines import Lines, node_line
+    from cython.cimports.scalargrad.watch import PyThreadState_Get, PyThreadState_GetID
+else:
+    from .lines import Lines, node_line
 
 if TYPE_CHECKING:
     from .engine import Value
 
 blocks = cython.declare(cython.int, 0)
 
+# The modes of the thread that made the last node, as long as no block opens or closes: to look
+# them up takes longer than to make a node.
+_thread = cython.declare(cython.ulonglong, 0)  # 0 is no thread's
+_lines = cython.declare(Lines, None)
+_plain = cython.declare(cython.bint, True)
+
 
 def _count(change: int) -> None:
-    global blocks
+    global blocks, _thread, _lines
     blocks += change
+    _thread, _lines = 0, None
 
 
 listen(_count)
@@ -55,17 +67,20 @@ def written(v: Value, what: str) -> int:
 @cython.exceptval(-1, check=False)
 def made(v: Value, number: cython.ulonglong, data: cython.double) -> cython.bint:
     """Whether v, a result just made, keeps its operands: it does not under `no_grad`."""
-    here: dict = current.__dict__  # one look-up of this thread's modes, where it set any
-    lines = here.get("lines")
-    if lines is not None:
-        lines[number] = node_line()
-    if here.get("anomaly", False):
-        diagnose.check_value(v, data)
-    if here.get("grad", True):
+    global _thread, _lines, _plain
+    if not cython.compiled or _thread != 1 + PyThreadState_GetID(PyThreadState_Get()):
+        _lines, _plain = current.lines, current.grad and not current.anomaly
+        if cython.compiled:
+            _thread = 1 + PyThreadState_GetID(PyThreadState_Get())
+    if _lines is not None:
+        _lines.enter(number, node_line())
+    if _plain:
         return True
-    if here.get("tracer") is not None:
-        here["tracer"].refuse_no_grad()
-    return False
+    if current.anomaly:
+        diagnose.check_value(v, data)
+    if not current.grad and current.tracer is not None:
+        current.tracer.refuse_no_grad()
+    return current.grad
 
 
 @cython.cfunc
