@@ -193,12 +193,11 @@ def _gelu(m: Arithmetic, a: str, _: float) -> str:
     return m.multiply(a, m.multiply(m.constant(0.5), tail))
 
 
-def _extremum(relation: str) -> Form:
+def _extremum(beyond: str) -> Form:
     def form(m: Arithmetic, a: str, b: str, _: float = 0.0) -> str:
-        not_a_number = m.compare("uno", a, a)
-        chosen = m.compare(relation, a, b)
-        either = m.function.emit(f"or {m.mask} {chosen}, {not_a_number}")
-        return m.select(either, a, b)
+        # One instruction where `a` is nothing special, so that a fold waits for that alone.
+        chosen = m.select(m.compare(beyond, b, a), b, a)
+        return m.select(m.compare("uno", b, b), b, chosen)
 
     return form
 
@@ -242,8 +241,8 @@ FORMS: dict[int, Form] = {
     ops.SOFTPLUS: _softplus,
     ops.GELU: _gelu,
     ops.ERFC: _library("erfc"),
-    ops.MAXIMUM: _extremum("oge"),
-    ops.MINIMUM: _extremum("ole"),
+    ops.MAXIMUM: _extremum("ogt"),
+    ops.MINIMUM: _extremum("olt"),
     ops.LESS: _comparison("olt"),
     ops.LESS_EQUAL: _comparison("ole"),
     ops.WHERE: _where,
