@@ -34,7 +34,7 @@ class Extra(NamedTuple):
 
 OPTIONAL: Mapping[str, Extra] = {
     "matplotlib": Extra("matplotlib", "plot", "pictures"),
-    "scikit-learn": Extra("sklearn", "sklearn", "the images of digits, estimators"),
+    "scikit-learn": Extra("sklearn", "sklearn", "the images of digits"),
     "jax": Extra("jax", "jax", "a second opinion in the tests"),
     "torch": Extra("torch", "torch", "a second opinion in the tests"),
 }
