@@ -45,9 +45,10 @@ that goes over the batch. In a program without batched spaces there is one examp
 
 **Inputs.** PARAMETER, ARGUMENT, EXAMPLE (the batched arguments), INDEX and EXAMPLE_INDEX (integer
 arguments) are the caller's; CONSTANT is `Loops.constants`; SCALAR holds, in a program with a
-batch, the gradient of each example's loss (1/B for the mean of B examples) and B, as float64. **Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and,
-in an update program, PARAMETER are read and written. Everything else is scratch. Every element
-of a result is written exactly once, and every element read is an input or was written before.
+batch, the gradient of each example's loss (1/B for the mean of B examples) and B, as float64.
+**Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and, in an update program,
+PARAMETER are read and written. Everything else is scratch. Every element of a result is written
+exactly once, and every element read is an input or was written before.
 """
 
 from __future__ import annotations

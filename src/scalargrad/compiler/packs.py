@@ -2,9 +2,10 @@
 
 The level of a node is the longest way to it from a leaf. A pack is all nodes of one level with
 the same kind, constant and space, whose operands lie in the same packs in the same sequence; in a
-sum, however many terms in a row read each pack: ragged rows, as of causal attention, stay together. So the
-nodes of a pack do not depend on each other, and where they came from a loop in the user's program
-their operands lie in patterns that can be found again. Their order is that of their ranks.
+sum, however many terms in a row read each pack: ragged rows, as of causal attention, stay
+together. So the nodes of a pack do not depend on each other, and where they came from a loop in the
+user's program their operands lie in patterns that can be found again. Their order is that of their
+ranks.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def confusion(
 
     Cells hold counts. The diagonal (right) is blue by its share of the row; the rest (mistakes)
     is red by its square root relative to the largest mistake (or to 5, when all are smaller), so a
-    single mistake beside hundreds of right answers can be seen. A bar beside each row is the class's recall, the share of its
-    examples that were found; a class without examples has none.
+    single mistake beside hundreds of right answers can be seen. A bar beside each row is the
+    class's recall, the share of its examples that were found; a class without examples has none.
 
     Args:
         true: n labels, whole numbers.
