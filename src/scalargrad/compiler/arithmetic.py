@@ -2,26 +2,34 @@
 
 The forms are those of `rules.forward`, instruction for instruction, so that the bits are. The
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
-LLVM knows these names, so nothing replaces, folds or vectorises the calls. In fast mode `exp`,
-`log`, `tanh` and what is made of them are computed by `vectormath` instead.
+LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
+one whose `exp` and `pow` are known, `exactmath` does on all lanes at once what they do. In fast mode
+`exp`, `log`, `tanh` and what is made of them are computed by `vectormath` instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from .. import ops
-from . import vectormath
+from . import exactmath, vectormath
 from .environment import PREFIX
 from .ir import Function, Module, suffix, vector
+
+Form = Callable[..., str]  # (arithmetic, *operands, constant) -> result
 
 
 class Arithmetic:
     """IEEE arithmetic on vectors of `width` numbers, written into a function."""
 
-    def __init__(self, function: Function, width: int) -> None:
+    def __init__(
+        self, function: Function, width: int, lanes: str = "", module: Module | None = None
+    ) -> None:
+        """`lanes` is a mask of those that count, if not all do; `module` is the function's."""
         self.function = function
-        self.module: Module = function.module
+        self.lanes = lanes
+        self.module = function.module if module is None else module
         self.width = width
         self.real = self.module.real
         self.kind = vector(self.real, width)
@@ -87,41 +95,74 @@ class Arithmetic:
 
     def library(self, name: str, *operands: str) -> str:
         """A function of the mathematics library in every lane, computed in double precision."""
-        call = f"{PREFIX}{name}"
         if self.width == 1 and self.real == "double":
-            return self.function.call("double", call, ["double"] * len(operands), operands)
-        helper = f"each.{name}.{self.width}"
+            kinds = ["double"] * len(operands)
+            return self.function.call("double", f"{PREFIX}{name}", kinds, operands)
+        if self.width == 1 or name not in self.module.forms:
+            return self.helper("each", _each, name, *operands)
+        # A lane that does not count shall not be the one that needs care.
+        if self.lanes:
+            one = self.constant(1.0)
+            operands = tuple(self.select(self.lanes, operand, one) for operand in operands)
+        return self.helper("all", _all, name, *operands)
+
+    def helper(self, how: str, define: Form, name: str, *operands: str) -> str:
+        """Call a function that is defined when it is first needed."""
+        helper = f"{how}.{name}.{self.width}"
         if helper not in self.module.helpers:
             self.module.helpers.add(helper)
-            _define_each(self.module, helper, call, len(operands), self.width)
+            parameters = [f"%x{k}" for k in range(len(operands))]
+            shown = ", ".join(f"{self.kind} {parameter}" for parameter in parameters)
+            function = Function(self.module, helper, shown)
+            result = define(Arithmetic(function, self.width), name, *parameters)
+            self.module.finish(function, self.kind, result)
         shown = ", ".join(f"{self.kind} {operand}" for operand in operands)
         return self.function.emit(f"call {self.kind} @{helper}({shown})")
 
 
-def _define_each(module: Module, helper: str, call: str, arity: int, width: int) -> None:
-    """A function that calls another one lane by lane."""
-    kind, real = vector(module.real, width), module.real
-    parameters = ", ".join(f"{kind} %x{k}" for k in range(arity))
-    function = Function(module, helper, parameters)
+def _each(m: Arithmetic, name: str, *operands: str) -> str:
+    """A function of the mathematics library, called lane by lane."""
+    function, single = m.function, m.real == "float"
     result = "poison"
-    for lane in range(width):
-        operands = [f"%x{k}" for k in range(arity)]
-        if width > 1:
-            operands = [function.emit(f"extractelement {kind} {x}, i32 {lane}") for x in operands]
-        if real == "float":
-            operands = [function.emit(f"fpext float {x} to double") for x in operands]
-        number = function.call("double", call, ["double"] * arity, operands)
-        if real == "float":
+    for lane in range(m.width):
+        numbers = list(operands)
+        if m.width > 1:
+            numbers = [function.emit(f"extractelement {m.kind} {x}, i32 {lane}") for x in numbers]
+        if single:
+            numbers = [function.emit(f"fpext float {x} to double") for x in numbers]
+        kinds = ["double"] * len(numbers)
+        number = function.call("double", f"{PREFIX}{name}", kinds, numbers)
+        if single:
             number = function.emit(f"fptrunc double {number} to float")
-        if width > 1:
-            number = function.emit(f"insertelement {kind} {result}, {real} {number}, i32 {lane}")
+        if m.width > 1:
+            number = function.emit(
+                f"insertelement {m.kind} {result}, {m.real} {number}, i32 {lane}"
+            )
         result = number
-    module.finish(function, kind, result)
+    return result
+
+
+def _all(m: Arithmetic, name: str, *operands: str) -> str:
+    """A function's vector form; where a lane needs care, the mathematics library's own."""
+    function, numbers = m.function, list(operands)
+    doubles = Arithmetic(function, m.width, module=replace(m.module, real="double", fast=False))
+    if m.real == "float":
+        numbers = [function.emit(f"fpext {m.kind} {x} to {doubles.kind}") for x in numbers]
+    result, simple = exactmath.FORMS[name](doubles, *numbers)
+    if m.real == "float":
+        result = function.emit(f"fptrunc {doubles.kind} {result} to {m.kind}")
+    lanes = function.emit(f"bitcast {m.mask} {simple} to i{m.width}")
+    every = function.emit(f"icmp eq i{m.width} {lanes}, -1")
+    before, careful, done = function.block, function.label(), function.label()
+    function.do(f"br i1 {every}, label %{done}, label %{careful}")
+    function.begin(careful)
+    other = m.helper("each", _each, name, *operands)
+    function.do(f"br label %{done}")
+    function.begin(done)
+    return function.emit(f"phi {m.kind} [ {result}, %{before} ], [ {other}, %{careful} ]")
 
 
 # --- the ops -------------------------------------------------------------------------------------
-
-Form = Callable[..., str]  # (arithmetic, *operands, constant) -> result
 
 
 def _one_over(m: Arithmetic, a: str) -> str:
@@ -249,15 +290,27 @@ FORMS: dict[int, Form] = {
     ops.DETACH: lambda m, a, _: a,
 }
 
-# Ops whose code is long or calls a function: not worth writing out several times in a row.
-HEAVY = frozenset(
-    (
-        *(ops.POWER, ops.EXP, ops.LOG, ops.TANH, ops.SIGMOID, ops.SIN, ops.COS),
-        *(ops.SOFTPLUS, ops.GELU, ops.ERFC, ops.POW),
-    )
-)
+# The functions of the mathematics library that ops call. Such code is long, or calls others: not
+# worth writing out several times in a row.
+CALLS: dict[int, tuple[str, ...]] = {
+    **dict.fromkeys((ops.POW, ops.POWER), ("pow",)),
+    **dict.fromkeys((ops.EXP, ops.SIGMOID), ("exp",)),
+    ops.LOG: ("log",),
+    ops.TANH: ("tanh",),
+    ops.SIN: ("sin",),
+    ops.COS: ("cos",),
+    ops.SOFTPLUS: ("exp", "log1p"),
+    **dict.fromkeys((ops.GELU, ops.ERFC), ("erfc",)),
+}
 
 
 def heavy(op: int, const: float) -> bool:
     """Whether an op is long or calls a function."""
-    return op in HEAVY and not (op == ops.POW and const in (2.0, -1.0, 1.0))
+    return op in CALLS and not (op == ops.POW and const in (2.0, -1.0, 1.0))
+
+
+def lane_by_lane(module: Module, op: int, const: float) -> bool:
+    """Whether an op does one lane after the other."""
+    if module.fast or not heavy(op, const):
+        return False
+    return not module.forms.issuperset(CALLS[op])

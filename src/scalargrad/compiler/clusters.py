@@ -7,7 +7,7 @@ from math import prod
 
 from .. import ops
 from . import vectormath
-from .arithmetic import FORMS, Arithmetic, heavy
+from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .binding import Binder, Piece, touched, unit_of
 from .fuse import Cluster, divides
 from .ir import Function
@@ -116,8 +116,9 @@ class ClusterCode:
         operands = [k for k in range(len(uses)) if k not in results]
         stored = [refs[member.result] for member in self.members if member.stored]
         module = binder.module
-        calls = not module.fast and any(
-            isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) for m in self.members
+        calls = any(
+            isinstance(m.step, Apply) and lane_by_lane(module, m.step.op, m.step.const)
+            for m in self.members
         )
         # The CPUs with vectors of 32 bytes and more are those that can mask them.
         masks = module.width * module.size >= 32 and not calls
@@ -150,7 +151,8 @@ class ClusterCode:
         for member in self.members:
             numbers = prod(typical(self.axes))
             if isinstance(member.step, Apply) and heavy(member.step.op, member.step.const):
-                total += numbers * (_FAST / lanes if module.fast else _EXACT)
+                calls = lane_by_lane(module, member.step.op, member.step.const)
+                total += numbers * (_EXACT if calls else _FAST / lanes)
             elif isinstance(member.step, Apply):
                 total += numbers / lanes
             for _, parts in member.groups:

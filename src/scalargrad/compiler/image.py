@@ -1,9 +1,9 @@
 """What is kept of a native program from one process to the next: its code, and what it runs on.
 
-A program is named by what it was made of: the tape, what its leaves mean, the options, the machine
-and the compiler. One whose name is known needs no analysis and no compiler, only to be loaded. The
-form on disk is plain: a head of numbers as JSON, then arrays, then the code; nothing in it is
-executed but the code itself, whose digest the cache has checked.
+A program is named by what it was made of: the tape, what its leaves mean, the options, the machine,
+its mathematics library and the compiler. One whose name is known needs no analysis and no compiler,
+only to be loaded. The form on disk is plain: a head of numbers as JSON, then arrays, then the code;
+nothing in it is executed but the code itself, whose digest the cache has checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..tape import Tape
 from . import llvm
+from .answers import answers
 from .cache import Stamp, key, stamps
 from .loops import Space
 from .marks import Marks
@@ -122,7 +123,7 @@ def name_of(tape: Tape, marks: Marks, *settings: object) -> str:
         tape.leaves,
         sorted(marks.sizes.items()),
         *(marks.batch, marks.penalty, marks.wanted, marks.accumulate),
-        *(settings, llvm.target(), _compiler()),
+        *(settings, llvm.target(), _compiler(), sorted(answers().items())),
     )
     return key((repr(facts).encode(), *digestible(arrays)))
 

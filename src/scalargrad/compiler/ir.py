@@ -46,6 +46,7 @@ class Module:
     registers vector registers of the CPU
     fused     whether it has a fused multiply-add
     fast      whether sums may be reassociated and fused, and functions approximated
+    forms     functions of the mathematics library whose vector forms have its bits
     moved     how far the block of memory that begins somewhere in a slot has been moved
     """
 
@@ -54,6 +55,7 @@ class Module:
     registers: int = 32
     fused: bool = True
     fast: bool = False
+    forms: frozenset[str] = frozenset()
     definitions: list[str] = field(default_factory=list)
     declarations: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
@@ -172,9 +174,13 @@ class Function:
         """One number in every lane."""
         if width == 1:
             return number
-        full, zeros = vector(kind, width), repeated("i32", "0", width)
-        one = self.emit(f"insertelement {full} poison, {kind} {number}, i32 0")
-        return self.emit(f"shufflevector {full} {one}, {full} poison, <{width} x i32> {zeros}")
+        one = self.emit(f"insertelement {vector(kind, width)} poison, {kind} {number}, i32 0")
+        return self.shuffled(kind, width, one, "poison", [0] * width)
+
+    def shuffled(self, kind: str, width: int, a: str, b: str, lanes: Sequence[int]) -> str:
+        """Lanes of two vectors of a width, those of `b` counted after those of `a`."""
+        full, order = vector(kind, width), ", ".join(f"i32 {lane}" for lane in lanes)
+        return self.emit(f"shufflevector {full} {a}, {full} {b}, <{len(lanes)} x i32> <{order}>")
 
     # --- whole numbers ---------------------------------------------------------------------------
 

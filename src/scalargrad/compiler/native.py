@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
 from . import linking, llvm
+from .answers import vector_forms
 from .cache import Cache, enabled
 from .calling import Code
 from .environment import SCRATCH, TABLE, WALKS, library_addresses
@@ -250,6 +251,8 @@ def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     width = bits // (8 * np.dtype(settings.dtype).itemsize)
     fast = settings.mode == "fast"
     module = Module(REALS[settings.dtype], width, registers, fused, fast)
+    if fused:
+        module.forms = vector_forms()
     emitter = Emitter(loops, module, settings.batch, unread=settings.unread)
     emitter.run()
     return module.text(), emitter

@@ -53,7 +53,8 @@ class Tile:
 
     def arithmetic(self, spot: Spot) -> Arithmetic:
         """Arithmetic of the width of a spot."""
-        return self.nest.arithmetic(self.parts[spot[1]].width)
+        piece = self.parts[spot[1]]
+        return self.nest.arithmetic(piece.width, "" if piece.full else self.nest.mask(piece))
 
     def shifted(self, ref: Ref, cursor: Cursor, spot: Spot, lane: int = 0) -> Cursor:
         """The place of a ref in one row, and one lane of a piece."""
@@ -158,13 +159,13 @@ class Nest:
         self.axes = tuple(axes)
         self.refs = tuple(refs)
         self.plan = plan
-        self._arithmetic: dict[int, Arithmetic] = {}
+        self._arithmetic: dict[tuple[int, str], Arithmetic] = {}
 
-    def arithmetic(self, width: int) -> Arithmetic:
-        """Arithmetic on vectors of a width."""
-        if width not in self._arithmetic:
-            self._arithmetic[width] = Arithmetic(self.function, width)
-        return self._arithmetic[width]
+    def arithmetic(self, width: int, lanes: str = "") -> Arithmetic:
+        """Arithmetic on vectors of a width, of which only some lanes may count."""
+        if (width, lanes) not in self._arithmetic:
+            self._arithmetic[width, lanes] = Arithmetic(self.function, width, lanes)
+        return self._arithmetic[width, lanes]
 
     # --- addresses -------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Nest:
             full,
             name,
             ["ptr", "i32", mask, full],
-            [pointer, str(size), self._mask(piece, last), "zeroinitializer"],
+            [pointer, str(size), self.mask(piece, last), "zeroinitializer"],
         )
 
     def store_vector(
@@ -260,11 +261,12 @@ class Nest:
         self.function.declare("void", name, full, "ptr", "i32", mask)
         self.function.do(
             f"call void @{name}({full} {number}, ptr {pointer}, i32 {size}, "
-            f"{mask} {self._mask(piece, last)})"
+            f"{mask} {self.mask(piece, last)})"
         )
 
     @staticmethod
-    def _mask(piece: Piece, last: bool) -> str:
+    def mask(piece: Piece, last: bool = False) -> str:
+        """The lanes of a piece that are real; with `last`, those at its end."""
         if piece.mask:
             return piece.mask
         lanes = [int(k < piece.valid) for k in range(piece.width)]

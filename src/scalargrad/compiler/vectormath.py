@@ -64,7 +64,7 @@ FORMATS = {
 }
 
 
-class _Bits:
+class Bits:
     """Integer arithmetic beside an `Arithmetic` of the same width."""
 
     def __init__(self, m: Arithmetic) -> None:
@@ -73,19 +73,24 @@ class _Bits:
         self.kind = vector(self.format.integer, m.width)
 
     def constant(self, number: int) -> str:
+        """An integer in every lane."""
         return repeated(self.format.integer, str(number), self.m.width)
 
     def operate(self, name: str, a: str, b: str | int) -> str:
+        """An instruction on two integers: add, sub, shl, lshr, ashr, and."""
         b = self.constant(b) if isinstance(b, int) else b
         return self.m.function.emit(f"{name} {self.kind} {a}, {b}")
 
     def of(self, number: str) -> str:
+        """The bits of a number."""
         return self.m.function.emit(f"bitcast {self.m.kind} {number} to {self.kind}")
 
     def number(self, bits: str) -> str:
+        """The number of some bits."""
         return self.m.function.emit(f"bitcast {self.kind} {bits} to {self.m.kind}")
 
     def power_of_two(self, n: str) -> str:
+        """2^n."""
         return self.number(
             self.operate("shl", self.operate("add", n, self.format.bias), self.format.fraction)
         )
@@ -108,7 +113,7 @@ def _polynomial(m: Arithmetic, x: str, coefficients: Sequence[float]) -> str:
 
 def _reduced(m: Arithmetic, x: str) -> tuple[str, str]:
     """e^r - 1 and the integer n of x = n ln(2) + r, |r| <= ln(2)/2."""
-    bits = _Bits(m)
+    bits = Bits(m)
     form = bits.format
     magic = m.constant(form.magic)
     shifted = m.fused(x, m.constant(1.0 / math.log(2.0)), magic)
@@ -122,7 +127,7 @@ def _reduced(m: Arithmetic, x: str) -> tuple[str, str]:
 
 def exp(m: Arithmetic, x: str) -> str:
     """e^x; inf, 0 and subnormal numbers where they belong."""
-    bits = _Bits(m)
+    bits = Bits(m)
     highest, lowest = m.constant(bits.format.highest), m.constant(bits.format.lowest)
     x = m.select(m.compare("ogt", x, highest), highest, x)
     x = m.select(m.compare("olt", x, lowest), lowest, x)
@@ -136,7 +141,7 @@ def exp(m: Arithmetic, x: str) -> str:
 
 def tanh(m: Arithmetic, x: str) -> str:
     """tanh |x| = (e^2|x| - 1) / (e^2|x| + 1), the numerator without cancellation."""
-    bits = _Bits(m)
+    bits = Bits(m)
     saturated = m.constant(bits.format.saturated)
     size = m.intrinsic("fabs", x)
     size = m.select(m.compare("ogt", size, saturated), saturated, size)
@@ -148,7 +153,7 @@ def tanh(m: Arithmetic, x: str) -> str:
 
 def log(m: Arithmetic, x: str) -> str:
     """log x = e ln(2) + 2 artanh((f - 1) / (f + 1)) for x = f 2^e, f from sqrt(1/2) to sqrt(2)."""
-    bits = _Bits(m)
+    bits = Bits(m)
     form = bits.format
     zero, one = m.constant(0.0), m.constant(1.0)
     smallest = m.constant(2.0 ** (1 - form.bias))

@@ -1,0 +1,104 @@
+"""Which mathematics library this process has: what it answers to some thousands of questions.
+
+The vector forms of `exactmath` may stand for the library's functions only if those compute in the
+same way. That is so if their answers are those of the forms, which are known, as they are the same
+on every machine: there is no code to compile first. Asked is about every row of every table, and
+where answers tell whether products are fused with the additions after them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache as once
+from itertools import repeat
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops, rules
+
+Floats = NDArray[np.float64]
+
+# Digests of what the forms answer.
+EXPECTED = {
+    "exp": "ec66e375678998de9647cd946e74dd10",
+    "pow": "d5407b08d088b5e46fbdb0342222bed4",
+}
+
+COUNT = 1024
+_GOLDEN = 0.6180339887498949
+# Found by trying: arguments in the middle between two rows, and those whose results are in the middle
+# between two numbers. Some answer is another one where a single product is rounded by itself, or a
+# row chosen by another rule.
+_ROWS = (
+    *("-0x1.f8d75f0ab1eebp+8", "-0x1.e1cf761a51bd6p+8", "-0x1.ceeed6d590875p+8"),
+    *("-0x1.f36a4de711f84p+8", "-0x1.f9490c220cb11p+8"),
+)
+_SUMS = (
+    *("-0x1.c2f86b13087f2p+8", "0x1.aebb2fd5b3244p+7", "-0x1.6743b66e1ba24p+8"),
+    *("-0x1.12cf2d9dcec72p+8", "0x1.6b37a27148f64p+8", "-0x1.1a178d9a7405p+8"),
+    *("0x1.3611f2a4bb9ccp+7", "-0x1.53f5872a09056p+8"),
+)
+_POWERS = (
+    *("0x1.c67c62b8abaddp-13", "0x1.7df5df9942807p+4"),
+    *("0x1.43643345e17d4p+17", "0x1.d69d8ef3504b3p+3"),
+    *("0x1.f0267c72c528dp-8", "-0x1.e1ebdd5d946bbp+4"),
+    *("0x1.2b2388dda3f33p-979", "-0x1p-1", "0x1.d8757738a57aep+200", "-0x1p-1"),
+    *("0x1.921489702b6cfp+810", "-0x1p-1", "0x1.58cdee1c17e33p-629", "-0x1p-1"),
+    *("0x1.4cff524e2b48fp+373", "-0x1p-1", "0x1.dd0be200c9a36p+187", "0x1.3b6892447cd89p-1"),
+)
+
+
+def _spread(count: int) -> Floats:
+    """Numbers from 0 to 1, evenly spread and with all kinds of last bits."""
+    multiples = np.arange(1.0, count + 1.0) * _GOLDEN
+    return multiples - np.floor(multiples)
+
+
+def questions(name: str) -> tuple[Floats, Floats]:
+    """Operands for a function; the second ones are zeros where it has but one."""
+    even = _spread(COUNT)
+    if name == "exp":
+        given = np.array([float.fromhex(x) for x in _ROWS + _SUMS])
+        x = np.concatenate((given, 1024.0 * even - 512.0, 16.0 * even[::4] - 8.0))
+        return x, np.zeros(len(x))
+    if name == "pow":
+        given = np.array([float.fromhex(x) for x in _POWERS])
+        x = np.ldexp(1.0 + even, np.arange(COUNT) * 37 % 601 - 300)
+        y = 4.0 * even[::-1] - 2.0
+        y[::2] = np.resize((-0.5, 0.5, -1.5, 1.5), COUNT // 2)
+        return np.concatenate((given[::2], x)), np.concatenate((given[1::2], y))
+    return 4.0 * even[:64], np.zeros(64)
+
+
+_OPS = {
+    **{"exp": ops.EXP, "log": ops.LOG, "log1p": ops.SOFTPLUS, "tanh": ops.TANH},
+    **{"sin": ops.SIN, "cos": ops.COS, "erfc": ops.ERFC, "pow": ops.POWER},
+}
+
+
+def digest(answers: Floats) -> str:
+    """What tells answers apart."""
+    return hashlib.sha256(answers.astype("<f8").tobytes()).hexdigest()[:32]
+
+
+@once
+def answers() -> Mapping[str, str]:
+    """Digests of the answers of the functions that the engine uses, by their names in C."""
+    found = {}
+    for name, op in _OPS.items():
+        x, y = (numbers.tolist() for numbers in questions(name))
+        computed = list(map(rules.evaluate, repeat(op), x, y, repeat(0.0)))
+        found[name] = digest(np.array(computed))
+    return MappingProxyType(found)
+
+
+def vector_forms() -> frozenset[str]:
+    """The functions whose vector forms have the library's bits: all there are, or none.
+
+    They share code.
+    """
+    same = all(answers()[name] == expected for name, expected in EXPECTED.items())
+    return frozenset(EXPECTED) if same else frozenset()

@@ -1,0 +1,211 @@
+"""exp and pow of the C library on whole vectors, to the bit, as LLVM IR, for exact mode.
+
+The GNU C library, from 2.28 on, computes them by the algorithms of Arm's Optimized Routines (by
+Szabolcs Nagy, MIT licence), whose constants these are; on a CPU that can, it fuses every product
+with the addition that needs it. A form here does the same operations in the same order on all
+lanes at once. That is right for arguments that need no care of their own: a form gives a mask of
+them, too. Whether the library of this process computes so is for `answers` to find out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import cache as once
+from math import isqrt
+from typing import TYPE_CHECKING, TypeAlias
+
+from .ir import vector
+from .vectormath import Bits
+
+if TYPE_CHECKING:
+    from .arithmetic import Arithmetic
+
+
+def _numbers(*written: str) -> tuple[float, ...]:
+    return tuple(map(float.fromhex, written))
+
+
+ROWS = 128  # of both tables
+BELOW = 52 - 7  # bits of a double's fraction that a row's number leaves
+MAGIC = 1.5 * 2.0**52  # what is added to it is rounded to a whole number, which its last bits hold
+
+# 128 / ln(2), and -ln(2) / 128 in two parts, the first so short that its multiples are exact.
+PER_ROW = float.fromhex("0x1.71547652b82fep+7")
+ROW = _numbers("-0x1.62e42fefa0000p-8", "-0x1.cf79abc9e3b3ap-47")
+# e^r = 1 + r + r^2 (c0 + c1 r) + r^4 (c2 + c3 r) for |r| <= ln(2) / 256.
+EXPONENTIAL = _numbers(
+    *("0x1.ffffffffffdbdp-2", "0x1.555555555543cp-3"),
+    *("0x1.55555cf172b91p-5", "0x1.1111167a4d017p-7"),
+)
+LARGEST = 512.0  # below it, |x| leaves e^x and 2^(n/128) normal numbers
+
+FIRST = 0x3FE6955500000000  # the bits of the number where the first row's interval begins
+# ln(2) in two parts; the first has as many bits behind the point as the logarithms in the table.
+LN2 = _numbers("0x1.62e42fefa3800p-1", "0x1.ef35793c76730p-45")
+POINT = 43
+# log(1 + r) = r + s + r s (c0 + c1 r + s (c2 + c3 r + s (c4 + c5 r))) with s = -r^2 / 2.
+LOGARITHM = _numbers(
+    *("-0x1.5555555555560p-1", "0x1.0000000000006p-1", "0x1.999999959554ep-1"),
+    *("-0x1.555555529a47ap-1", "-0x1.2495b9b4845e9p+0", "0x1.0002b8b263fc3p+0"),
+)
+SMALLEST = 2.0**-1022  # normal number
+
+# --- tables --------------------------------------------------------------------------------------
+
+Table: TypeAlias = tuple[tuple[int, ...], ...]  # rows of numbers, as bits
+
+
+def _bits(number: float) -> int:
+    bits: int = struct.unpack("<q", struct.pack("<d", number))[0]
+    return bits
+
+
+def _number(bits: int) -> float:
+    number: float = struct.unpack("<d", struct.pack("<q", bits))[0]
+    return number
+
+
+@once
+def powers() -> Table:
+    """t and h of 2^(i/128) = h (1 + t), h a double, for the rows i.
+
+    h lacks i in its bits where 2^(n/128) has n added, so that i need not be taken from n before.
+    """
+    precision = 160
+    one = 1 << precision
+    root = 2 * one
+    for _ in range(7):
+        root = isqrt(root << precision)
+    rows, power = [], one
+    for i in range(ROWS):
+        h = power / one
+        t = Fraction(power, one) / Fraction(h) - 1
+        rows.append((_bits(float(t)), _bits(h) - (i << BELOW)))
+        power = power * root >> precision
+    return tuple(rows)
+
+
+@once
+def logarithms() -> Table:
+    """1/c, 0, and log(c) in two parts, for the rows' intervals; 1/c to 8 bits from their middles."""
+    rows = []
+    with localcontext() as context:
+        context.prec = 50
+        for i in range(ROWS):
+            ends = (_number(FIRST + ((i + k) << BELOW)) for k in (0, 1))
+            inverse = 2.0 / sum(ends)
+            unit = 2.0**-7 if inverse >= 1.0 else 2.0**-8
+            inverse = round(inverse / unit) * unit
+            log = -Decimal(inverse).ln()
+            short = float(round(log * 2**POINT)) / 2.0**POINT
+            rows.append(tuple(map(_bits, (inverse, 0.0, short, float(log - Decimal(short))))))
+    return tuple(rows)
+
+
+def _looked_up(m: Arithmetic, table: Callable[[], Table], row: str) -> list[str]:
+    """The columns of a table, from the rows that the lanes ask for, as bits."""
+    module, function, width = m.module, m.function, m.width
+    name, size = f"{table.__name__}.table", len(table()[0])
+    if name not in module.helpers:
+        module.helpers.add(name)
+        numbers = ", ".join(f"i64 {number}" for row in table() for number in row)
+        kind = f"[{ROWS * size} x i64]"
+        module.definitions.append(f"@{name} = internal constant {kind} [{numbers}], align 64")
+    # A load for each lane: any CPU has it, and those that can gather are not quicker by it.
+    found = []
+    for lane in range(width):
+        place = function.emit(f"extractelement {vector('i64', width)} {row}, i32 {lane}")
+        pointer = function.emit(f"getelementptr <{size} x i64>, ptr @{name}, i64 {place}")
+        found.append(function.emit(f"load <{size} x i64>, ptr {pointer}, align {8 * size}"))
+    count = size
+    while len(found) > 1:
+        found = [
+            function.shuffled("i64", count, a, b, range(2 * count))
+            for a, b in zip(found[::2], found[1::2])
+        ]
+        count *= 2
+    columns = (range(column, count, size) for column in range(size))
+    return [function.shuffled("i64", count, found[0], "poison", lanes) for lanes in columns]
+
+
+# --- forms ---------------------------------------------------------------------------------------
+
+
+def _fused(m: Arithmetic, a: str, b: str | float, c: str | float) -> str:
+    """a * b + c, rounded once."""
+    b, c = (m.constant(x) if isinstance(x, float) else x for x in (b, c))
+    return m.intrinsic("fma", a, b, c)
+
+
+def _exponential(m: Arithmetic, x: str, rest: str | None = None) -> str:
+    """e^(x + rest) = 2^(n/128) e^r for a small rest, with n nearest to 128 x / ln(2)."""
+    bits = Bits(m)
+    shifted = _fused(m, x, PER_ROW, MAGIC)
+    n, multiple = bits.of(shifted), m.subtract(shifted, m.constant(MAGIC))
+    r = _fused(m, multiple, ROW[1], _fused(m, multiple, ROW[0], x))
+    if rest is not None:
+        r = m.add(rest, r)
+    t, h = _looked_up(m, powers, bits.operate("and", n, ROWS - 1))
+    power = bits.number(bits.operate("add", h, bits.operate("shl", n, BELOW)))
+    square = m.multiply(r, r)
+    low, high = (_fused(m, r, EXPONENTIAL[k + 1], EXPONENTIAL[k]) for k in (0, 2))
+    less_one = _fused(m, square, low, m.add(bits.number(t), r))
+    less_one = _fused(m, m.multiply(square, square), high, less_one)
+    return _fused(m, power, less_one, power)
+
+
+def _logarithm(m: Arithmetic, x: str) -> tuple[str, str]:
+    """log(x) in two parts: x = 2^k z, log(x) = k ln(2) + log(c) + log(1 + r) with z = c (1 + r)."""
+    bits = Bits(m)
+    raw = bits.of(x)
+    above = bits.operate("sub", raw, FIRST)
+    row = bits.operate("and", bits.operate("lshr", above, BELOW), ROWS - 1)
+    exponent = bits.operate("ashr", above, 52)
+    z = bits.number(bits.operate("sub", raw, bits.operate("shl", exponent, 52)))
+    k = bits.number(bits.operate("add", exponent, _bits(MAGIC)))
+    k = m.subtract(k, m.constant(MAGIC))
+    inverse, _, log, rest = map(bits.number, _looked_up(m, logarithms, row))
+    r = _fused(m, z, inverse, -1.0)
+    scaled = _fused(m, k, LN2[0], log)
+    high = m.add(scaled, r)
+    low = m.add(_fused(m, k, LN2[1], rest), m.add(m.subtract(scaled, high), r))
+    half = m.multiply(m.constant(-0.5), r)
+    s = m.multiply(r, half)
+    total = m.add(high, s)
+    low = m.add(low, _fused(m, half, r, m.negative(s)))
+    low = m.add(low, m.add(m.subtract(high, total), s))
+    first, second, third = (_fused(m, r, LOGARITHM[k + 1], LOGARITHM[k]) for k in (0, 2, 4))
+    series = _fused(m, s, _fused(m, s, third, second), first)
+    low = _fused(m, m.multiply(r, s), series, low)
+    log = m.add(total, low)
+    return log, m.add(m.subtract(total, log), low)
+
+
+def _moderate(m: Arithmetic, exponent: str) -> str:
+    """Where e^exponent is far from the ends of the range."""
+    return m.compare("olt", m.intrinsic("fabs", exponent), m.constant(LARGEST))
+
+
+def exp(m: Arithmetic, x: str) -> tuple[str, str]:
+    """e^x."""
+    return _exponential(m, x), _moderate(m, x)
+
+
+def power(m: Arithmetic, x: str, y: str) -> tuple[str, str]:
+    """x^y = e^(y log(x))."""
+    log, rest = _logarithm(m, x)
+    exponent = m.multiply(y, log)
+    lost = _fused(m, y, log, m.negative(exponent))
+    result = _exponential(m, exponent, _fused(m, y, rest, lost))
+    simple = _moderate(m, exponent)
+    for relation, bound in (("oge", SMALLEST), ("olt", float("inf"))):
+        within = m.compare(relation, x, m.constant(bound))
+        simple = m.function.emit(f"and {m.mask} {simple}, {within}")
+    return result, simple
+
+
+# A form gives what the function of that name does, and the mask of the lanes for which that holds.
+FORMS: dict[str, Callable[..., tuple[str, str]]] = {"exp": exp, "pow": power}

@@ -1,0 +1,332 @@
+"""exp and pow on vectors against the C library's, bit for bit, and that a difference is noticed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+import scalargrad as sg
+from processes import run_python
+from scalargrad import ops, rules
+from scalargrad.compiler import answers, exactmath, image, llvm, native
+from scalargrad.compiler.loops import Apply, Loop, Loops, Operand, Space
+from scalargrad.compiler.marks import marks_of_trace
+
+RNG = np.random.default_rng(0)
+SPECIAL = np.array(
+    [
+        *(0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 5e-324, -5e-324, 2.0**-1022, 1e308),
+        *(512.0, -512.0, 511.99999999999994, -511.99999999999994, 709.782712893384, 709.79),
+        *(-708.3964185322641, -708.4, -745.1332191019411, -745.14, -746.0, 2.0**-54, -(2.0**-54)),
+        *(0.9999999999999999, 1.0000000000000002, -2.0, 3.0, 2.0**-1023, 1.7976931348623157e308),
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setenv("SCALARGRAD_CACHE", "0")
+    answers.answers.cache_clear()
+    yield
+    monkeypatch.undo()
+    answers.answers.cache_clear()
+
+
+@pytest.fixture
+def _vectors(monkeypatch):
+    """Code with the vector forms, whatever library this is."""
+    if not llvm.vector_bits()[2]:
+        pytest.skip("this CPU cannot fuse a product with an addition")
+    monkeypatch.setattr(native, "vector_forms", lambda: frozenset(exactmath.FORMS))
+
+
+def loops_of(op: int, count: int, arity: int, const: float) -> Loops:
+    lanes, places = (
+        (Loop(count),),
+        [Operand(Space.PARAMETER, k * count, (1,)) for k in range(arity)],
+    )
+    step = Apply(Operand(Space.OUTPUT, 0, (1,)), lanes, op, tuple(places), const)
+    return Loops((step,), {Space.PARAMETER: arity * count, Space.OUTPUT: count})
+
+
+def compiled(op: int, *operands: np.ndarray, const: float = 0.0) -> np.ndarray:
+    """op(*operands) by native code in exact mode."""
+    loops = loops_of(op, len(operands[0]), len(operands), const)
+    program = native.build(loops, dtype=str(operands[0].dtype))
+    return program.execute({Space.PARAMETER: np.concatenate(operands)})[Space.OUTPUT]
+
+
+def eager(op: int, *operands: np.ndarray, const: float = 0.0) -> np.ndarray:
+    """op(*operands) by the engine."""
+    count = len(operands[0])
+    a, b = (*(x.tolist() for x in operands), [0.0] * count)[:2]
+    return np.array(list(map(rules.evaluate, [op] * count, a, b, [const] * count)))
+
+
+def assert_same(got: np.ndarray, expected: np.ndarray, *operands: np.ndarray) -> None:
+    """The same bits; one nan is as good as another."""
+    whole = f"i{got.itemsize}"
+    other = (got.view(whole) != expected.view(whole)) & ~(np.isnan(got) & np.isnan(expected))
+    assert not other.any(), [x[other][:3].tolist() for x in (*operands, got, expected)]
+
+
+def anything(count: int) -> np.ndarray:
+    """Any bits: of all sizes, subnormal, infinite, not numbers."""
+    return RNG.integers(0, 2**64, count, dtype=np.uint64).view(np.float64)
+
+
+def sprinkled(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of which one in fifty is anything: most vectors are simple, and many are not."""
+    chosen = RNG.random(len(numbers)) < 0.02
+    return np.where(chosen, anything(len(numbers)), numbers)
+
+
+def exponents(count: int) -> np.ndarray:
+    return np.concatenate(
+        (
+            *(SPECIAL, RNG.uniform(-512, 512, count), RNG.normal(size=count) * 3),
+            *(sprinkled(RNG.normal(size=count)), RNG.uniform(-760, 720, count // 4)),
+            RNG.choice([-1.0, 1.0], count) * 2.0 ** RNG.uniform(-80, 9, count),
+        )
+    )
+
+
+def bases(count: int) -> np.ndarray:
+    return np.concatenate(
+        (
+            *(SPECIAL, 2.0 ** RNG.uniform(-300, 300, count), RNG.uniform(0.5, 2.0, count)),
+            *(sprinkled(np.exp(RNG.normal(size=count))), anything(count // 4)),
+            1.0 + RNG.choice([-1.0, 1.0], count) * 2.0 ** RNG.uniform(-53, -1, count),
+        )
+    )
+
+
+@pytest.mark.parametrize("op", [ops.EXP, ops.SIGMOID])
+def test_exponentials_are_the_librarys(op):
+    x = exponents(100_000)
+    assert_same(compiled(op, x), eager(op, x), x)
+
+
+@pytest.mark.parametrize("n", [-0.5, -1.5, 0.5, 3.0, 0.1, 1e-300, -1e300, np.inf, 0.0])
+def test_constant_powers_are_the_librarys(n):
+    x = bases(20_000)
+    assert_same(compiled(ops.POW, x, const=n), eager(ops.POW, x, const=n), x)
+
+
+def test_powers_are_the_librarys():
+    x = bases(50_000)
+    y = RNG.permutation(exponents(50_000)[: len(x)])
+    y[::2] /= 256.0
+    assert_same(compiled(ops.POWER, x, y), eager(ops.POWER, x, y), x, y)
+    a, b = map(np.ravel, np.meshgrid(SPECIAL, SPECIAL))
+    assert_same(compiled(ops.POWER, a, b), eager(ops.POWER, a, b), a, b)
+
+
+def test_single_precision_rounds_the_librarys():
+    with np.errstate(over="ignore"):
+        x = exponents(20_000).astype(np.float32)
+        assert_same(compiled(ops.EXP, x), eager(ops.EXP, x).astype(np.float32), x)
+        expected = eager(ops.POW, abs(x), const=-1.5).astype(np.float32)
+    assert_same(compiled(ops.POW, abs(x), const=-1.5), expected, x)
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize("bits", [256, 128])
+def test_narrower_vectors_do_the_same(monkeypatch, bits):
+    name, features = llvm.host()
+    without = ",".join(f.replace("+", "-") if "avx512" in f else f for f in features.split(","))
+    monkeypatch.setattr(llvm, "host", lambda: (name, without))
+    monkeypatch.setattr(llvm, "vector_bits", lambda: (bits, 16, True))
+    for name in exactmath.FORMS:
+        x, y = answers.questions(name)
+        assert answers.digest(form(name, x, y)) == answers.EXPECTED[name]
+
+
+# --- whether the library is one that computes so --------------------------------------------------
+
+
+def form(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What a vector form answers."""
+    return compiled(ops.EXP, x) if name == "exp" else compiled(ops.POWER, x, y)
+
+
+def noticed(name: str) -> bool:
+    """Whether a form's answers are other than they should be."""
+    return answers.digest(form(name, *answers.questions(name))) != answers.EXPECTED[name]
+
+
+def test_questions_are_about_all_rows_and_need_no_care():
+    x, _ = answers.questions("exp")
+    rows = np.rint(x * exactmath.PER_ROW).astype(np.int64) & 127
+    assert np.bincount(rows, minlength=128).min() >= 5
+    assert abs(x).max() < exactmath.LARGEST
+    x, y = answers.questions("pow")
+    rows = (x.view(np.int64) - exactmath.FIRST >> exactmath.BELOW) & 127
+    assert np.bincount(rows, minlength=128).min() >= 5
+    assert abs(y * np.log(x)).max() < exactmath.LARGEST
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize("name", exactmath.FORMS)
+def test_forms_answer_as_expected(name):
+    assert not noticed(name)
+
+
+def unfused(m: Any, a: str, b: str | float, c: str | float) -> str:
+    b, c = (m.constant(x) if isinstance(x, float) else x for x in (b, c))
+    return m.add(m.multiply(a, b), c)
+
+
+# Which of the sums, in the order they are written, can be seen to be fused: elsewhere the product
+# is exact, or its last bits are too far behind the result's.
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [*(("exp", k) for k in (0, 5, 7)), *(("pow", k) for k in (0, 3, 10, 12, 17, 19))],
+)
+def test_one_sum_that_is_not_fused_is_noticed(monkeypatch, name, place):
+    right, seen = exactmath._fused, []
+
+    def planted(m, a, b, c):
+        seen.append(None)
+        return (unfused if len(seen) == place + 1 else right)(m, a, b, c)
+
+    monkeypatch.setattr(exactmath, "_fused", planted)
+    assert noticed(name)
+    assert len(seen) > place
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize("name", exactmath.FORMS)
+def test_a_library_that_fuses_nothing_is_noticed(monkeypatch, name):
+    monkeypatch.setattr(exactmath, "_fused", unfused)
+    assert noticed(name)
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize("name", exactmath.FORMS)
+def test_rounding_to_a_row_by_another_rule_is_noticed(monkeypatch, name):
+    right = exactmath._fused
+
+    def away(m, a, b, c):
+        if b == exactmath.PER_ROW:
+            product = m.multiply(a, m.constant(b))
+            return m.add(m.intrinsic("round", product), m.constant(c))
+        return right(m, a, b, c)
+
+    monkeypatch.setattr(exactmath, "_fused", away)
+    assert noticed(name)
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize(
+    ("name", "constants", "count"),
+    [("exp", "ROW", 2), ("exp", "EXPONENTIAL", 4), ("pow", "LN2", 2), ("pow", "LOGARITHM", 4)],
+)
+def test_another_constant_is_noticed(monkeypatch, name, constants, count):
+    right = getattr(exactmath, constants)
+    for k in range(count):
+        wrong = (*right[:k], right[k] * (1.0 + 2.0**-8), *right[k + 1 :])
+        monkeypatch.setattr(exactmath, constants, wrong)
+        assert noticed(name), k
+
+
+@pytest.mark.usefixtures("_vectors")
+@pytest.mark.parametrize(
+    ("name", "table", "column"), [("exp", "powers", 1), ("pow", "logarithms", 0)]
+)
+def test_another_row_is_noticed(monkeypatch, name, table, column):
+    right = getattr(exactmath, table)()
+    for row in range(0, 128, 9):
+        wrong = [list(numbers) for numbers in right]
+        wrong[row][column] += 1
+
+        def planted(wrong=wrong):
+            return wrong
+
+        planted.__name__ = table
+        monkeypatch.setattr(exactmath, table, planted)
+        assert noticed(name), row
+
+
+def libraries() -> list[Path]:
+    """The files of glibc's mathematics library in this process."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    return [Path(p) for p in {line.split()[-1] for line in lines} if "/libm.so.6" in p]
+
+
+@pytest.mark.skipif(not libraries(), reason="not the GNU C library, or no way to find its file")
+def test_tables_are_the_librarys():
+    (path,) = libraries()
+    content = path.read_bytes()
+    for table in (exactmath.powers(), exactmath.logarithms()):
+        assert np.array(table, "<i8").tobytes() in content
+
+
+def called(op: int = ops.EXP) -> str:
+    """The code of an op on many numbers."""
+    return native.build(loops_of(op, 1000, 1, -0.5)).llvm_ir
+
+
+@pytest.mark.usefixtures("_vectors")
+def test_code_uses_the_forms():
+    for op in (ops.EXP, ops.POW, ops.SIGMOID):
+        assert "@all." in called(op)
+
+
+def test_a_library_with_one_other_answer_is_called_lane_by_lane(monkeypatch):
+    right, (x, _) = rules.evaluate, answers.questions("exp")
+
+    def other(op: int, a: float, b: float, c: float) -> float:
+        y = right(op, a, b, c)
+        return math.nextafter(y, math.inf) if op == ops.EXP and a == x[17] else y
+
+    before = dict(answers.answers())
+    monkeypatch.setattr(rules, "evaluate", other)
+    answers.answers.cache_clear()
+    assert {k for k, v in answers.answers().items() if v != before[k]} == {"exp"}
+    assert answers.vector_forms() == frozenset()
+    assert "@all." not in called()
+    monkeypatch.undo()
+    assert_same(compiled(ops.EXP, x), eager(ops.EXP, x), x)
+
+
+WITHOUT = """
+import numpy as np
+import scalargrad as sg
+from scalargrad import ops, rules
+from scalargrad.compiler import answers
+
+f = sg.compile(lambda x: [v.exp() for v in x] + [v**-0.5 for v in x])
+x = [0.37 * k + 0.1 for k in range(100)]
+f(x)
+f.native()
+expected = [rules.evaluate(ops.EXP, v, 0.0, 0.0) for v in x]
+expected += [rules.evaluate(ops.POW, v, 0.0, -0.5) for v in x]
+print(np.array_equal(f(x), expected), answers.answers()["exp"], len(answers.vector_forms()))
+"""
+
+
+@pytest.mark.skipif(not libraries(), reason="what glibc may use of the CPU cannot be set")
+def test_a_library_that_may_not_fuse_is_called_lane_by_lane():
+    plain = run_python("-c", WITHOUT).split()
+    other = run_python("-c", WITHOUT, GLIBC_TUNABLES="glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2").split()
+    assert plain[0] == other[0] == "True"
+    assert plain[1:] != other[1:] or plain[2] == "0"
+    assert other[2] == "0"
+
+
+def test_code_made_with_another_library_has_another_name(monkeypatch):
+    trace = sg.compile(lambda x: x.exp(), backend="interpreter").trace(0.5)
+    marks = marks_of_trace(trace)
+    name = image.name_of(trace.tape, marks)
+    assert image.name_of(trace.tape, marks) == name
+    monkeypatch.setattr(image, "answers", lambda: {**answers.answers(), "tanh": "other"})
+    assert image.name_of(trace.tape, marks) != name
