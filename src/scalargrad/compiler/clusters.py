@@ -235,6 +235,4 @@ class ClusterCode:
                     computed = sums.group(group, parts, computed)
             values.append(computed)
             if member.stored:
-                result = self.refs[member.result]
-                for spot, value in zip(tile.spots, computed):
-                    tile.write(result, tile.cursors[member.result], spot, value)
+                tile.store(self.refs[member.result], tile.cursors[member.result], computed)

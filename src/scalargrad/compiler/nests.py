@@ -114,6 +114,27 @@ class Tile:
             f"shufflevector {full} {numbers}, {full} poison, <{width} x i32> <{order}>"
         )
 
+    def store(self, ref: Ref, cursor: Cursor, numbers: Sequence[str]) -> None:
+        """Store a result at all spots; along the rows, where they are neighbours in memory."""
+        values = dict(zip(self.spots, numbers))
+        for k, piece in enumerate(self.parts):
+            across = not piece.mask and self.nest.plan.crosses(ref)
+            for top in range(0, self.rows, piece.width):
+                rows = range(top, min(top + piece.width, self.rows))
+                if across and len(rows) == piece.width > 1:
+                    self._write_across(ref, cursor, (top, k), [values[row, k] for row in rows])
+                    continue
+                for row in rows:
+                    self.write(ref, cursor, (row, k), values[row, k])
+
+    def _write_across(self, ref: Ref, cursor: Cursor, first: Spot, lines: Sequence[str]) -> None:
+        """Store a square of rows and lanes from its first spot on, transposed in registers."""
+        whole = Piece(0, len(lines), len(lines))
+        columns = transposed(self.function, self.nest.real, lines)
+        for lane in range(self.parts[first[1]].valid):
+            place = self.shifted(ref, cursor, first, lane)
+            self.nest.store_vector(ref, place, whole, columns[lane])
+
     def write(self, ref: Ref, cursor: Cursor, spot: Spot, number: str) -> None:
         """Store a result."""
         nest, piece = self.nest, self.parts[spot[1]]

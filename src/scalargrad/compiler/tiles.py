@@ -81,6 +81,12 @@ class Plan(NamedTuple):
     height: int = 1
     copies: frozenset[int] = frozenset()
 
+    def crosses(self, result: Ref) -> bool:
+        """Whether the rows of a result are neighbours in memory, and the lanes of a vector not."""
+        if self.vector is None or self.rows is None:
+            return False
+        return result.step(self.vector) not in (None, 0, 1, -1) and result.step(self.rows) == 1
+
 
 class Piece(NamedTuple):
     """A vector of lanes: the first, the width of the register, how many lanes of it are real.
@@ -172,6 +178,7 @@ def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
 # --- costs, in cycles ----------------------------------------------------------------------------
 
 _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
+_CROSS = 2.5  # to store a vector of a tile along the rows
 _JOIN = 12.0  # to add up the lanes of a register
 _ALONE = 2.0  # of terms that no other lane shares
 _LATENCY = 4.0  # of an addition: so many must be under way at once
@@ -192,8 +199,12 @@ def _copies_and_cost(
     vectors = -(-across // machine.lanes)
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
     cost = 0.0
+    rows = _best_rows(axes, uses, free(axes, uses), vector) if any(u.terms for u in uses) else None
     for result in results:
-        cost += steps * (1.0 if result.step(vector) in (1, -1) else _SCATTER * lanes)
+        if rows is not None and extents[rows] >= lanes and Plan(vector, rows).crosses(result):
+            cost += steps * _CROSS
+        else:
+            cost += steps * (1.0 if result.step(vector) in (1, -1) else _SCATTER * lanes)
     copies = set()
     for number, use in enumerate(uses):
         terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
@@ -267,6 +278,7 @@ def _best_rows(
 
 def _tile(
     axes: Sequence[Axis],
+    results: Sequence[Ref],
     uses: Sequence[Use],
     plan: Plan,
     count: int,
@@ -297,9 +309,13 @@ def _tile(
             cycles += terms * (max(float(height * width), loads, _LATENCY) + 0.5)
         return cycles
 
+    crossing = sum(map(plan.crosses, results))
+
     def busy(height: int, width: int) -> float:
         sums, divisions = passes(height, width), divider * height * width
-        return max(sums, divisions) if height * width <= _QUEUED else sums + divisions
+        whole, rest = divmod(height, machine.lanes)
+        stores = crossing * width * machine.lanes * (_CROSS * whole + _SCATTER * rest)
+        return stores + (max(sums, divisions) if height * width <= _QUEUED else sums + divisions)
 
     def total(height: int, width: int) -> float:
         cycles = code = 0.0
@@ -314,7 +330,7 @@ def _tile(
 
     shapes = [
         (h, w)
-        for h in range(1, min(rows, 12) + 1)
+        for h in range(1, min(rows, max(machine.lanes, 12) if crossing else 12) + 1)
         for w in range(1, min(widest, 13) + 1)
         # Sums, the vectors that all rows share, a number for all lanes, and products.
         if h * w + (w if h > 1 else 0) + 1 + machine.steps <= machine.registers
@@ -355,7 +371,7 @@ def plan(
     if any(use.terms for use in uses):
         candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
-        return _tile(axes, uses, chosen, vectors, most, machine, divider)
+        return _tile(axes, results, uses, chosen, vectors, most, machine, divider)
     return chosen._replace(width=min(most, 4))
 
 

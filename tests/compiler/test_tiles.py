@@ -1,0 +1,74 @@
+"""Tiles of sums: how they are stored, and when that is along their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from scalargrad.compiler import clusters, native, nests
+from scalargrad.compiler.loops import Contract, Group, Loop, Loops, Operand, Segment, Space
+from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.reference import execute
+from scalargrad.compiler.tiles import Plan
+
+TERMS = 16
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, bool]]:
+    """The plans that were made, and whether they store their first result along the rows."""
+    found = []
+
+    def plan(axes, results, *rest):
+        chosen = right(axes, results, *rest)
+        found.append((chosen, chosen.crosses(results[0])))
+        return chosen
+
+    right = clusters.plan
+    monkeypatch.setattr(clusters, "plan", plan)
+    return found
+
+
+def product(tokens: int, units: int) -> Loops:
+    """y[i, j] = sum_k p[j, k] a[i, k]: a matrix times each row of another."""
+    lanes = (Loop(tokens), Loop(units))
+    left = Operand(Space.PARAMETER, 0, (0, TERMS, 1))
+    right = Operand(Space.ARGUMENT, 0, (TERMS, 0, 1))
+    group = Group((Segment(left, right, (Loop(TERMS),)),))
+    step = Contract(Operand(Space.OUTPUT, 0, (units, 1)), lanes, (group,))
+    sizes = {Space.PARAMETER: units * TERMS, Space.ARGUMENT: tokens * TERMS}
+    return verify(Loops((step,), {**sizes, Space.OUTPUT: tokens * units}, batched=False))
+
+
+def outputs(loops: Loops, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    inputs = {
+        space: rng.integers(-99, 99, loops.size(space)) / 8
+        for space in (Space.PARAMETER, Space.ARGUMENT)
+    }
+    got = native.build(loops, dtype=dtype).execute(inputs)[Space.OUTPUT]
+    return got, execute(loops, inputs)[Space.OUTPUT]
+
+
+@pytest.mark.parametrize("dtype", native.REALS)
+@pytest.mark.parametrize("units", [5, 8, 27, 64])
+@pytest.mark.parametrize("tokens", [5, 8, 16, 19])
+def test_products_of_few_rows_are_right_in_every_shape(tokens, units, dtype):
+    got, expected = outputs(product(tokens, units), dtype)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", native.REALS)
+def test_vectors_of_tokens_are_stored_along_the_units(dtype, plans, monkeypatch):
+    lanes = native.llvm.vector_bits()[0] // (8 * np.dtype(dtype).itemsize)
+    loops = product(lanes, 8 * lanes)
+    got, expected = outputs(loops, dtype)
+    np.testing.assert_array_equal(got, expected)
+    [(chosen, crossing)] = plans
+    assert crossing
+    assert chosen.height % lanes == 0
+    monkeypatch.setattr(nests, "transposed", lambda function, kind, lines: lines)
+    got, expected = outputs(loops, dtype)
+    assert not np.array_equal(got, expected)
