@@ -12,7 +12,7 @@ from scalargrad.train.drawing import Gather, shuffled
 pytestmark = pytest.mark.pure
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 255, 256, 257, 5000])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 255, 256, 257, 5000, 70_000])
 def test_the_order_is_that_of_shuffle(count: int) -> None:
     for seed in range(3):
         mine, own = random.Random(seed), random.Random(seed)

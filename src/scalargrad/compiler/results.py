@@ -105,6 +105,12 @@ def stack(signature: Signature, block: NDArray[Any]) -> Any:
     return signature.value if isinstance(signature, Static) else None
 
 
+def floats(signature: Signature) -> tuple[int, ...] | None:
+    """The shape of the array that `stack` gives for an example, where that is one of floats."""
+    form = _form(signature)
+    return form[0] if form is not None and form[1] is np.float64 else None
+
+
 def answers(signature: Signature, block: NDArray[Any]) -> Any:
     """The results of all examples of a batch: one array, or a list of them if they are none."""
     stacked = stack(signature, block)

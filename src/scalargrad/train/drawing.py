@@ -15,22 +15,30 @@ except ModuleNotFoundError:
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
 
+WORDS = 1 << 16  # drawn from a generator at a time
+
 
 def shuffled(count: int, rng: random.Random) -> NDArray[np.intp]:
     """The numbers from 0 to `count`, as `rng.shuffle` would leave a list of them, and the rng."""
-    i: cython.Py_ssize_t
+    i: cython.Py_ssize_t = count - 1
     j: cython.Py_ssize_t
+    k: cython.Py_ssize_t
     found = np.arange(count)
     order: cython.Py_ssize_t[::1] = found.data
-    bits = rng.getrandbits
     width: cython.int = count.bit_length()
-    for i in range(count - 1, 0, -1):
-        while (1 << (width - 1)) > i + 1:
-            width -= 1
-        j = bits(width)
-        while j > i:
-            j = bits(width)
-        order[i], order[j] = order[j], order[i]
+    while i > 0:
+        # Each exchange takes at least one word of the generator, of which `getrandbits` gives the
+        # first bits for so few of them, and for many all, the first word lowest.
+        some = min(i, WORDS)
+        drawn = rng.getrandbits(32 * some).to_bytes(4 * some, "little")
+        words: cython.uint[::1] = np.frombuffer(drawn, "<u4").astype(np.uintc).data
+        for k in range(some):
+            while (1 << (width - 1)) > i + 1:
+                width -= 1
+            j = words[k] >> (32 - width)
+            if j <= i:
+                order[i], order[j] = order[j], order[i]
+                i -= 1
     return found
 
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 
 class Stop(Exception):
     """Raised by `Interrupt.check` once Ctrl-C was pressed."""
+
+
+class _Whole:
+    """See `Interrupt.whole`; made once, for it is entered at every mini-batch."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    def __enter__(self) -> None:
+        self._interrupt.waiting = True
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        interrupt = self._interrupt
+        interrupt.waiting = False
+        if interrupt.presses > 1 and kind is None:
+            interrupt.again(signal.SIGINT, None)
 
 
 class Interrupt:
@@ -23,38 +37,32 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.presses = 0
-        self._waiting = False
-        self._before: Any = None
+        self.waiting = False
+        self.again: Any = None
+        self._whole = _Whole(self)
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)
             if callable(before):
-                self._before = before
+                self.again = before
                 signal.signal(signal.SIGINT, self._press)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        if self.again is not None:
+            signal.signal(signal.SIGINT, self.again)
 
     def _press(self, number: int, frame: Any) -> None:
         self.presses += 1
-        if self.presses > 1 and not self._waiting:
-            self._before(number, frame)
+        if self.presses > 1 and not self.waiting:
+            self.again(number, frame)
 
     def check(self) -> None:
         """Leave, if Ctrl-C was pressed."""
         if self.presses:
             raise Stop
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """What is done inside is done to the end."""
-        self._waiting = True
-        try:
-            yield
-        finally:
-            self._waiting = False
-        if self.presses > 1:
-            self._before(signal.SIGINT, None)
+    def whole(self) -> _Whole:
+        """`with` this: what is done inside is done to the end."""
+        return self._whole

@@ -19,7 +19,7 @@ from ..compiler.image import name_of
 from ..compiler.loops import Loops, Space
 from ..compiler.marks import Marks, marks_of_trace
 from ..compiler.native import NativeProgram, aligned
-from ..compiler.results import answers, pair
+from ..compiler.results import answers, floats, pair
 from ..compiler.structure import Floats, Signature
 from ..compiler.trace import Trace
 from ..compiler.update import instructions, with_update
@@ -179,6 +179,10 @@ class Joined:
         self._gathers = feed.gathers(self.frame)
         self._loss = self.frame.arrays[Space.OUTPUT]
         self._run = self.frame.run
+        outputs = self.frame.arrays[Space.EXAMPLE_OUTPUT]
+        shape = floats(signature)
+        # The predictions as they lie there, where they are floats and a rectangle of them.
+        self._floats = None if shape is None else outputs.reshape(len(outputs), *shape)
 
     def run(self, rows: Rows, scalars: Sequence[float]) -> float:
         """Learn from the examples in these rows; their loss before that."""
@@ -191,6 +195,8 @@ class Joined:
 
     def predictions(self) -> Any:
         """What the model answered to the examples of the last run, as `Outcome.predictions`."""
+        if self._floats is not None:
+            return self._floats.astype(np.float64)
         outputs = self.frame.arrays[Space.EXAMPLE_OUTPUT].astype(np.float64)
         return answers(self._signature, outputs)
 

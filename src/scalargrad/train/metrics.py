@@ -87,10 +87,12 @@ def sums(
     found: dict[str, float] = {}
     for name, metric in metrics.items():
         if metric is accuracy and isinstance(predictions, np.ndarray):
-            found[name] = _count_right(predictions, np.asarray(targets))
-        else:
-            pairs = zip(_listed(predictions), _listed(targets), strict=True)
-            found[name] = float(sum(metric(p, t) for p, t in pairs))
+            right = np.asarray(targets)
+            if comparable(predictions.shape, right.shape):
+                found[name] = added(accuracies(predictions, right), right.ndim == 1)
+                continue
+        pairs = zip(_listed(predictions), _listed(targets), strict=True)
+        found[name] = float(sum(metric(p, t) for p, t in pairs))
     return found
 
 
@@ -98,22 +100,30 @@ def _listed(x: Any) -> Any:
     return x.tolist() if isinstance(x, np.ndarray) else x
 
 
-def _count_right(scores: NDArray[np.float64], targets: NDArray[Any]) -> float:
-    """`accuracy` summed over examples, computed on arrays where these are one score or one row of
-    scores for each target, or for each target of a sequence.
+# --- accuracy on arrays ---------------------------------------------------------------------------
+
+
+def comparable(scores: tuple[int, ...], targets: tuple[int, ...]) -> bool:
+    """Whether arrays of these shapes are one score or one row of scores for each target, or for
+    each target of a sequence.
     """
-    shape = targets.shape
-    fits = scores.shape[: len(shape)] == shape and scores.ndim <= len(shape) + 1
-    if not fits or len(shape) not in (1, 2) or not scores.size:
-        pairs = zip(scores.tolist(), targets.tolist(), strict=True)
-        return float(sum(accuracy(p, t) for p, t in pairs))
-    rows = scores.reshape(*shape, -1)
+    count = len(targets)
+    return count in (1, 2) and scores[:count] == targets and count <= len(scores) <= count + 1
+
+
+def accuracies(scores: NDArray[np.float64], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """`accuracy` of each example, where the arrays are `comparable`."""
+    rows = scores.reshape(*targets.shape, -1)
     if rows.shape[-1] == 1:
         right = (rows[..., 0] > 0) == (targets > 0)
     else:
         right = rows.argmax(axis=-1) == targets
     right &= ~np.isnan(rows).any(axis=-1)
-    if len(shape) == 1:
-        return float(right.sum())
-    # Divided and then added up from left to right, as `accuracy` is.
-    return float(sum((right.sum(axis=1) / shape[1]).tolist()))
+    each: NDArray[np.float64]
+    each = right.astype(np.float64) if targets.ndim == 1 else right.sum(axis=1) / right.shape[1]
+    return each
+
+
+def added(each: NDArray[np.float64], whole: bool) -> float:
+    """Their sum from left to right; of whole numbers, which any order adds alike, the sum."""
+    return float(each.sum() if whole else sum(each.tolist()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .run import Plan, Run
 
 
@@ -31,10 +33,11 @@ class Bar:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def advance(self, run: Run) -> None:
-        """Show the state after one more mini-batch."""
+    def advance(self, run: Run, complete: Callable[[], None]) -> None:
+        """Show the state after one more mini-batch, which `complete` has the run hold whole."""
         if self._bar.disable:
             return
+        complete()
         held_out = run.history.validation_metrics
         shown = [
             f"{name} {_short(name, mean)}"

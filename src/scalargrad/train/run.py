@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -50,12 +50,16 @@ class Run:
     count: int = 0  # how many examples those are
     seconds: float = 0.0  # how long they took
 
-    def add(self, loss: float, sums: Mapping[str, float], count: int) -> None:
-        """Add a mini-batch of `count` examples: its mean loss, and metrics summed over it."""
-        for name, number in {"loss": loss * count, **sums}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + number
+    def add(self, loss: float, count: int) -> None:
+        """Add a mini-batch of `count` examples and its mean loss; `Tally` adds its metrics."""
+        self.sums["loss"] += loss * count
         self.count += count
         self.batch += 1
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Begin sums of the loss and of these, where there are none yet."""
+        for name in ("loss", *metrics):
+            self.sums.setdefault(name, 0.0)
 
     def means(self) -> dict[str, float]:
         """Loss and metrics of the epoch so far."""

@@ -29,6 +29,7 @@ from .metrics import Metric, Metrics, named_metrics, sums
 from .progress import Bar
 from .run import Callback, Plan, Run, configuration, load_run, save_run
 from .step import PLAIN_ERRORS, EagerStep, Fault, Loss, Penalty, Step
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .compiled import CompiledStep
@@ -284,20 +285,23 @@ class Trainer:
         """What is left of an epoch: the mini-batches not yet done, then the validation."""
         started, before = time.perf_counter(), run.seconds
         self._step.load()
+        run.expect(plan.metrics)
+        tally = Tally(plan.metrics, run.sums)
         try:
             order = self._order(plan, run)
             for k in range(run.batch * plan.batch_size, len(order), plan.batch_size):
                 rows = order[k : k + plan.batch_size]
                 last = k + plan.batch_size >= len(order)
                 batch = Batch(plan.examples, rows, interrupt.check, last)
-                self._learn(batch, plan, run, interrupt)
-                bar.advance(run)
+                self._learn(batch, tally, run, interrupt)
+                bar.advance(run, tally.settle)
             validation: dict[str, float] = {}
             if plan.validation is not None:
                 validation = self._evaluate(
                     self._step, _all(plan.validation, interrupt.check), plan.metrics
                 )
         finally:
+            tally.settle()
             fault = self._step.sync()
             run.seconds = before + time.perf_counter() - started
             if fault is not None:
@@ -309,7 +313,7 @@ class Trainer:
         count = len(plan.examples)
         return shuffled(count, self.rng) if plan.shuffle else np.arange(count)
 
-    def _learn(self, batch: Batch, plan: Plan, run: Run, interrupt: Interrupt) -> None:
+    def _learn(self, batch: Batch, tally: Tally, run: Run, interrupt: Interrupt) -> None:
         """One mini-batch: gradients, then the step."""
         try:
             outcome = self._step.gradients(batch)
@@ -317,14 +321,13 @@ class Trainer:
             raise TraceError(f"{error}. {WITHOUT}") from error
         if outcome.fault is not None:
             raise self._anomaly(outcome.fault, run)
-        measured: dict[str, float] = {}
-        if plan.metrics:
-            measured = sums(plan.metrics, outcome.predictions, batch.targets())
+        tally.measure(outcome, batch)
         with interrupt.whole():
             fault = self._step.update()
             if fault is not None:
                 raise self._anomaly(fault, run)
-            run.add(outcome.loss, measured, len(batch))
+            run.add(outcome.loss, len(batch))
+            tally.confirm(batch)
 
     def _anomaly(self, fault: Fault, run: Run) -> AnomalyError:
         place = f"epoch {len(run.history) + 1}, mini-batch {run.batch + 1 - fault.late}"
