@@ -23,6 +23,7 @@ RANGES = {
         mpmath.tanh,
         np.concatenate((RNG.normal(size=300) * 3, 10 ** RNG.uniform(-12, 1, 300))),
     ),
+    ops.SQRT: (mpmath.sqrt, np.exp(RNG.uniform(-80, 80, 600))),
     ops.SIGMOID: (lambda x: 1 / (1 + mpmath.exp(-x)), RNG.normal(size=600) * 10),
     ops.SOFTPLUS: (lambda x: mpmath.log(1 + mpmath.exp(x)), RNG.normal(size=600) * 10),
 }
@@ -61,6 +62,12 @@ def test_special_numbers_are_where_they_belong(op):
     x = np.array([*SPECIAL, *(EXTREME if op == ops.EXP else ())])
     expected = np.array([rules.evaluate(op, float(a), 0.0, 0.0) for a in x])
     np.testing.assert_allclose(fast(op, x), expected, rtol=1e-13, atol=1e-322)
+
+
+def test_roots_are_within_four_units_from_the_smallest_number_to_the_largest():
+    bits = RNG.integers(1, np.array(np.inf).view(np.int64), 100_000)
+    x = np.concatenate((bits.view(float), np.arange(1, 1000).view(float)))
+    np.testing.assert_allclose(fast(ops.SQRT, x), np.sqrt(x), rtol=4 * np.finfo(float).eps)
 
 
 @pytest.mark.parametrize("n", [0.0, 0.5, -0.5, 1.0, 1.5, -1.5, 2.0, -2.0, 3.0, 4.0, 2.7, -3.1, 7.0])

@@ -207,6 +207,11 @@ def _log(m: Arithmetic, a: str, _: float = 0.0) -> str:
     return vectormath.log(m, a) if m.module.fast else m.library("log", a)
 
 
+def _sqrt(m: Arithmetic, a: str, _: float = 0.0) -> str:
+    root = vectormath.sqrt(m, a) if m.module.fast else None
+    return m.intrinsic("sqrt", a) if root is None else root
+
+
 def _log1p(m: Arithmetic, a: str) -> str:
     return vectormath.log1p(m, a) if m.module.fast else m.library("log1p", a)
 
@@ -274,7 +279,7 @@ FORMS: dict[int, Form] = {
     ops.LEAKY_RELU: _leaky_relu,
     ops.EXP: _exp,
     ops.LOG: _log,
-    ops.SQRT: lambda m, a, _: m.intrinsic("sqrt", a),
+    ops.SQRT: _sqrt,
     ops.TANH: _tanh,
     ops.SIGMOID: _sigmoid,
     ops.SIN: _library("sin"),

@@ -165,6 +165,8 @@ class ClusterCode:
         for block in self.waiting:
             copy_block(function, block)
         self.nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
+        written = {self.refs[member.result] for member in self.members}
+        self.nest.keep(ref for ref in self.refs if ref not in written)
         if self.binder.module.fast:
             self._invert_divisors()
             self._spare_the_divider()
@@ -187,8 +189,7 @@ class ClusterCode:
         """Divide by products where all would wait for the CPU's one divider."""
         operations = [m for m in self.members if isinstance(m.step, Apply)]
         divisors = [m.operands[1] for m in operations if m.step.op == ops.DIV]
-        roots = any(m.step.op == ops.SQRT for m in operations)
-        self.quick = roots or len(set(divisors)) < len(divisors)
+        self.quick = len(set(divisors)) < len(divisors)
 
     def _quotient(self, m: Arithmetic, a: str, b: str, known: dict[str, str | None]) -> str:
         """a / b; `known` are the reciprocals computed so far, None for those that are not."""

@@ -49,7 +49,7 @@ def family() -> str:
 def vector_bits() -> tuple[int, int, bool]:
     """Bits of a vector register, the number of these registers, and whether sums can be fused."""
     features = set(host()[1].split(","))
-    if "+avx512f" in features and "+avx512vl" in features:
+    if features >= {"+avx512f", "+avx512vl", "+avx512dq"}:
         return 512, 32, True
     if "+avx" in features:
         return 256, 16, "+fma" in features

@@ -6,7 +6,7 @@ and once more for what is left over at the end of an axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from .arithmetic import Arithmetic
@@ -88,6 +88,8 @@ class Tile:
         kind = kind or nest.real
         if ref.number is not None:
             return nest.module.constant(ref.number, piece.width)
+        if ref in nest.kept:
+            return self.function.splat(kind, nest.kept[ref], piece.width)
         step = ref.step(nest.plan.vector)
         place = self.shifted(ref, cursor, spot)
         if piece.width == 1 or step == 0:
@@ -180,6 +182,7 @@ class Nest:
         self.axes = tuple(axes)
         self.refs = tuple(refs)
         self.plan = plan
+        self.kept: dict[Ref, str] = {}
         self._arithmetic: dict[tuple[int, str], Arithmetic] = {}
 
     def arithmetic(self, width: int, lanes: str = "") -> Arithmetic:
@@ -250,6 +253,12 @@ class Nest:
         align = {"i64": 8, "double": 8, "float": 4}[kind]
         pointer = self.address(kind, ref, cursor)
         return self.function.emit(f"load {kind}, ptr {pointer}, align {align}")
+
+    def keep(self, refs: Iterable[Ref]) -> None:
+        """Load once what the loops only read, and always at the same place."""
+        for ref in refs:
+            if ref.number is None and not any(map(ref.moves, range(len(ref.strides)))):
+                self.kept[ref] = self.load(self.real, ref, self.start(ref))
 
     def load_vector(
         self, kind: str, ref: Ref, cursor: Cursor, piece: Piece, last: bool = False
