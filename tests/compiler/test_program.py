@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scalargrad import Value
 from scalargrad.compiler import compile, program
 from scalargrad.compiler.program import BACKENDS, Backend, Interpreter, Options, checked
 from scalargrad.compiler.trace import Trace
+from scalargrad.errors import MissingExtraError
 from strategies import same_bits
 
 pytestmark = pytest.mark.pure
@@ -124,3 +126,14 @@ def test_a_back_end_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_best_back_end_that_can() -> None:
     assert checked(Options()).backend == next(iter(BACKENDS))
     assert checked(Options(backend="interpreter")).backend == "interpreter"
+
+
+def test_without_its_library_a_back_end_is_passed_over_or_the_library_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = replace(BACKENDS["llvm"], library="llvmlite_that_is_not_there")
+    monkeypatch.setattr(program, "BACKENDS", {**BACKENDS, "llvm": missing})
+    assert checked(Options(mode="fast")).backend == "interpreter"
+    for options in (Options(dtype="float32"), Options(backend="llvm")):
+        with pytest.raises(MissingExtraError, match="needs llvmlite_that_is_not_there"):
+            checked(options)

@@ -149,7 +149,7 @@ def checked(options: Options) -> Options:
     """The options with the back end decided.
 
     Raises `ValueError` naming the option for a word it does not know, or one that the back end
-    cannot do.
+    cannot do, and `MissingExtraError` where that takes a library that is not installed.
     """
     _expect("mode", options.mode, MODES)
     _expect("dtype", options.dtype, DTYPES)
@@ -157,24 +157,27 @@ def checked(options: Options) -> Options:
     if not isinstance(options.has_aux, bool):
         raise ValueError(f"has_aux: expected True or False, got {options.has_aux!r}")
     _expect("backend", options.backend, (None, *BACKENDS))
-    able = [
-        name
+    able = {
+        name: backend
         for name, backend in BACKENDS.items()
-        if options.dtype in backend.dtypes and options.mode in backend.modes and backend.installed
-    ]
-    if options.backend is None and able:
-        return replace(options, backend=able[0])
-    if options.backend is not None and not BACKENDS[options.backend].installed:
-        library = BACKENDS[options.backend].library
-        raise MissingExtraError(library, "all", f"backend={options.backend!r}")
+        if options.dtype in backend.dtypes and options.mode in backend.modes
+    }
+    if options.backend is None:
+        ready = [name for name, backend in able.items() if backend.installed]
+        if ready:
+            return replace(options, backend=ready[0])
+        what = f"mode={options.mode!r} with dtype={options.dtype!r}"
+        raise MissingExtraError(next(iter(able.values())).library, "all", what)
+    backend = BACKENDS[options.backend]
     if options.backend not in able:
-        where = f"backend {options.backend!r}" if options.backend else "any back end"
-        backend = BACKENDS[options.backend or next(iter(BACKENDS))]
         name = "dtype" if options.dtype not in backend.dtypes else "mode"
         offered = backend.dtypes if name == "dtype" else backend.modes
         raise ValueError(
-            f"{name}: expected {_words(offered)} for {where}, got {getattr(options, name)!r}"
+            f"{name}: expected {_words(offered)} for backend {options.backend!r}, "
+            f"got {getattr(options, name)!r}"
         )
+    if not backend.installed:
+        raise MissingExtraError(backend.library, "all", f"backend={options.backend!r}")
     return options
 
 
