@@ -32,7 +32,9 @@ from scalargrad.train import (
     Trainer,
     accuracy,
     metrics,
+    progress,
 )
+from scalargrad.train.run import Plan, Run
 
 pure = pytest.mark.pure
 
@@ -1031,6 +1033,24 @@ def test_progress_is_shown_when_asked_for(capfd: pytest.CaptureFixture[str]) -> 
     shown = capfd.readouterr().err
     for part in ("epoch 2/2", "100%", "left", "loss ", "accuracy ", "%/"):
         assert part in shown
+
+
+def test_a_bar_that_ends_within_an_epoch_shows_how_far_it_came(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "OFTEN", 1e9)
+    examples, settled = Examples(np.zeros((10, 1)), np.zeros(10)), []
+    plan = Plan(examples, None, {}, 2, 1, False, (), None)
+    run = Run(rng=None)
+    run.expect([])
+    with progress.Bar(plan, run, True) as bar:
+        for k in range(6):
+            run.add(float(k), 1)
+            bar.advance(lambda: settled.append(run.batch))
+    shown = capfd.readouterr().err
+    assert settled == [1]  # the first mini-batch was shown at once
+    assert "epoch 1/2  30%" in shown
+    assert "loss 2.50" in shown
 
 
 @posix

@@ -294,7 +294,7 @@ class Trainer:
                 last = k + plan.batch_size >= len(order)
                 batch = Batch(plan.examples, rows, interrupt.check, last)
                 self._learn(batch, tally, run, interrupt)
-                bar.advance(run, tally.settle)
+                bar.advance(tally.settle)
             validation: dict[str, float] = {}
             if plan.validation is not None:
                 validation = self._evaluate(
