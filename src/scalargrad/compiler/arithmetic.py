@@ -3,8 +3,8 @@
 The forms are those of `rules.forward`, instruction for instruction, so that the bits are. The
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
 LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
-one whose `exp` and `pow` are known, `exactmath` does on all lanes at once what they do. In fast mode
-`exp`, `log`, `tanh` and what is made of them are computed by `vectormath` instead.
+one whose `exp`, `pow` and `tanh` are known, `exactmath` does on all lanes at once what they do. In
+fast mode `exp`, `log`, `tanh` and what is made of them are computed by `vectormath` instead.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""exp and pow of the C library on whole vectors, to the bit, as LLVM IR, for exact mode.
+"""exp, pow and tanh of the C library on whole vectors, to the bit, as LLVM IR, for exact mode.
 
-The GNU C library, from 2.28 on, computes them by the algorithms of Arm's Optimized Routines (by
-Szabolcs Nagy, MIT licence), whose constants these are; on a CPU that can, it fuses every product
-with the addition that needs it. A form here does the same operations in the same order on all
-lanes at once. That is right for arguments that need no care of their own: a form gives a mask of
-them, too. Whether the library of this process computes so is for `answers` to find out.
+The GNU C library, from 2.28 on, computes exp and pow by the algorithms of Arm's Optimized Routines
+(by Szabolcs Nagy, MIT licence), and tanh by those of Sun's fdlibm (1993, free to use), whose
+constants these are; on a CPU that can, it fuses every product with the addition that needs it. A
+form here does the same operations in the same order on all lanes at once. That is right for
+arguments that need no care of their own: a form gives a mask of them, too. Whether the library of
+this process computes so is for `answers` to find out.
 """
 
 from __future__ import annotations
@@ -52,6 +53,17 @@ LOGARITHM = _numbers(
     *("-0x1.555555529a47ap-1", "-0x1.2495b9b4845e9p+0", "0x1.0002b8b263fc3p+0"),
 )
 SMALLEST = 2.0**-1022  # normal number
+
+# ln(2) in two parts for e^x - 1, and |x| below which no multiple of it is taken from x.
+SHORT_LN2 = _numbers("0x1.62e42fee00000p-1", "0x1.a39ef35793c76p-33")
+NEAREST = float.fromhex("0x1.62e4300000000p-2")
+# x (e^x + 1) / (e^x - 1) = 2 (1 + c0 s + s^2 (c1 + c2 s) + s^4 (c3 + c4 s)) with s = x^2 / 2.
+QUOTIENT = _numbers(
+    *("-0x1.11111111110f4p-5", "0x1.a01a019fe5585p-10", "-0x1.4ce199eaadbb7p-14"),
+    *("0x1.0cfca86e65239p-18", "-0x1.afdb76e09c32dp-23"),
+)
+FAR = 20.0  # multiples of ln(2) from which 2^-n is taken from e^r - 1 before that is added to 1
+ENOUGH = 22.0  # |x| from which tanh is 1
 
 # --- tables --------------------------------------------------------------------------------------
 
@@ -207,5 +219,57 @@ def power(m: Arithmetic, x: str, y: str) -> tuple[str, str]:
     return result, simple
 
 
+def _exponential_less_one(m: Arithmetic, x: str) -> str:
+    """e^x - 1 for x from -2 to 0 or from 2 to 44: x = n ln(2) + r, and e^r - 1 = r - lost."""
+    bits, one, half = Bits(m), m.constant(1.0), m.constant(0.5)
+    n = m.multiply(x, m.constant(PER_ROW / ROWS))
+    n = m.intrinsic("trunc", m.add(n, m.intrinsic("copysign", half, x)))
+    none = m.compare("olt", m.intrinsic("fabs", x), m.constant(NEAREST))
+    n = m.select(none, m.constant(0.0), n)
+    high = _fused(m, n, -SHORT_LN2[0], x)
+    low = m.multiply(n, m.constant(SHORT_LN2[1]))
+    r = m.subtract(high, low)
+    rest = m.subtract(m.subtract(high, r), low)
+    halved = m.multiply(half, r)
+    s = m.multiply(r, halved)
+    first = _fused(m, s, QUOTIENT[0], 1.0)
+    second, third = (_fused(m, s, QUOTIENT[k + 1], QUOTIENT[k]) for k in (1, 3))
+    square = m.multiply(s, s)
+    series = _fused(m, square, second, first)
+    series = _fused(m, m.multiply(square, square), third, series)
+    above = _fused(m, m.negative(series), halved, 3.0)
+    below = _fused(m, m.negative(above), r, 6.0)
+    e = m.multiply(m.divide(m.subtract(series, above), below), s)
+    unscaled = m.subtract(r, _fused(m, e, r, m.negative(s)))
+    e = _fused(m, m.subtract(e, rest), r, m.negative(rest))
+    e = m.subtract(e, s)
+    lost = m.subtract(e, r)
+    whole = bits.operate("sub", bits.of(m.add(n, m.constant(MAGIC))), _bits(MAGIC))
+    scale = bits.power_of_two(whole)
+    inverse = bits.power_of_two(bits.operate("sub", bits.constant(0), whole))
+    down = m.compare("olt", n, m.constant(0.0))
+    near = m.subtract(m.select(down, one, m.subtract(one, inverse)), lost)
+    far = m.add(m.subtract(r, m.add(e, inverse)), one)
+    result = m.multiply(m.select(m.compare("oge", n, m.constant(FAR)), far, near), scale)
+    result = m.select(down, m.subtract(result, one), result)
+    halves = _fused(m, m.negative(lost), 0.5, -0.5)
+    result = m.select(m.compare("oeq", n, m.constant(-1.0)), halves, result)
+    return m.select(none, unscaled, result)
+
+
+def tanh(m: Arithmetic, x: str) -> tuple[str, str]:
+    """1 - 2 / (e^2x + 1), from e^2x - 1 where |x| is 1 or more, else from e^-2x - 1."""
+    one, two, enough = (m.constant(number) for number in (1.0, 2.0, ENOUGH))
+    size = m.intrinsic("fabs", x)
+    size = m.select(m.compare("olt", size, enough), size, enough)
+    large = m.compare("oge", size, one)
+    double = m.add(size, size)
+    less_one = _exponential_less_one(m, m.select(large, double, m.negative(double)))
+    above = m.select(large, two, m.negative(less_one))
+    quotient = m.divide(above, m.add(less_one, two))
+    result = m.select(large, m.subtract(one, quotient), quotient)
+    return m.intrinsic("copysign", result, x), m.compare("ord", x, x)
+
+
 # A form gives what the function of that name does, and the mask of the lanes for which that holds.
-FORMS: dict[str, Callable[..., tuple[str, str]]] = {"exp": exp, "pow": power}
+FORMS: dict[str, Callable[..., tuple[str, str]]] = {"exp": exp, "pow": power, "tanh": tanh}
