@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ops", "order"),
     ("rules", "tape", "diagnose", "ufuncs"),
     ("watch",),
+    ("node",),
     ("engine",),
     ("capture",),
     ("copies",),
