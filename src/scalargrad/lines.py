@@ -93,8 +93,8 @@ _latest_back = cython.declare(object, None)  # another one, whose callees belong
 @cython.cfunc
 def node_line() -> str:
     """`user_line()` for a node being made, found quickly."""
-    if not cython.compiled:
-        return _found(_getframe(_CALLER))
+    if not cython.compiled:  # where threads may take turns at any point
+        return _line_of(_user_frame(_getframe(_CALLER)))
     frame: Any = cython.cast(object, PyEval_GetFrame())
     return _latest_line if frame is _latest_frame else _found(frame)
 
@@ -106,11 +106,19 @@ def _found(frame: Any) -> str:
     if _places(frame.f_code) is not None:
         return _line_of(frame)
     back: Any = frame.f_back
-    if back is None or back is not _latest_back:
-        _latest_line = _line_of(_user_frame(frame))
-        _latest_back = back if back is not None and _lasts(back) else None
-    _latest_frame = frame if _lasts(frame) else None
-    return _latest_line
+    lasting: object = frame if _lasts(frame) else None
+    line: str = _latest_line
+    below: object = _latest_back
+    if back is None or back is not below:
+        line = _line_of(_user_frame(frame))
+        below = back if back is not None and _lasts(back) else None
+    # Other threads may have had their turn up to here. From here on they may not, so nothing is
+    # freed until all three are set.
+    old_frame: object = _latest_frame
+    old_back: object = _latest_back
+    _latest_line, _latest_frame, _latest_back = line, lasting, below
+    del old_frame, old_back
+    return line
 
 
 @cython.cfunc

@@ -68,13 +68,17 @@ def written(v: Value, what: str) -> int:
 def made(v: Value, number: cython.ulonglong, data: cython.double) -> cython.bint:
     """Whether v, a result just made, keeps its operands: it does not under `no_grad`."""
     global _thread, _lines, _plain
+    # Looking for a line lets other threads have their turn, and so does plain Python at any point.
+    lines: Lines = _lines
+    plain: cython.bint = _plain
     if not cython.compiled or _thread != 1 + PyThreadState_GetID(PyThreadState_Get()):
-        _lines, _plain = current.lines, current.grad and not current.anomaly
+        lines, plain = current.lines, current.grad and not current.anomaly
         if cython.compiled:
+            _lines, _plain = lines, plain
             _thread = 1 + PyThreadState_GetID(PyThreadState_Get())
-    if _lines is not None:
-        _lines.enter(number, node_line())
-    if _plain:
+    if lines is not None:
+        lines.enter(number, node_line())
+    if plain:
         return True
     if current.anomaly:
         diagnose.check_value(v, data)
