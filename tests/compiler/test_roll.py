@@ -241,6 +241,25 @@ def test_outputs_that_are_leaves_constants_or_repeated():
     assert results[Space.PARAMETER_GRADIENT].tolist() == [3.0]
 
 
+def test_outputs_that_are_evenly_apart_are_one_copy():
+    from scalargrad import Value
+    from scalargrad.compiler.marks import marks_of
+    from scalargrad.graph import Graph
+
+    parameters = [Value(float(k)) for k in range(9)]
+    order = [0, 2, 4, 6, 8, 7, 5, 3, 1, 1, 1]
+    graph = Graph([parameters[0] * 3.0, *(parameters[k] for k in order)])
+    constant = (Space.CONSTANT, 3.0)
+    ours = {id(leaf) for leaf in parameters}
+    roles = [(Space.PARAMETER, 0.0) if id(leaf) in ours else constant for leaf in graph.leaves]
+    loops = roll(graph.tape, marks_of(roles), check=True)
+    results = execute(loops, {Space.PARAMETER: np.arange(9) + 10.0})
+    expected = [30.0, *(10.0 + k for k in order)]
+    assert results[Space.OUTPUT].tolist() == expected
+    copies = [step for step in loops.instructions if step.result.space == Space.OUTPUT]
+    assert len(copies) == 4
+
+
 def test_the_loss_may_be_a_parameter_itself():
     from scalargrad import Value
     from scalargrad.compiler.marks import marks_of

@@ -292,10 +292,30 @@ def _outputs(
         places = places[2:]
     space = Space.OUTPUT if marks.batch is None else Space.EXAMPLE_OUTPUT
     base = results.get(space, 0)
-    for k, place in enumerate(places):
-        made.append(_sum(Operand(space, base + k), place))
+    made += _copies(Operand(space, base), places)
     if places:
         results[space] = base + len(places)
+    return made
+
+
+def _copies(to: Operand, places: Sequence[Operand]) -> list[Instruction]:
+    """Copies of numbers to one place after the other: a loop for all that are evenly apart."""
+    made: list[Instruction] = []
+    start = 0
+    while start < len(places):
+        first, stop = places[start], start + 1
+        step = places[stop].base - first.base if stop < len(places) else 0
+        while stop < len(places) and places[stop] == first._replace(
+            base=first.base + step * (stop - start)
+        ):
+            stop += 1
+        at = to._replace(base=to.base + start)
+        if stop == start + 1:
+            made.append(_sum(at, first))
+        else:
+            terms = Group((Segment(first._replace(strides=(step,))),))
+            made.append(Contract(at._replace(strides=(1,)), (Loop(stop - start),), (terms,)))
+        start = stop
     return made
 
 
