@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -107,6 +107,23 @@ def pick(values: Any, k: Any, x: Any) -> Any:
     return sg.take([*values, x], k) * x + k * 0.25
 
 
+def scaled(x: Any, factor: float) -> Any:
+    """x with all floats, and arrays, multiplied."""
+    if isinstance(x, dict):
+        return {key: scaled(part, factor) for key, part in x.items()}
+    if isinstance(x, list | tuple):
+        parts = [scaled(part, factor) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    if isinstance(x, np.ndarray):
+        return (x * factor).astype(x.dtype)
+    return x * factor if isinstance(x, float) else x
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
 W = [Value(0.75), Value(-1.5), Value(2.25)]
 
 
@@ -162,6 +179,59 @@ CALLS: dict[str, tuple[Any, dict[str, Any], tuple[Any, ...], list[Any]]] = {
         (noise(5, 3),),
         [None, 0],
     ),
+    "lists of lists": (
+        lambda x: sum(map(squares, x)),
+        {},
+        ([[0.1, 0.2], [-0.3, 0.4], [0.5, 0.6]],),
+        [None, 0, (0,)],
+    ),
+    "a dict": (
+        lambda p, up: squares(p["w"][0]) * p["c"] + p["b"][1] if up else p["c"],
+        {},
+        ({"w": noise(2, 3), "b": [0.5, -0.25], "c": 0.75, "n": (3, None)}, True),
+        [0, (0, 0)],
+    ),
+    "a named tuple": (
+        lambda p, k: pick(W, k, p.left[0]["x"]) * p.right,
+        {},
+        (Pair(({"x": 0.5}, "name"), 2.0), 1),
+        [None, 0, (0, "parameters")],
+    ),
+    "a guard inside": (
+        lambda p: p["a"][0] * W[1] if p["b"][0] > 0.0 else -p["a"][0],
+        {},
+        ({"a": [0.5], "b": (1.5, 3)},),
+        [None, 0],
+    ),
+    "a batch of lists": (squares, {"batch": "mean"}, ([[0.1, 0.2], [0.3, -0.4]],), [None, 0]),
+    "a batch of one list": (squares, {"batch": "sum"}, ([[0.1, 0.2]],), [None, 0]),
+    "a batch of numbers in a list": (
+        lambda x, k: pick(W, k, x),
+        {"batch": "mean"},
+        ([0.1, 0.2, 0.3], [2, 0, 3]),
+        [None, 0, (1, 0)],
+    ),
+    "a batch of dicts": (
+        lambda p: squares(p["x"][0]) * p["c"][0],
+        {"batch": "mean"},
+        ([{"x": noise(2, 3), "c": (0.5, k)} for k in range(3)],),
+        [None, 0],
+    ),
+    "a dict of batches": (
+        lambda p, s: squares(p["x"]) * p["y"] * p["c"] * s[0] + s[1]["z"][0],
+        {"batch": "mean"},
+        (
+            {"x": noise(3, 2), "y": [0.5, 0.25, -1.0], "c": 1.5, "up": True},
+            (0.5, {"z": [(0.1,), (0.2,), (0.3,)]}),
+        ),
+        [None, 0, 1, (1, 0)],
+    ),
+    "a dict of batches and aux": (
+        lambda p: (squares(p["x"]) * p["y"], {"y": p["y"], "x": list(p["x"])}),
+        {"batch": "mean", "has_aux": True},
+        ({"x": noise(3, 2), "y": [0.5, 0.25, -1.0]},),
+        [None, 0],
+    ),
     "a long batch": (squares, {"batch": "mean"}, (noise(80, 40),), [0]),
 }
 
@@ -174,8 +244,7 @@ def test_nobody_sees_which_way_it_went(call: str, dtype: str, answers: list[bool
     g = sg.compile(function, dtype=dtype, **options)
     g._prepare = lambda *_: None  # type: ignore[method-assign]
     for step in range(5):
-        given = [x * (1.0 + step / 8.0) if type(x) in (float, np.ndarray) else x for x in args]
-        given = [x.astype(old.dtype) if type(x) is np.ndarray else x for x, old in zip(given, args)]
+        given = [scaled(x, 1.0 + step / 8.0) for x in args]
         if call == "a batch and what it shares":
             given[0] = args[0]
         for k, w in enumerate(W):
@@ -310,6 +379,58 @@ def test_an_integer_too_large_to_be_exact_is_an_error_as_before() -> None:
         assert f(k) == 2.0 * k
     with pytest.raises(ValueError, match="2\\^53"):
         f(2**54)
+
+
+def changes(x: dict[str, Any]) -> list[Any]:
+    """Arguments like x, and what could be mistaken for it."""
+    a, b = x["a"], x["b"]
+    wrong: list[Any] = [
+        *({"a": a}, {**x, "c": 1.0}, {"b": b, "a": a}, {"a": a, "c": b}, None, "x", [a, b]),
+        *({**x, "b": part} for part in (0, True, np.float64(0.5), np.float32(0.5), Value(0.5))),
+        *({**x, "b": part} for part in ("0.5", None, 1j, [0.5], np.array(0.5), float("nan"))),
+        *({**x, "b": part} for part in (2**1024, np.array([0.5]), float("inf"), -0.0, 2**60)),
+    ]
+    for k in range(2):
+        for part in ([], [0.5], [0.5] * 4, (0.5, 0.25, 1.5), [0.5, 1, True], [0.5, "1", 2.0]):
+            wrong.append({**x, "a": [*a[:k], part, *a[k + 1 :]]})
+        for number in (1, False, None, float("nan"), np.float64(2.0), Value(2.0), "2", 1j, 2**1024):
+            wrong.append({**x, "a": [*a[:k], [0.5, number, 1.0], *a[k + 1 :]]})
+        for array in (np.ones(3), np.ones(3, int), np.ones((3, 1)), np.array([1.0, None, 2.0])):
+            wrong.append({**x, "a": [*a[:k], array, *a[k + 1 :]]})
+    return [*wrong, {**x, "a": tuple(a)}, {**x, "a": a[:1]}, {**x, "a": np.array(a)}]
+
+
+def answered(f: Any, x: Any, **options: Any) -> Any:
+    """What a call gives, or how it fails."""
+    try:
+        found = f(x, **options)
+    except Exception as error:
+        return type(error), str(error)
+    return found.data.hex() if isinstance(found, Value) else exactly(found)
+
+
+def test_what_is_nearly_the_same_is_answered_as_by_the_long_way() -> None:
+    def parts(x: Any) -> Any:
+        assert isinstance(x, dict)
+        total = x["b"] * 2.0
+        for row in x["a"]:
+            for k, number in enumerate(row):
+                total = total + number * number * (k + 1.5)
+        return total
+
+    usual = {"a": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], "b": 0.5}
+    f, g = sg.compile(parts), sg.compile(parts)
+    g._at_once = lambda *_: None  # type: ignore[method-assign]
+    for changed in changes(usual):
+        for _ in range(3):
+            assert answered(f, usual) == parts(usual).hex()
+            assert answered(f.value_and_grad, usual)[1][0] == parts(usual).hex()
+        assert None in f._launches
+        for branches in g._branches.values():
+            branches.filler = None
+        assert answered(f, changed) == answered(g, changed), changed
+        got, expected = (answered(h.value_and_grad, changed) for h in (f, g))
+        assert got == expected, changed
 
 
 def test_other_arguments_are_read_the_long_way(answers: list[bool]) -> None:

@@ -37,6 +37,23 @@ def test_numbers_of_every_type() -> None:
         assert int(chunks[0]) == 2
 
 
+def test_lists_of_numbers_are_rows_whatever_the_types() -> None:
+    half, three, zero = fractions.Fraction(1, 2), np.int8(3), np.array(0.0)
+    for x, row in (
+        ([half, 2.0], Row(list, 2, "number")),
+        ([half, three, zero], Row(list, 3, "number")),
+        ([three, 4], Row(list, 2, "index")),
+        ((half, zero), Row(tuple, 2, "number")),
+    ):
+        chunks: list[Any] = []
+        assert flatten(x, chunks) == row
+        assert np.array(chunks[0], np.float64).tolist() == [float(number) for number in x]
+        assert len(chunks) == 1
+    assert flatten((half, three), chunks) == Items(tuple, (NUMBER, INDEX))
+    assert flatten([half, None], chunks) == Items(list, (NUMBER, Static(type(None), None)))
+    assert batch([half, three]) == (Batched(list, NUMBER), [[[0.5], [3.0]]])
+
+
 def test_subclasses_and_things_like_arrays() -> None:
     class MyList(list[float]):
         pass

@@ -13,20 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ShapeError
-from .filler import Filler, Step
+from .filler import Filler
 from .reading import Chunk, Column, flatten, flatten_batch
 from .structure import (
     ArgumentError,
-    Array,
     Batched,
     Floats,
     Items,
     Keyed,
-    Row,
-    Scalar,
     Signature,
     Source,
-    Static,
 )
 from .trace import Inputs
 
@@ -178,34 +174,9 @@ class Layout:
         return Inputs(row.tolist(), self.kinds, self.names, self.shared.tolist(), build)
 
 
-def filler(layout: Layout, batched: bool) -> Filler | None:
-    """The quick way to read calls of this layout; None if it is too deeply nested for that."""
-    if layout.call.keywords:
-        return None
-    steps = [_step(part, at.start) for part, at in zip(layout.call.positional, layout.columns)]
-    known = [step for step in steps if step is not None]
-    return Filler(known, layout.count, batched) if len(known) == len(steps) else None
-
-
-LETTERS = {"number": "f", "index": "iu"}
-
-
-def _step(part: Signature, start: int) -> Step | None:
-    """What a `Filler` needs to know of an argument; None if it does not know such arguments."""
-    integer = isinstance(part, Scalar | Row) and part.kind == "index"
-    if isinstance(part, Scalar):
-        return Step("integer", start, 1, int) if integer else Step("float", start, 1, float)
-    if isinstance(part, Row):
-        return Step("integers" if integer else "floats", start, part.length, part.sequence)
-    if isinstance(part, Array):
-        return Step("array", start, part.size, np.ndarray, part.shape, LETTERS[part.kind])
-    if isinstance(part, Static):
-        return Step("static", start, 0, part.type, value=part.value)
-    if isinstance(part, Batched) and part.sequence is np.ndarray:
-        shape = part.item.shape if isinstance(part.item, Array) else ()
-        kind = part.item.kind if isinstance(part.item, Array | Scalar) else "number"
-        return Step("batch", start, part.size, np.ndarray, shape, LETTERS[kind])
-    return None
+def filler(layout: Layout) -> Filler | None:
+    """The quick way to read calls of this layout; None for those with keyword arguments."""
+    return None if layout.call.keywords else Filler(layout.call.positional, layout.count)
 
 
 def _common(sizes: Sequence[tuple[str, int]], titles: Sequence[str]) -> int:

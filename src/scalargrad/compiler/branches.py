@@ -41,7 +41,7 @@ class Branches:
         learn: Callable[[Variant], None],
     ) -> None:
         self.layout = layout
-        self.filler = filler(layout, options.batch is not None)
+        self.filler = filler(layout)
         self.variants: dict[tuple[bool, ...], Variant] = {}
         self._function, self._name, self._options = function, name, options
         self._learn = learn

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -47,8 +49,9 @@ STATIC = cython.declare(cython.int, 6)
 class Builder:
     """Builds the thing that a signature describes, from the present numbers of `rows`.
 
-    Its numbers begin at column `start` of the only row; an array with a batch axis has a part of
-    every row. With `derivatives` they are floats whatever they are derivatives of.
+    Its numbers begin at column `start` of the only row; an array or list with a batch axis has a
+    part of every row of `batch`. With `derivatives` they are floats whatever they are derivatives
+    of.
     """
 
     kind: cython.int
@@ -58,33 +61,54 @@ class Builder:
     parts: list
     extra: Any
 
-    def __init__(self, signature: Signature, rows: Floats, start: int, derivatives: bool) -> None:
-        place = rows[:, start : start + signature.size]
-        self.numbers = place[0].data
+    def __init__(
+        self,
+        signature: Signature,
+        rows: Floats,
+        start: int,
+        derivatives: bool,
+        batch: Floats | None = None,
+    ) -> None:
+        columns = slice(start, start + signature.size)
+        place = rows[0, columns]
+        self.numbers = place.data
         self.parts = []
         if isinstance(signature, Scalar):
             counts = signature.kind != "number" and not derivatives
             self.kind, self.extra = COUNT if counts else FLOAT, Numbers.CASTS[signature.kind]
         elif isinstance(signature, Row):
-            self.kind, self.extra = FLOATS, signature.sequence
-            self.pool = Pool(signature.length)
+            self.kind, self.extra, self.pool = FLOATS, signature.sequence, Pool(place.data)
         elif isinstance(signature, Array):
-            self.kind, self.view = ARRAY, place[0].reshape(signature.shape)
-        elif isinstance(signature, Batched):
-            shape = signature.item.shape if isinstance(signature.item, Array) else ()
-            self.kind, self.view = ARRAY, place.reshape(len(rows), *shape)
+            self.kind, self.view = ARRAY, place.reshape(signature.shape)
         elif isinstance(signature, Static):
             self.kind, self.extra = STATIC, signature.value
+        elif isinstance(signature, Batched):
+            assert batch is not None
+            self._gather(signature, batch, columns)
         else:
             self.kind = KEYED if isinstance(signature, Keyed) else ITEMS
             self.extra = signature.keys if isinstance(signature, Keyed) else signature.sequence
             for item in signature.items:
-                self.parts.append(Builder(item, rows, start, derivatives))
+                self.parts.append(Builder(item, rows, start, derivatives, batch))
                 start += item.size
+
+    def _gather(self, signature: Batched, batch: Floats, columns: slice) -> None:
+        """Have derivatives come from every row of a batch."""
+        item, self.extra = signature.item, list
+        if signature.sequence is np.ndarray:
+            shape = item.shape if isinstance(item, Array) else ()
+            self.kind, self.view = ARRAY, batch[:, columns].reshape(len(batch), *shape)
+        elif isinstance(item, Scalar):
+            self.kind, self.pool = FLOATS, Pool(batch[:, columns.start].data)
+        else:
+            self.kind = ITEMS
+            for b in range(len(batch)):
+                self.parts.append(Builder(item, batch[b : b + 1], columns.start, True))
 
     @cython.ccall
     def build(self) -> Any:
         """The thing, of its own memory."""
+        k: cython.Py_ssize_t
         part: Builder
         items: list
         if self.kind == FLOAT:
@@ -96,11 +120,12 @@ class Builder:
         if self.kind == COUNT:
             return self.extra(self.numbers[0])
         if self.kind == FLOATS:
-            items = self.pool.listed(self.numbers)
+            items = self.pool.listed()
         else:
-            items = []
-            for part in self.parts:
-                items.append(part.build())
+            items = [None] * len(self.parts)
+            for k in range(len(self.parts)):
+                part = self.parts[k]
+                items[k] = part.build()
         if self.kind == KEYED:
             return dict(zip(self.extra, items))
         return items if self.extra is list else sequence_of(self.extra, items)

@@ -7,7 +7,7 @@ and says so where it was wrong.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +26,25 @@ if cython.compiled:
         PyObject_GetBuffer,
     )
 
-# What a Filler expects of an argument: one float or int, a list or tuple of them, an array of one
-# shape, an array with an axis of examples in front, or None, a bool or a str.
-KINDS = ("float", "integer", "floats", "integers", "array", "batch", "static")
+from .structure import Array, Batched, Items, Keyed, Row, Scalar, Signature, Static
+
+# What a Slot expects: a float or an int; a list or tuple of them; an array; a list or tuple, or a
+# dict, of what other Slots expect; None, a bool or a str; an array or a list with a part for every
+# example of a batch.
 FLOAT = cython.declare(cython.int, 0)
 INTEGER = cython.declare(cython.int, 1)
 FLOATS = cython.declare(cython.int, 2)
 INTEGERS = cython.declare(cython.int, 3)
 ARRAY = cython.declare(cython.int, 4)
-BATCH = cython.declare(cython.int, 5)
-STATIC = cython.declare(cython.int, 6)
+ITEMS = cython.declare(cython.int, 5)
+KEYED = cython.declare(cython.int, 6)
+STATIC = cython.declare(cython.int, 7)
+BATCH = cython.declare(cython.int, 8)
+EXAMPLES = cython.declare(cython.int, 9)
+# Where a number goes that all examples share.
+EVERY = cython.declare(cython.Py_ssize_t, -1)
+# The kinds of dtype that arrays of numbers and of integers have.
+LETTERS = {"number": "f", "index": "iu"}
 # Letters of a buffer's format, and of its order.
 FLOATING = cython.declare(cython.char, 100)  # d
 LONG = cython.declare(cython.char, 108)  # l
@@ -43,95 +52,192 @@ LONGER = cython.declare(cython.char, 113)  # q
 ROWS_FIRST = cython.declare(cython.char, 67)  # C
 
 
-class Step(NamedTuple):
-    """What to expect of an argument, and where its numbers go.
+@cython.final
+@cython.cclass
+class Slot:
+    """What to expect of an argument or a part of one, and where its numbers go.
 
-    `kind` is one of `KINDS` and `type` the argument's type. It fills `size` columns from `start`
-    on. `shape` and `letters` are those of (one example of) an array, and the `kind`s of dtype it
-    may have; `value` is the very thing to expect if it is static.
+    That is of type `expected`, and fills `size` columns from `start` on. `shape` and `letters` are
+    those of (one example of) an array, and the kinds of dtype it may have; `extra` is the very
+    thing to expect if it is static, or the keys of a dict; `place` is where NumPy wrote an array
+    last, in a row of `rows`.
     """
 
-    kind: str
-    start: int
-    size: int
-    type: type
-    shape: tuple[int, ...] = ()
-    letters: str = ""
-    value: Any = None
+    kind: cython.int
+    expected: type
+    start: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    shape: tuple
+    letters: str
+    extra: Any
+    parts: list
+    rows: Any
+    row: cython.Py_ssize_t
+    place: Any
+
+    def __init__(self, signature: Signature, start: int) -> None:
+        self.start, self.size, self.parts = start, signature.size, []
+        self.rows, self.row = None, 0
+        if isinstance(signature, Scalar):
+            integer = signature.kind == "index"
+            self.kind, self.expected = (INTEGER, int) if integer else (FLOAT, float)
+        elif isinstance(signature, Row):
+            self.kind = INTEGERS if signature.kind == "index" else FLOATS
+            self.expected = signature.sequence
+        elif isinstance(signature, Array):
+            self._expect_array(ARRAY, signature)
+        elif isinstance(signature, Static):
+            self.kind, self.expected, self.extra = STATIC, signature.type, signature.value
+        elif isinstance(signature, Batched) and signature.sequence is np.ndarray:
+            self._expect_array(BATCH, signature.item)
+        elif isinstance(signature, Batched):
+            self.kind, self.expected = EXAMPLES, signature.sequence
+            self.parts.append(Slot(signature.item, start))
+        else:
+            self._expect_parts(signature)
+
+    def _expect_array(self, kind: int, item: Signature) -> None:
+        assert isinstance(item, Array | Scalar)
+        self.kind, self.expected = kind, np.ndarray
+        self.shape = item.shape if isinstance(item, Array) else ()
+        self.letters = LETTERS[item.kind]
+
+    def _expect_parts(self, signature: Items | Keyed) -> None:
+        if isinstance(signature, Keyed):
+            self.kind, self.expected, self.extra = KEYED, dict, signature.keys
+        else:
+            self.kind, self.expected = ITEMS, signature.sequence
+        start = self.start
+        for item in signature.items:
+            self.parts.append(Slot(item, start))
+            start += item.size
 
 
 @cython.final
 @cython.cclass
 class Filler:
-    """Writes the arguments of calls into rows, as long as they are exactly as in `steps`."""
+    """Writes the arguments of calls into rows, as long as they are like those of `signatures`.
 
-    steps: list
-    kinds: list
-    types: list
-    starts: list
-    sizes: list
+    The rows have `width` columns, and there is one for each example of a batch.
+    """
+
+    root: Slot
     width: cython.Py_ssize_t
-    batched: cython.bint
+    examples: cython.Py_ssize_t
     rows = cython.declare(object, visibility="readonly")
     numbers: cython.double[:, ::1]
-    places: list
 
-    def __init__(self, steps: list[Step], width: int, batched: bool) -> None:
-        self.steps = steps
-        self.kinds = [KINDS.index(step.kind) for step in steps]
-        self.types = [step.type for step in steps]
-        self.starts = [step.start for step in steps]
-        self.sizes = [step.size for step in steps]
-        self.width = width
-        self.batched = batched
+    def __init__(self, signatures: tuple[Signature, ...], width: int) -> None:
+        self.root, self.width = Slot(Items(tuple, signatures), 0), width
         self._make_room(1)
 
     def fill(self, arguments: tuple[Any, ...]) -> Any:
         """The rows for these arguments, overwritten by the next call; None if they are others."""
-        i: cython.Py_ssize_t
-        kind: cython.int
-        if len(arguments) != len(self.kinds):
-            return None
-        if self.batched and not self._fits(arguments):
-            return None
-        for i in range(len(arguments)):
-            x = arguments[i]
-            kind = self.kinds[i]
-            if type(x) is not self.types[i]:
-                return None
-            if kind <= INTEGERS:
-                if not self._write(kind, x, i):
-                    return None
-            elif kind == STATIC:
-                if x != self.steps[i].value:
-                    return None
-            elif not (self._copied(x, i) or self._assigned(x, i)):
-                return None
-        return self.rows
+        self.examples = 0
+        try:
+            if self._write(self.root, arguments, EVERY):
+                return self.rows
+            if self.examples > 0 and self.examples != len(self.numbers):
+                self._make_room(self.examples)
+                if self._write(self.root, arguments, EVERY):
+                    return self.rows
+        except (OverflowError, ValueError):  # an integer beyond float64: the thorough way names it
+            pass
+        return None
 
     @cython.cfunc
-    def _write(self, kind: cython.int, x: Any, i: cython.Py_ssize_t) -> cython.bint:
-        """Write numbers into the first row, and one that all examples share into every row."""
+    def _write(self, slot: Slot, x: Any, row: cython.Py_ssize_t) -> cython.bint:
+        """Write x into its columns of one row or of every row, if it is as expected."""
         b: cython.Py_ssize_t
-        at: cython.Py_ssize_t = self.starts[i]
         number: cython.double
-        if kind <= INTEGER:
-            number = x
-            for b in range(len(self.numbers)):
-                self.numbers[b, at] = number
-            return True
-        if len(x) != self.sizes[i]:
+        if type(x) is not slot.expected:
             return False
-        wanted = float if kind == FLOATS else int
-        for item in x:
-            if type(item) is not wanted:
-                return False
-            self.numbers[0, at] = item
-            at += 1
-        return True
+        if slot.kind <= INTEGER:
+            number = x
+            if row != EVERY:
+                self.numbers[row, slot.start] = number
+                return True
+            for b in range(len(self.numbers)):
+                self.numbers[b, slot.start] = number
+            return True
+        if slot.kind <= INTEGERS:
+            return self._write_row(slot, x, max(row, 0))
+        if slot.kind == ARRAY:
+            return self._copied(slot, x, max(row, 0), 1) or self._assigned(slot, x, max(row, 0), 1)
+        if slot.kind == ITEMS:
+            return self._write_items(slot, x, row)
+        if slot.kind == KEYED:
+            return self._write_keyed(slot, x, row)
+        if slot.kind == STATIC:
+            return x == slot.extra
+        return self._write_batch(slot, x)
 
     @cython.cfunc
-    def _copied(self, x: Any, i: cython.Py_ssize_t) -> cython.bint:
+    def _write_row(self, slot: Slot, x: Any, row: cython.Py_ssize_t) -> cython.bint:
+        at: cython.Py_ssize_t = slot.start
+        end: cython.Py_ssize_t = at + slot.size
+        if len(x) != slot.size:
+            return False
+        wanted = float if slot.kind == FLOATS else int
+        for item in x:
+            if type(item) is not wanted or at == end:
+                return False
+            self.numbers[row, at] = item
+            at += 1
+        return at == end
+
+    @cython.cfunc
+    def _write_items(self, slot: Slot, x: Any, row: cython.Py_ssize_t) -> cython.bint:
+        k: cython.Py_ssize_t = 0
+        count: cython.Py_ssize_t = len(slot.parts)
+        if len(x) != count:
+            return False
+        for item in x:
+            if k == count or not self._write(slot.parts[k], item, row):
+                return False
+            k += 1
+        return k == count
+
+    @cython.cfunc
+    def _write_keyed(self, slot: Slot, x: dict, row: cython.Py_ssize_t) -> cython.bint:
+        k: cython.Py_ssize_t = 0
+        count: cython.Py_ssize_t = len(slot.parts)
+        keys: tuple = slot.extra
+        if len(x) != count:
+            return False
+        for key, item in x.items():
+            if k == count or (key is not keys[k] and key != keys[k]):
+                return False
+            if not self._write(slot.parts[k], item, row):
+                return False
+            k += 1
+        return k == count
+
+    @cython.cfunc
+    def _write_batch(self, slot: Slot, x: Any) -> cython.bint:
+        """Write what has a part for every example; remember how many, if there are others."""
+        b: cython.Py_ssize_t = 0
+        count: cython.Py_ssize_t = len(self.numbers)
+        if slot.kind == BATCH and x.ndim == 0:
+            return False
+        if len(x) != count:
+            self.examples = len(x)
+            return False
+        if slot.kind == BATCH:
+            return self._copied(slot, x, 0, count) or self._assigned(slot, x, 0, count)
+        part: Slot = slot.parts[0]
+        for item in x:
+            if b == count or not self._write(part, item, b):
+                return False
+            b += 1
+        return b == count
+
+    # --- arrays ------------------------------------------------------------------------------
+
+    @cython.cfunc
+    def _copied(
+        self, slot: Slot, x: Any, row: cython.Py_ssize_t, rows: cython.Py_ssize_t
+    ) -> cython.bint:
         """Write an array of the usual kind by itself: NumPy takes longer to look at it."""
         if not cython.compiled:
             return False
@@ -140,84 +246,68 @@ class Filler:
             PyObject_GetBuffer(x, cython.address(view), PyBUF_FORMAT | PyBUF_STRIDES)
         except (BufferError, ValueError):
             return False
-        done: cython.bint = self._copy(cython.address(view), i)
+        done: cython.bint = self._copy(slot, cython.address(view), row, rows)
         PyBuffer_Release(cython.address(view))
         return done
 
     @cython.cfunc
-    def _copy(self, view: cython.pointer[Py_buffer], i: cython.Py_ssize_t) -> cython.bint:
+    def _copy(
+        self,
+        slot: Slot,
+        view: cython.pointer[Py_buffer],
+        row: cython.Py_ssize_t,
+        rows: cython.Py_ssize_t,
+    ) -> cython.bint:
         """Write what a buffer holds, if those are float64 or int64 and lie as expected."""
         b: cython.Py_ssize_t
         k: cython.Py_ssize_t
         axis: cython.Py_ssize_t
-        step = self.steps[i]
-        shape: tuple = step.shape
-        first: cython.Py_ssize_t = self.kinds[i] == BATCH
-        if view.ndim != first + len(shape) or not PyBuffer_IsContiguous(view, ROWS_FIRST):
+        first: cython.Py_ssize_t = slot.kind == BATCH
+        if view.ndim != first + len(slot.shape) or not PyBuffer_IsContiguous(view, ROWS_FIRST):
             return False
-        if first and view.shape[0] != len(self.numbers):
+        if first and view.shape[0] != rows:
             return False
-        for axis in range(len(shape)):
-            if view.shape[first + axis] != shape[axis]:
+        for axis in range(len(slot.shape)):
+            if view.shape[first + axis] != slot.shape[axis]:
                 return False
         letter: cython.char = view.format[0]
         if view.itemsize != 8 or view.format[1] != 0:
             return False
-        at: cython.Py_ssize_t = self.starts[i]
-        size: cython.Py_ssize_t = self.sizes[i]
-        rows: cython.Py_ssize_t = len(self.numbers) if first else 1
+        at: cython.Py_ssize_t = slot.start
+        size: cython.Py_ssize_t = slot.size
         floats: cython.pointer[cython.double] = cython.cast(cython.pointer[cython.double], view.buf)
         integers: cython.pointer[cython.longlong] = cython.cast(
             cython.pointer[cython.longlong], view.buf
         )
-        if letter == FLOATING and step.letters == "f":
+        if letter == FLOATING and slot.letters == "f":
             for b in range(rows):
                 for k in range(size):
-                    self.numbers[b, at + k] = floats[b * size + k]
-        elif letter in (LONG, LONGER) and step.letters == "iu":
+                    self.numbers[row + b, at + k] = floats[b * size + k]
+        elif letter in (LONG, LONGER) and slot.letters == "iu":
             for b in range(rows):
                 for k in range(size):
-                    self.numbers[b, at + k] = cython.cast(cython.double, integers[b * size + k])
+                    self.numbers[row + b, at + k] = cython.cast(
+                        cython.double, integers[b * size + k]
+                    )
         else:
             return False
         return True
 
     @cython.cfunc
-    def _assigned(self, x: Any, i: cython.Py_ssize_t) -> cython.bint:
+    def _assigned(
+        self, slot: Slot, x: Any, row: cython.Py_ssize_t, rows: cython.Py_ssize_t
+    ) -> cython.bint:
         """Have NumPy write an array."""
-        place = self.places[i]
-        if x.dtype.kind not in self.steps[i].letters or x.shape != place.shape:
+        if slot.rows is not self.rows or slot.row != row:
+            columns = slice(slot.start, slot.start + slot.size)
+            shape = (rows, *slot.shape) if slot.kind == BATCH else slot.shape
+            slot.rows, slot.row = self.rows, row
+            slot.place = self.rows[row : row + rows, columns].reshape(shape)
+        if x.dtype.kind not in slot.letters or x.shape != slot.place.shape:
             return False
-        place[...] = x
-        return True
-
-    def _fits(self, arguments: tuple[Any, ...]) -> bool:
-        """Whether all batches have one length, at least 1; there is room for so many then."""
-        i: cython.Py_ssize_t
-        count: cython.Py_ssize_t = -1
-        for i in range(len(arguments)):
-            if self.kinds[i] != BATCH:
-                continue
-            x = arguments[i]
-            if type(x) is not self.types[i] or x.ndim == 0:
-                return False
-            if count >= 0 and len(x) != count:
-                return False
-            count = len(x)
-        if count < 1:
-            return False
-        if count != len(self.rows):
-            self._make_room(count)
+        slot.place[...] = x
         return True
 
     def _make_room(self, count: int) -> None:
         self.rows = np.empty((count, self.width))
         self.numbers = self.rows.data
-        self.places = []
-        for step in self.steps:
-            place = self.rows[:, step.start : step.start + step.size]
-            if step.kind == "array":
-                place = place.reshape(step.shape)
-            elif step.kind == "batch":
-                place = place.reshape(count, *step.shape)
-            self.places.append(place)

@@ -31,7 +31,6 @@ else:
 
 from . import arguments
 from .loops import SEED, Space
-from .structure import Batched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -182,8 +181,7 @@ class Launch:
                 self.slopes.append(None)
                 continue
             part = layout.call.positional[x]
-            rows = own if isinstance(part, Batched) else shared
-            self.slopes.append(Builder(part, rows, layout.columns[x].start, True))
+            self.slopes.append(Builder(part, shared, layout.columns[x].start, True, own))
 
     def value(self, args: tuple[Any, ...]) -> Any:
         """The result."""

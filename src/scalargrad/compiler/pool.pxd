@@ -19,7 +19,8 @@ cdef extern from *:
     bint renew "sg_renew"(list floats, Py_ssize_t k, double number) noexcept
 
 cdef class Pool:
+    cdef double[:] numbers
     cdef list recent
     cdef list older
 
-    cdef list listed(self, double[::1] numbers)
+    cdef list listed(self)

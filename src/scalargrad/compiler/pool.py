@@ -19,29 +19,29 @@ if cython.compiled:
 @cython.final
 @cython.cclass
 class Pool:
-    """Makes lists of `size` floats, each time from what it gave out the time before last.
+    """Makes lists of the present `numbers`, each of the floats of the list before last.
 
     The last list is still there, as a rule, when the next is asked for: `gradient = f(x)`.
     """
 
+    numbers: cython.double[:]
     recent: list
     older: list
 
-    def __init__(self, size: int) -> None:
-        self.recent, self.older = [None] * size, [None] * size
+    def __init__(self, numbers: memoryview) -> None:
+        self.numbers = numbers
+        self.recent, self.older = [None] * len(numbers), [None] * len(numbers)
 
     @cython.cfunc
-    def listed(self, numbers: cython.double[::1]) -> list:
+    def listed(self) -> list:
         """The numbers as a new list."""
         if not cython.compiled:
-            return numbers.tolist()
+            return self.numbers.tolist()
         k: cython.Py_ssize_t
-        items: list = [None] * len(numbers)
         floats: list = self.older
         self.older = self.recent
         self.recent = floats
-        for k in range(len(numbers)):
-            if not renew(floats, k, numbers[k]):
-                floats[k] = numbers[k]
-            items[k] = floats[k]
-        return items
+        for k in range(len(self.numbers)):
+            if not renew(floats, k, self.numbers[k]):
+                floats[k] = self.numbers[k]
+        return floats[:]

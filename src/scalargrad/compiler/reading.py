@@ -66,11 +66,25 @@ def _value(x: Any, chunks: list[Chunk]) -> Signature:
 
 
 def _list(x: list[Any] | tuple[Any, ...], chunks: list[Chunk]) -> Signature:
-    kinds = set(map(_KIND_OF.get, map(type, x)))
-    if kinds and None not in kinds and (len(kinds) == 1 or isinstance(x, list)):
+    row = _row(x, set(map(_KIND_OF.get, map(type, x))))
+    if row is not None:
         chunks.append(x)
-        return Row(type(x), len(x), "index" if kinds == {"index"} else "number")
-    return Items(type(x), tuple([_part(item, f"[{k}]", chunks) for k, item in enumerate(x)]))
+        return row
+    parts: list[Chunk] = []
+    items = tuple([_part(item, f"[{k}]", parts) for k, item in enumerate(x)])
+    row = _row(x, {item.kind if isinstance(item, Scalar) else None for item in items})
+    if row is not None:
+        chunks.append(parts)
+        return row
+    chunks += parts
+    return Items(type(x), items)
+
+
+def _row(x: list[Any] | tuple[Any, ...], kinds: set[str | None]) -> Row | None:
+    """The signature of x if it holds nothing but numbers; `kinds` has None for anything else."""
+    if not kinds or None in kinds or (len(kinds) > 1 and not isinstance(x, list)):
+        return None
+    return Row(type(x), len(x), "index" if kinds == {"index"} else "number")
 
 
 def _dict(x: dict[Any, Any], chunks: list[Chunk]) -> Signature:
@@ -202,7 +216,7 @@ def _list_batch(x: list[Any], chunks: list[Chunk]) -> Signature:
     whole: list[Chunk] = []
     signature = _list(x, whole)
     if isinstance(signature, Row):
-        chunks.append(Column(np.array(x, np.float64)[:, None]))
+        chunks.append(Column(np.array(whole[0], np.float64)[:, None]))
         return Batched(list, Scalar(signature.kind))
     assert isinstance(signature, Items)
     if not x:
