@@ -43,7 +43,7 @@ def indicator(binder: Binder, cluster: Cluster) -> Piece:
     index = binder.bind(step.index, batched, step.lanes)
     candidate = _counting(step.candidate, batched)
     uses = [Use(index)] if candidate is None else [Use(index), Use(candidate)]
-    chosen = plan(axes, [result], uses, binder.machine)._replace(copies=frozenset(), width=1)
+    chosen = plan(axes, [result], uses, binder.machine)._replace(copies=frozenset())
 
     def body(tile: Tile) -> None:
         function = tile.function
