@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
+import scalargrad as sg
 from scalargrad.compiler.arguments import ArgumentNames, Layout, examples, read
 from scalargrad.errors import ShapeError
 
@@ -82,3 +84,28 @@ def test_examples() -> None:
     )
     with pytest.raises(ShapeError, match="expected at least one array or list"):
         list(examples(names, (1,), {}))
+
+
+HUGE = 2**1024
+
+
+@pytest.mark.parametrize(
+    ("args", "batch", "name"),
+    [
+        ((HUGE,), None, "x"),
+        (([1, HUGE],), None, r"x\[1\]"),
+        (([1.0, -HUGE],), None, r"x\[1\]"),
+        (({"a": (1.0, [2, HUGE])},), None, r"x\['a'\]\[1\]\[1\]"),
+        ((1.0, Fraction(HUGE, 3) * 4), None, "y"),
+        (([1, HUGE],), "mean", r"x\[1\]"),
+        (([[1, 2], [3, HUGE]],), "sum", r"x\[1\]\[1\]"),
+        (([1.0, 2.0], HUGE), "sum", "y"),
+    ],
+)
+def test_numbers_beyond_float64_are_named(args: Any, batch: str | None, name: str) -> None:
+    compiled = sg.compile(lambda x, y=0.0: sg.Value(1.0), batch=batch)
+    for function in (compiled, compiled.value_and_grad, compiled.backward):
+        with pytest.raises(OverflowError, match=rf"^{name}: expected a number that float64 can"):
+            function(*args)
+    with pytest.raises(OverflowError, match=r"^y: expected a number that float64 can"):
+        compiled([1.0], y=HUGE)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..coerce import is_real, real
 from ..errors import ShapeError
 from .filler import Filler
 from .reading import Chunk, Column, flatten, flatten_batch
@@ -112,6 +113,26 @@ def _read(
     except ShapeError as error:
         raise ShapeError(f"{name(len(signatures))}: {error}") from None
     return tuple(signatures)
+
+
+def refuse_beyond_float64(
+    names: ArgumentNames, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> None:
+    """Raise `OverflowError`, naming it, for the first number that float64 cannot hold."""
+    arguments, keywords = names.bind(arguments, keywords)
+    for k, x in enumerate(arguments):
+        _refuse_beyond_float64(x, names.name(k))
+    for name, x in keywords.items():
+        _refuse_beyond_float64(x, name)
+
+
+def _refuse_beyond_float64(x: Any, name: str) -> None:
+    if isinstance(x, list | tuple | dict):
+        items = x.items() if isinstance(x, dict) else enumerate(x)
+        for key, item in items:
+            _refuse_beyond_float64(item, f"{name}[{key!r}]")
+    elif is_real(x):
+        real(x, name)
 
 
 class Layout:

@@ -25,7 +25,7 @@ from ..graph import Graph
 from ..lines import user_line
 from ..modes import current
 from . import uncompiled
-from .arguments import ArgumentNames, Call, Layout, read
+from .arguments import ArgumentNames, Call, Layout, read, refuse_beyond_float64
 from .branches import Branches
 from .explain import listing
 from .launch import Launch
@@ -401,11 +401,14 @@ class CompiledFunction:
         batched = self._options.batch is not None
         try:
             call, chunks = read(self._names, args, kwargs, batched)
+            self._recent = branches = self._find(call)
+            layout = branches.layout
+            return branches, layout.rows(chunks) if batched else layout.row(chunks)
         except HasValues:
             return None
-        self._recent = branches = self._find(call)
-        layout = branches.layout
-        return branches, layout.rows(chunks) if batched else layout.row(chunks)
+        except OverflowError:
+            refuse_beyond_float64(self._names, args, kwargs)
+            raise
 
     def _find(self, call: Call) -> Branches:
         """The branches for calls of a signature."""
