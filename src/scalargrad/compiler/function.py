@@ -238,9 +238,9 @@ class CompiledFunction:
     def stats(self) -> dict[str, Any]:
         """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace.
 
-        Once native code runs: the packs of like nodes, the loop nests, the share of the work that
-        is in nests, how many threads it runs on and the share of the work that they share, and the
-        seconds that each stage of compiling took.
+        Of the native code: the packs of like nodes, the loop nests, the share of the work that is
+        in nests, how many threads it runs on and the share of the work that they share, and the
+        seconds that each stage of compiling took. These are None until native code runs.
         """
         kept = list(self._branches.values())
         variants = [variant for branches in kept for variant in branches.variants.values()]
@@ -252,6 +252,7 @@ class CompiledFunction:
             "traces": self._traces,
             "trace_seconds": sum(variant.seconds for variant in variants),
             "parameters": len(self._parameters.values),
+            **dict.fromkeys(("packs", "nests", "rolled", "threads", "shared", "seconds")),
         }
         if self._latest is not None:
             found = self._latest.trace
