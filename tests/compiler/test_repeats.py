@@ -25,6 +25,7 @@ from scalargrad.compiler.loops import (
     Loop,
     Loops,
     Operand,
+    Origin,
     Repeat,
     Segment,
     Space,
@@ -308,8 +309,16 @@ def test_negative_zero_is_another_constant():
 
 def test_it_prints():
     loops = find_repeats(Loops(tuple(chain(40)), CHAIN))
-    assert "repeat t in 0..5:" in str(loops)
+    assert "repeat t in 0..5: 8 instructions, 5 times" in str(loops)
     assert "t[1+8t] = tanh(t[8t])" in str(loops)
+
+
+def test_a_repeat_names_its_most_frequent_lines():
+    step = Apply(Operand(S.TEMPORARY, 1, moves=(1,)), (), ops.TANH, (Operand(S.ARGUMENT, 0),))
+    lines = ("b.py:2", "a.py:1", "a.py:1")
+    body = tuple(replace(step, origin=Origin(lines=(line,))) for line in lines)
+    text = str(Loops((Repeat(body, 4),), CHAIN))
+    assert "repeat t in 0..4: 3 instructions, 4 times  a.py:1, b.py:2" in text
 
 
 # --- faults ----------------------------------------------------------------------------------------

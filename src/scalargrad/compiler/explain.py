@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .. import ops
 from .loops import (
     BATCH,
@@ -21,6 +23,7 @@ from .loops import (
     Space,
     Walk,
     count,
+    leaves,
     segments,
     work,
 )
@@ -47,20 +50,24 @@ def listing(loops: Loops, batch: int = 1) -> str:
         margin = "  " * depth
         share = f"{100 * times * work(step, batch) / total:5.1f}%"
         if isinstance(step, Repeat):
-            lines.append(
-                f"{number:>4}  {share}  {margin}repeat {_TURNS[depth % 4]} in 0..{step.count}:"
-            )
+            head = f"repeat {_TURNS[depth % 4]} in 0..{step.count}: {operation(step)}"
+            lines.append(f"{number:>4}  {share}  {margin}{head}{_sources(step)}")
             for inner in step.body:
                 add("", inner, times * step.count, depth + 1)
             return
         what = operation(step, batch if loops.batched else None)
-        source = f"  {', '.join(step.origin.lines)}" if step.origin.lines else ""
-        lines.append(f"{number:>4}  {share}  {margin}{what}{source}")
+        lines.append(f"{number:>4}  {share}  {margin}{what}{_sources(step)}")
         lines.extend(f"              {margin}{line}" for line in pseudo_code(loops, step))
 
     for number, step in enumerate(loops.instructions):
         add(str(number), step, 1, 0)
     return "\n".join(lines)
+
+
+def _sources(step: Instruction) -> str:
+    """The source lines that an instruction, or the most of a repeat's, came from."""
+    tally = Counter(line for leaf, _ in leaves((step,)) for line in leaf.origin.lines)
+    return f"  {', '.join(line for line, _ in tally.most_common(3))}" if tally else ""
 
 
 # --- pseudo-code ---------------------------------------------------------------------------------
