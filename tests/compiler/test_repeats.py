@@ -313,6 +313,15 @@ def test_it_prints():
     assert "t[1+8t] = tanh(t[8t])" in str(loops)
 
 
+def test_nests_of_like_nodes_that_are_split_say_so():
+    tape, marks, *_ = capture(small_gpt(1))
+    loops = roll(tape, marks)
+    split = [step.origin.part for step in loops.nests if step.origin.part[1] > 1]
+    assert split
+    assert str(loops).count(", part ") == len(split)
+    assert f", part {split[0][0]} of {split[0][1]}" in str(loops)
+
+
 def test_a_repeat_names_its_most_frequent_lines():
     step = Apply(Operand(S.TEMPORARY, 1, moves=(1,)), (), ops.TANH, (Operand(S.ARGUMENT, 0),))
     lines = ("b.py:2", "a.py:1", "a.py:1")

@@ -55,7 +55,9 @@ def listing(loops: Loops, batch: int = 1) -> str:
             for inner in step.body:
                 add("", inner, times * step.count, depth + 1)
             return
-        what = operation(step, batch if loops.batched else None)
+        part, parts = step.origin.part
+        split = f", part {part} of {parts}" if parts > 1 else ""
+        what = operation(step, batch if loops.batched else None) + split
         lines.append(f"{number:>4}  {share}  {margin}{what}{_sources(step)}")
         lines.extend(f"              {margin}{line}" for line in pseudo_code(loops, step))
 

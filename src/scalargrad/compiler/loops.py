@@ -160,11 +160,16 @@ class Group(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where an instruction comes from: the nodes of the tape (lowest, highest) and source lines."""
+    """Where an instruction comes from: the nodes of the tape (lowest, highest) and source lines.
+
+    Nodes that do the same but lie in no one pattern of loops are split: `part` says which of how
+    many parts the instruction is.
+    """
 
     nodes: tuple[int, int] = (0, 0)
     lines: tuple[str, ...] = ()
     gradient: bool = False
+    part: tuple[int, int] = (1, 1)
 
 
 NOWHERE = Origin()

@@ -155,7 +155,8 @@ class Recovery:
                 self._nest(plan.nodes, kind, plan.runs, plan.extra, found) for found in plan.found
             ]
             rest = nodes[:0]
-        return [replace(step, origin=origin) for step in made], rest
+        parts = [origin._replace(part=(k, len(made))) for k in range(1, len(made) + 1)]
+        return [replace(step, origin=part) for step, part in zip(made, parts)], rest
 
     def _pieces(self, plan: Plan) -> int:
         """How many segments the nests of a plan would have."""
