@@ -48,6 +48,15 @@ class Layout:
         self.sizes[space] += size
         return base
 
+    def constant(self, number: float) -> int:
+        """The place of a constant that an instruction needs."""
+        bits = np.float64(number).view(np.int64)
+        known = np.flatnonzero(self.constants.view(np.int64) == bits)
+        if len(known):
+            return int(known[0])
+        self.constants = np.append(self.constants, number)
+        return len(self.constants) - 1
+
 
 def verify_layout(flat: Flat, layout: Layout) -> None:
     """Raises `VerifyError` if a node has no place, or two results share one."""

@@ -44,12 +44,14 @@ class Packs:
     pack     int32[n]  the pack of each node; a leaf's is its space
     members  int32[]   the nodes of packs LEAVES, LEAVES + 1, ... one after the other, by rank
     first    int32[]   members[first[k]:first[k + 1]] is pack LEAVES + k
+    level    int32[]   the level of pack LEAVES + k
     coarse             whether nodes of a pack only agree in the spaces they read
     """
 
     pack: NDArray[np.int32]
     members: NDArray[np.int32]
     first: NDArray[np.int32]
+    level: NDArray[np.int32]
     coarse: bool = False
 
     def __len__(self) -> int:
@@ -76,7 +78,7 @@ class Packs:
         np.cumsum(sizes, out=first[1:])
         moved = np.repeat(self.first[order] - first[: len(self)], sizes)
         members = self.members[np.arange(len(self.members)) + moved]
-        return Packs(self.pack, members, first, self.coarse)
+        return Packs(self.pack, members, first, self.level[order], self.coarse)
 
 
 def find_packs(flat: Flat, coarse: bool = False) -> Packs:
@@ -97,7 +99,7 @@ def find_packs(flat: Flat, coarse: bool = False) -> Packs:
     small = np.uint16 if count + LEAVES < 2**16 else np.int32
     by_pack = order[np.argsort(pack[order].astype(small), kind="stable")]
     first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
-    return Packs(pack, by_pack, first.astype(np.int32), coarse)
+    return Packs(pack, by_pack, first.astype(np.int32), level[by_pack[first[:count]]], coarse)
 
 
 def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:

@@ -200,8 +200,9 @@ class _Instructions:
         cuts = np.diff(np.where(steady[number], 2, walked), prepend=-1, append=-1)
         for low, high in pairwise(np.flatnonzero(cuts).tolist()):
             if walked[low]:
-                first = self.packs.first
-                self.walks.add(self.packs.members[first[low] : first[high]])
+                first, level = self.packs.first[low : high + 1], self.packs.level[low:high]
+                nodes = self.packs.members[first[0] : first[-1]]
+                self.walks.add(nodes, np.repeat(level, np.diff(first)))
             elif steady[number[low]]:
                 self._steady(low, high, int(number[low]), turning)
             else:
@@ -221,7 +222,7 @@ class _Instructions:
                 self.made += nests
                 made += nests
             if len(rest):
-                self.walks.add(rest)
+                self.walks.add(rest, np.full(len(rest), self.packs.level[k]))
         return made
 
     def _steady(self, low: int, high: int, number: int, turning: Mapping[int, Tandem]) -> None:

@@ -8,6 +8,9 @@ operands lie.
     operation  place of the result; for sums of many terms, how many; the places of the terms
     place      the space in the highest bits, the element in the others
 
+Operands lie anywhere. In a program of more numbers than the caches hold, those of the operations
+to come are fetched ahead: every integer of a stream can be taken for a place.
+
 All walks of a program share one function, which has a piece of code for every form.
 """
 
@@ -28,17 +31,18 @@ from .ir import Counter, Function
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
 from .tiles import Axis, Plan, Ref
+from .walks import FEW, PRODUCT, term_code
 
 if TYPE_CHECKING:
     from .binding import Binder
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
-FEW = 2  # terms of a sum whose code has no loop
 CHUNK = 1 << 16  # operations that are put into a stream at a time
+FAR = 1 << 21  # bytes of a space that are too many for the nearer caches
+AHEAD = 96  # operations, or terms of long sums, ahead of which operands are fetched
 NARROW = 1 << 28  # elements of a space that 32 bits can tell apart
 
-PRODUCT = 1  # of a term's code, whose other bits are its style
 ALIKE, MIXED = 254, 255  # in place of a number of terms: many with the same code, or with different
 _FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
@@ -150,15 +154,26 @@ class Form(NamedTuple):
         """The code of term k."""
         return self.terms >> 4 * k & 15
 
+    @property
+    def period(self) -> int:
+        """How many integers lie between operands that play the same part."""
+        if self.many == MIXED:
+            return 3
+        if self.many == ALIKE:
+            return 1 + (self.term(0) & PRODUCT)
+        return 1 + sum(1 + (self.term(k) & PRODUCT) for k in range(self.many))
+
 
 class Streams:
     """The walks of a program that are interpreted, as one array of integers, and their forms.
 
-    Elements are numbered in 32 bits where no space has more than `NARROW` of them.
+    No space has more than so many `elements`, of `size` bytes each. They are numbered in 32 bits
+    where these are at most `NARROW`. `ahead` says how far operands are fetched ahead.
     """
 
-    def __init__(self, elements: int) -> None:
+    def __init__(self, elements: int, size: int) -> None:
         narrow = elements <= NARROW
+        self.ahead = AHEAD if elements * size > FAR else 0
         self.kind, self.shift = ("i32", 28) if narrow else ("i64", 56)
         self.dtype: Any = np.int32 if narrow else np.int64
         self.forms: dict[tuple[int, bytes, int, int], int] = {}
@@ -179,8 +194,9 @@ class Streams:
         return start, runs
 
     def array(self) -> NDArray[Any]:
-        """All streams, one after the other."""
-        return np.concatenate(self.parts) if self.parts else np.empty(0, self.dtype)
+        """All streams, one after the other, and places to fetch past the end."""
+        end = self.ahead * max((form.period for form in self.known()), default=0)
+        return np.concatenate((*self.parts, np.zeros(end, self.dtype)))
 
     def known(self) -> list[Form]:
         """The forms, by number."""
@@ -203,7 +219,7 @@ class Streams:
         own = np.arange(end - begin) - (step.first[low:high] - begin)[owner]
         product = step.right[begin:end] >= 0
         style = step.style[begin:end]
-        code = np.where(product, style << 1 | PRODUCT, (style & MINUS) << 1)
+        code = term_code(style, product)
         code[step.code[low:high][owner] != ops.ADD] = 0
         form, shape = self._forms(step, low, high, counts, owner, own, code)
         # How many integers each term takes, each operation, and the head of each run.
@@ -227,8 +243,9 @@ class Streams:
             right = self._places(step.right_space[begin:end], step.right[begin:end], elements)
             part[term[product] + 1] = right[product]
             mixed_terms = mixed[owner]
-            part[term[mixed_terms & ~product] + 1] = -1
-            part[term[mixed_terms] + 2] = style[mixed_terms]
+            single = term[mixed_terms & ~product]
+            part[single + 1] = part[single]
+            part[term[mixed_terms] + 2] = code[mixed_terms]
         return part, len(heads)
 
     def _forms(
@@ -348,14 +365,15 @@ class _Interpreter:
         """One operation; where the next one is."""
         f, at = self.function, carried[0]
         result, after = self.pointer(at), str(f.add(at, 1))
+        distance = self.streams.ahead * form.period
         if form.many >= ALIKE:
             count, after = self.integer(after), str(f.add(after, 1))
             start = form.const if form.code == ops.ADD else _FOLDS[form.code]
 
             def term(_: Counter, carried: list[str]) -> list[str]:
                 if form.many == MIXED:
-                    return self._mixed(form.code, *carried)
-                own, following = self._term(form.term(0), carried[1])
+                    return self._mixed(form.code, distance, *carried)
+                own, following = self._term(form.term(0), carried[1], distance)
                 return [_folded(self.m, form.code, carried[0], own), following]
 
             carried = [self.m.constant(start), after]
@@ -363,34 +381,32 @@ class _Interpreter:
         else:
             terms = []
             for k in range(form.many):
-                own, after = self._term(form.term(k), after)
+                own, after = self._term(form.term(k), after, distance)
                 terms.append(own)
             value = _value(self.m, form.code, form.const, terms)
         f.do(f"store {self.real} {value}, ptr {result}")
         return [after]
 
-    def _term(self, code: int, at: str) -> tuple[Term, str]:
+    def _term(self, code: int, at: str, distance: int) -> tuple[Term, str]:
         """A term whose code is known, and where the next one is."""
-        left, after = self.number(at), str(self.function.add(at, 1))
+        left, after = self.number(at, distance), str(self.function.add(at, 1))
         if not code & PRODUCT:
             return (left, None, code >> 1), after
-        return (left, self.number(after), code >> 1), str(self.function.add(after, 1))
+        right, after = self.number(after, distance), str(self.function.add(after, 1))
+        return (left, right, code >> 1), after
 
-    def _mixed(self, code: int, value: str, at: str) -> list[str]:
+    def _mixed(self, code: int, distance: int, value: str, at: str) -> list[str]:
         """What comes of a value and a term that says itself what it is."""
         f, m = self.function, self.m
-        left, right_at = self.number(at), f.add(at, 1)
-        missing = f.emit(f"icmp eq {self.streams.kind} {self.entry(right_at)}, -1")
-        # A factor that is missing is read as the left one, and counts as 1.
-        right = self.number(f.emit(f"select i1 {missing}, i64 {at}, i64 {right_at}"))
-        right = m.select(missing, m.constant(1.0), right)
+        left, right = self.number(at, distance), self.number(f.add(at, 1), distance)
         style = self.integer(f.add(at, 2))
+        right = m.select(self._flag(style, PRODUCT), right, m.constant(1.0))
         product = m.multiply(left, right)
-        minus = self._flag(style, MINUS)
+        minus = self._flag(style, MINUS << 1)
         after = m.folded(code, value, m.select(minus, m.negative(product), product), None, False)
         for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
             absent = m.compare("oeq", factor, m.constant(0.0))
-            both = f.emit(f"and i1 {absent}, {self._flag(style, flag)}")
+            both = f.emit(f"and i1 {absent}, {self._flag(style, flag << 1)}")
             after = m.select(both, value, after)
         return [after, str(f.add(at, 3))]
 
@@ -400,17 +416,11 @@ class _Interpreter:
 
     # --- reading the stream ----------------------------------------------------------------------
 
-    def entry(self, at: Counter) -> str:
-        """An integer of the stream as it is."""
-        kind = self.streams.kind
-        return self.function.emit(f"load {kind}, ptr {self.function.at(kind, '%stream', at)}")
-
     def integer(self, at: Counter) -> str:
-        """An integer of the stream, which is not negative."""
-        entry = self.entry(at)
-        if self.streams.kind == "i64":
-            return entry
-        return self.function.emit(f"zext {self.streams.kind} {entry} to i64")
+        """An integer of the stream."""
+        f, kind = self.function, self.streams.kind
+        entry = f.emit(f"load {kind}, ptr {f.at(kind, '%stream', at)}")
+        return entry if kind == "i64" else f.emit(f"zext {kind} {entry} to i64")
 
     def pointer(self, at: Counter) -> str:
         """The element whose place is in the stream."""
@@ -420,6 +430,11 @@ class _Interpreter:
         base = f.emit(f"load ptr, ptr {f.at('ptr', '%bases', space)}")
         return f.at(self.real, base, element)
 
-    def number(self, at: Counter) -> str:
-        """The number whose place is in the stream."""
-        return self.function.emit(f"load {self.real}, ptr {self.pointer(at)}")
+    def number(self, at: Counter, distance: int) -> str:
+        """The number whose place is in the stream; that at a distance from it is fetched."""
+        f = self.function
+        if distance:
+            f.declare("void", "llvm.prefetch.p0", "ptr", *("i32 immarg",) * 3)
+            coming = self.pointer(f.add(at, distance))
+            f.do(f"call void @llvm.prefetch.p0(ptr {coming}, i32 0, i32 3, i32 1)")
+        return f.emit(f"load {self.real}, ptr {self.pointer(at)}")

@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 from .. import ops
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
 from .layout import Layout
-from .loops import Origin, Space, Walk
+from .loops import MINUS, Origin, Space, Walk
+
+FEW = 2  # terms of a sum whose code has no loop
+PRODUCT = 1  # of a term's code, whose other bits are its style
 
 BATCHED = np.array([space.batched for space in Space])
+
+
+def term_code(style: NDArray[np.uint8], product: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """What tells apart the code of terms of sums."""
+    return np.where(product, style << 1 | PRODUCT, (style & MINUS) << 1).astype(np.uint8)
 
 
 class Walks:
@@ -40,9 +48,12 @@ class Walks:
         over[np.searchsorted(self.flat.first, terms, side="right") - 1] = True
         return over
 
-    def add(self, nodes: NDArray[np.int32]) -> None:
-        """Let nodes wait, in an order in which they can be computed; they have their places at
-        once."""
+    def add(self, nodes: NDArray[np.int32], level: NDArray[np.int32]) -> None:
+        """Let nodes wait, which read none of their own level; they have their places at once.
+
+        In a level, those done by the same code follow one another, as those of equally many terms.
+        """
+        nodes = nodes[np.argsort(level.astype(np.int64) << 32 | self._alike(nodes), kind="stable")]
         spaces = self.flat.space[nodes]
         for space in (Space.TEMPORARY, Space.BATCHED):
             own = nodes[spaces == space]
@@ -52,6 +63,29 @@ class Walks:
         for side in (False, True):
             if (batched == side).any():
                 self.waiting[side].append(nodes[batched == side])
+
+    def _alike(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """A number below 2^32 for each node, the same where the same is done to as many terms."""
+        flat = self.flat
+        first, last = flat.first[nodes], flat.first[nodes + 1]
+        sums = flat.kind[nodes] == ops.ADD
+        products = sums & (self._products[last] > self._products[first])
+        terms = np.zeros(len(nodes), np.int64)
+        for k in range(FEW):
+            there = first + k < last
+            t = first[there] + k
+            terms[there] |= term_code(flat.style[t], flat.right[t] >= 0).astype(np.int64) << 4 * k
+        terms[products & (last - first > FEW)] = PRODUCT
+        bits = flat.const[nodes].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(52)
+        number = np.minimum(last - first, 63) << 20 | terms << 12 | bits.astype(np.int64)
+        kind = flat.kind[nodes].astype(np.int64)
+        alike: NDArray[np.int64] = kind << 26 | number
+        return alike
+
+    @cached_property
+    def _products(self) -> NDArray[np.int32]:
+        """How many products are among the terms before each."""
+        return np.cumsum(np.append(0, self.flat.right >= 0), dtype=np.int32)
 
     def flush(self) -> list[Walk]:
         """The walks of all that wait."""
@@ -90,6 +124,7 @@ class Walks:
         used = factor >= 0
         right_space[at[used]], right[at[used]] = flat.space[factor[used]], address[factor[used]]
         style[at] = flat.style[terms]
+        self._even(code, first, right_space, right, style)
         rank = flat.rank[nodes]
         return Walk(
             code=code,
@@ -104,3 +139,29 @@ class Walks:
             style=style,
             origin=Origin((int(rank.min()), int(rank.max()))),
         )
+
+    def _even(
+        self,
+        code: NDArray[np.uint8],
+        first: NDArray[np.int32],
+        right_space: NDArray[np.uint8],
+        right: NDArray[np.int32],
+        style: NDArray[np.uint8],
+    ) -> None:
+        """Have sums of many terms, of which some are products, be of nothing else.
+
+        x is x * 1.0, and -x is x * -1.0: code that makes no difference between terms is quicker.
+        """
+        counts = np.diff(first)
+        uneven = np.zeros(len(code), bool)
+        kinds = term_code(style, right >= 0)
+        owner = np.repeat(np.arange(len(code)), counts)
+        changes = np.flatnonzero((owner[1:] == owner[:-1]) & (kinds[1:] != kinds[:-1]))
+        uneven[owner[changes]] = True
+        uneven &= (code == ops.ADD) & (counts > FEW)
+        single = np.flatnonzero(uneven[owner] & (right < 0))
+        if len(single):
+            one, minus = self.layout.constant(1.0), self.layout.constant(-1.0)
+            right_space[single] = Space.CONSTANT
+            right[single] = np.where(style[single] & MINUS, minus, one)
+            style[single] = 0
