@@ -49,6 +49,7 @@ def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> Compil
     with _no_cache():
         f.value_and_grad(*args)
         kernel = f.native()
+        f.value_and_grad(*args)  # its memory has the arguments now
     stats = f.stats
     compiling = sum(stats["seconds"].values())
     return Compiled(f, stats["nodes"], stats["trace_seconds"], compiling, kernel.frame.run)

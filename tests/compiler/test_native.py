@@ -98,9 +98,15 @@ def test_short_walks_have_the_bits_of_the_reference(case):
 
 
 @WIDE
-@given(walk_cases(), st.sampled_from((serial.NARROW, 0)), st.sampled_from((serial.CHUNK, 3)))
-def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk):
+@given(
+    walk_cases(),
+    st.sampled_from((serial.NARROW, 0)),
+    st.sampled_from((serial.CHUNK, 3)),
+    st.sampled_from((serial.FAR, 0)),
+)
+def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk, far):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serial, "FAR", far)
         patch.setattr(serial, "WRITTEN_OUT", -1)
         patch.setattr(serial, "NARROW", narrow)
         patch.setattr(serial, "CHUNK", chunk)
