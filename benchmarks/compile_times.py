@@ -53,7 +53,8 @@ def run(name: str, cache: str, *peer: str) -> dict[str, float]:
     """`take` or `take_peer`, in a process of its own that keeps its code in `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
     environment["TORCHINDUCTOR_CACHE_DIR"] = cache
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for setting in ("PYTHONDONTWRITEBYTECODE", "SCALARGRAD_CACHE"):
+        environment.pop(setting, None)
     command = [sys.executable, "-m", "benchmarks.compile_times", name, *peer]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(printed.stdout)
