@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -246,6 +247,19 @@ def test_other_modes_are_within_their_bounds(case, mode, dtype, bound):
         for space in set(RESULTS) & set(got):
             scale = np.abs(expected[space]).max(initial=0.0)
             assert np.abs(got[space] - expected[space]).max(initial=0.0) <= bound * scale
+
+
+@pytest.mark.parametrize("mode", native.MODES)
+@pytest.mark.parametrize("cpu", [(512, 32, True), (256, 16, True), (128, 16, False)])
+def test_sums_under_way_leave_registers_for_their_terms(cpu, mode, monkeypatch):
+    """Of products of any shape: what a loop carries in vectors leaves room for two factors."""
+    monkeypatch.setattr(llvm, "vector_bits", lambda: cpu)
+    most = 0
+    for lanes in range(1, 30):
+        ir = native.build(product(lanes, 100)[0], 24, mode).llvm_ir
+        heads = re.findall(r"^b\d+:\n(?:  %\w+ = phi .*\n)+", ir, re.M)
+        most = max(most, *(len(re.findall(r"phi <\d+ x double>", head)) for head in heads))
+    assert 4 <= most <= cpu[1] - 2
 
 
 # --- the checker can fail -------------------------------------------------------------------------

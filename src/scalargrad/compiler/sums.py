@@ -146,9 +146,12 @@ class Sums:
         times = min(times, extent)
         whole = extent // times * times
 
-        # In fast mode every term of a pass has sums of its own: additions need not wait in line.
-        apart = times if self.nest.module.fast and self.step.op == ops.ADD else 1
-        width = len(self.kinds)
+        # In fast mode terms of a pass have sums of their own, as many as registers hold besides
+        # what is read: additions need not wait in line.
+        module, width = self.nest.module, len(self.kinds)
+        apart = 1
+        if module.fast and self.step.op == ops.ADD:
+            apart = max(min(times, module.registers * 3 // 4 // width), 1)
         nothing = [self.tile.arithmetic(spot).constant(-0.0) for spot in self.tile.spots]
 
         def several(counter: Counter, carried: list[str]) -> list[str]:
