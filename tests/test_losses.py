@@ -254,6 +254,9 @@ def test_no_loss_looks_at_a_number() -> None:
         def take(self, values: Any) -> Value:
             return Value.apply("take", *values, const=1)
 
+        def take_row(self, rows: Any) -> list[Value]:
+            return [self.take(column) for column in zip(*rows)]
+
     x, t = F.as_values([0.5, -1.0]), F.as_values([1.0, 0.0])
     with modes(tracer=ForbidReading()):
         losses.mse(x, t)

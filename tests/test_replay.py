@@ -69,8 +69,8 @@ def test_where_takes_any_number_but_0_as_true(condition: float, taken: int) -> N
 
 def test_an_index_may_change_between_calls_and_slots_may_be_shared() -> None:
     # 3 = take([0, 1, 2], slot 0), 4 = take([2, 1, 0], slot 0), 5 = take([0, 1], slot 1)
-    many = [0, 0, 1, 2, 0, 2, 1, 0, 1, 0, 1]
-    rows = [(ops.TAKE, 0, 3), (ops.TAKE, 4, 3), (ops.TAKE, 8, 2)]
+    many = [0, 2, 0, 1, 2, 0, 7, 2, 1, 0, 1, 2]
+    rows = [(ops.TAKE, 0, 3), (ops.TAKE, 5, 3), (ops.TAKE, 10, 2)]
     tape = tape_of(3, rows, many=many, index=[0, 1])
     run = Buffers(tape, 10.0, 20.0, 30.0)
     for chosen, expected in ((0, [10.0, 30.0, 20.0]), (2, [30.0, 10.0, 20.0])):

@@ -28,7 +28,7 @@ SAMPLE = tape_of(
         (ops.MUL, 7, 8),
     ],
     const=[2.0, 0.1],
-    many=[3, 5, 2, 0, 6, 0],
+    many=[3, 5, 2, 0, 5, 6, 0],
     index=[1],
     outputs=[9],
 )
@@ -84,7 +84,7 @@ def test_op_counts_are_ordered_by_count_and_then_by_code() -> None:
 
 
 def test_bytes_are_those_of_the_arrays() -> None:
-    assert SAMPLE.nbytes == 10 * (1 + 4 + 4) + 2 * 8 + 6 * 4 + 1 * 8 + 1 * 4
+    assert SAMPLE.nbytes == 10 * (1 + 4 + 4) + 2 * 8 + 7 * 4 + 1 * 8 + 1 * 4
 
 
 def test_a_tape_is_frozen_and_its_arrays_have_their_types() -> None:

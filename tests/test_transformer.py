@@ -236,6 +236,9 @@ def test_a_traced_token_is_looked_up_by_the_tracer() -> None:
         def take(self, values: Sequence[Value]) -> Value:
             return Value.apply("take", *values, const=3)
 
+        def take_row(self, rows: Sequence[Sequence[Value]]) -> list[Value]:
+            return [self.take(column) for column in zip(*rows)]
+
     model = tiny()
     assert data(model([Traced(), 0])) == data(model([3, 0]))
 

@@ -46,12 +46,17 @@ def reachable(
     mark: cython.ulonglong = marks(1)
     leaves: order.Found = order.Found()
     results: order.Found = order.Found()
+    lists: set = set()  # candidates that several nodes share are looked at once
     for v in roots:
         _reach(v, mark, since, leaves, results)
     while i < results.count:  # which grows meanwhile
         v = cython.cast(Node, order.at(results, i))
         i += 1
         if v.a is None:
+            if v.code == rules.TAKE:
+                if id(v.rest) in lists:
+                    continue
+                lists.add(id(v.rest))
             for w in v.rest:
                 _reach(w, mark, since, leaves, results)
         else:
@@ -90,6 +95,7 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
     v: Node
     w: Node
     i: cython.Py_ssize_t
+    k: cython.Py_ssize_t
     leaves: cython.Py_ssize_t
     nodes: list
     nodes, leaves = reachable(roots, since)
@@ -104,6 +110,7 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
     many: list = []
     index: list = []
     outputs: list = []
+    places: dict = {}  # where in `many` the candidates of a `take` are
     # Node i is marked with first + i, so that an operand tells its place. Until the last mark is
     # read nothing may run that lets another thread in: no Python code, and no new list.
     first: cython.ulonglong = marks(n)
@@ -120,6 +127,11 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
             if v.code == rules.TAKE:
                 many.append(len(index))
                 index.append(int(v.const))
+                k = places.get(id(v.rest), -1)
+                many.append(len(many) + 1 if k < 0 else k)
+                if k >= 0:
+                    continue
+                places[id(v.rest)] = len(many)
             for w in v.rest:
                 many.append(w.mark - first)
         else:

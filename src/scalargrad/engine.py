@@ -303,6 +303,11 @@ def _many(code: cython.int, operands: tuple[Node, ...], const: cython.double) ->
     return _watched(out) if watch.blocks else out
 
 
+def choose(candidates: tuple[Value, ...], index: cython.Py_ssize_t) -> Value:
+    """The node of a `take` of candidate number `index`; other nodes may share the tuple."""
+    return _many(rules.TAKE, candidates, index)
+
+
 @cython.cfunc
 @cython.inline
 def _selected(code: cython.int, operands: tuple[Node, ...], const: cython.double) -> Node:

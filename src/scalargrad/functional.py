@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from functools import reduce
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from .engine import Value
 from .errors import ShapeError
@@ -39,6 +39,9 @@ class TracedIndex(Protocol):
 
     def take(self, values: Sequence[Scalar]) -> Value:
         """The candidate this index selects."""
+
+    def take_row(self, rows: Sequence[Sequence[Scalar]]) -> list[Value]:
+        """The row of a table that this index selects."""
 
 
 Index: TypeAlias = int | TracedIndex
@@ -149,8 +152,9 @@ def take(values: Sequence[Any], index: Index) -> Any:
 
     `values` is a list of numbers, which gives a Value, or a list of rows of equal length (an
     embedding table), which gives the row as a list of Values, one `take` per column. `index` is
-    an int, or an integer argument of a program being traced, so that one program serves every
-    index. The chosen candidate receives the gradient; the others receive none.
+    an integer argument of a program being traced, so that one program serves every index; or an
+    int, and then the chosen candidate is the only one that the graph knows of. The chosen
+    candidate receives the gradient; the others receive none.
 
     Raises `IndexError` for an index outside 0 ... len(values) - 1 (a negative one too, which
     would hide mistakes), `TypeError` for one that is not an int, and `ShapeError` for no values
@@ -159,28 +163,40 @@ def take(values: Sequence[Any], index: Index) -> Any:
     candidates = list(values)
     if not candidates:
         raise ShapeError("values: expected at least one candidate to take from, got none")
-    if isinstance(index, int) or not isinstance(index, TracedIndex):
-        index = require_index(index, "index")
-        if not 0 <= index < len(candidates):
-            raise IndexError(
-                f"index {index} is out of range for {len(candidates)} values: "
-                f"expected 0 to {len(candidates) - 1}"
-            )
-    if not hasattr(candidates[0], "__len__"):
-        return _take_one(candidates, index)
-    for k, row in enumerate(candidates):
-        if len(row) != len(candidates[0]):
-            raise ShapeError(
-                f"values[{k}] has {len(row)} numbers, values[0] has {len(candidates[0])}: "
-                "expected rows of equal length"
-            )
-    return [_take_one(column, index) for column in zip(*candidates)]
+    if hasattr(candidates[0], "__len__"):
+        for k, row in enumerate(candidates):
+            if len(row) != len(candidates[0]):
+                raise ShapeError(
+                    f"values[{k}] has {len(row)} numbers, values[0] has {len(candidates[0])}: "
+                    "expected rows of equal length"
+                )
+        return take_row(candidates, index)
+    if _is_traced(index):
+        return index.take(candidates)
+    return _chosen(candidates[_within(index, len(candidates))])
 
 
-def _take_one(candidates: Sequence[Scalar], index: Index) -> Value:
-    if isinstance(index, int):
-        return Value.apply("take", *candidates, const=index)
-    return index.take(candidates)
+def take_row(rows: Sequence[Sequence[Scalar]], index: Index) -> list[Value]:
+    """`take(rows, index)` for rows that are known to be equally long."""
+    if _is_traced(index):
+        return index.take_row(rows)
+    return [_chosen(x) for x in rows[_within(index, len(rows))]]
+
+
+def _is_traced(index: Index) -> TypeGuard[TracedIndex]:
+    return not isinstance(index, int) and isinstance(index, TracedIndex)
+
+
+def _within(index: Any, count: int) -> int:
+    k = require_index(index, "index")
+    if not 0 <= k < count:
+        raise IndexError(f"index {k} is out of range for {count} values: expected 0 to {count - 1}")
+    return k
+
+
+def _chosen(x: Scalar) -> Value:
+    # A node of its own, as where the index is traced: what its users pass on adds up here first.
+    return Value.apply("take", x, const=0)
 
 
 # --- sums -----------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class Replay:
                 j += 1 if data[self.many[j]] != 0.0 else 2
                 last = data[self.many[j]]
             elif code == rules.TAKE:
-                j += 1 + cython.cast(cython.int, self.index[self.many[j]])
+                j = self.many[j + 1] + cython.cast(cython.int, self.index[self.many[j]])
                 last = data[self.many[j]]
             else:
                 b = data[k] if k >= 0 else 0.0
@@ -154,7 +154,7 @@ class Replay:
                 j += 1 if data[self.many[j]] != 0.0 else 2
                 grad[self.many[j]] += g
             elif code == rules.TAKE:
-                j += 1 + cython.cast(cython.int, self.index[self.many[j]])
+                j = self.many[j + 1] + cython.cast(cython.int, self.index[self.many[j]])
                 grad[self.many[j]] += g
             elif code == rules.POW or code == rules.LEAKY_RELU:
                 c = self.const[k]

@@ -25,7 +25,8 @@ class Tape:
     const     float64[]    exponents and slopes: node i of `pow` or `leaky_relu` has const[rhs[i]]
     many      int32[]      the operands of results with a list of them, from many[lhs[i]] on:
                            `where`: condition, a, b; rhs[i] is 3
-                           `take`: a slot, then rhs[i] candidates; index[slot] selects one
+                           `take`: a slot, then where in many its rhs[i] candidates begin;
+                           index[slot] selects one. Several may have the same candidates
     index     int64[]      the selected candidate of each `take`; slots may be shared
     outputs   int32[]      node numbers of the outputs
     """
@@ -54,7 +55,8 @@ class Tape:
         if code == ops.LEAF:
             return ()
         if code == ops.TAKE:
-            return tuple(self.many[a + 1 : a + 1 + b].tolist())
+            start = int(self.many[a + 1])
+            return tuple(self.many[start : start + b].tolist())
         if code == ops.WHERE:
             return tuple(self.many[a : a + 3].tolist())
         return (a,) if ops.BY_CODE[code].arity == 1 else (a, b)

@@ -116,8 +116,9 @@ def evaluated(flat: Flat, leaves: list[float]) -> list[float]:
 
 def test_selections_by_one_index_share_their_indicators():
     # Two takes of three parameters each by the first index, one of two by the second.
-    steps = [(ops.TAKE, 0, 3), (ops.TAKE, 4, 3), (ops.TAKE, 8, 2), (ops.ADD, 6, 7), (ops.ADD, 9, 8)]
-    many = [0, 0, 1, 2, 0, 3, 4, 5, 1, 0, 3]
+    takes = [(ops.TAKE, 0, 3), (ops.TAKE, 5, 3), (ops.TAKE, 10, 2)]
+    steps = [*takes, (ops.ADD, 6, 7), (ops.ADD, 9, 8)]
+    many = [0, 2, 0, 1, 2, 0, 7, 3, 4, 5, 1, 12, 0, 3]
     tape = tape_of(6, steps, many=many, index=[0, 0], outputs=[10])
     marks = marks_of(
         [(Space.PARAMETER, 0.0)] * 6, [Space.INDEX, Space.INDEX], wanted=(Space.PARAMETER,)

@@ -102,7 +102,7 @@ def test_maxima_are_folded_where_no_gradient_flows(abcd):
 def test_dead_code_and_fixed_selections(abcd):
     a, b, c, _ = abcd
     unused = a * 100.0  # noqa: F841
-    flat = flat_of(functional.take([a * b, b * c], 1), abcd[:3])
+    flat = flat_of(Value.apply("take", a * b, b * c, const=1), abcd[:3])
     assert lines(flat) == ["v3 = v1 * v2", "v4 = v3"]
 
 

@@ -97,7 +97,7 @@ def test_candidates_of_several_spaces_are_copied():
     tape = tape_of(
         3,
         [(ops.ADD, 0, 1), (ops.TAKE, 0, 4)],
-        many=[0, 0, 1, 3, 2],
+        many=[0, 2, 0, 1, 3, 2],
         index=[0],
         outputs=[4],
     )

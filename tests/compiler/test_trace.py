@@ -54,7 +54,7 @@ def test_indices() -> None:
 
     trace = traced(f, 0, 1)
     slots = list(zip(trace.indices.tolist(), trace.lengths.tolist(), trace.tape.index.tolist()))
-    assert slots == [(1, 2, 0), (1, 3, 0), (0, 2, 0), (-1, 2, 1)]
+    assert slots == [(1, 2, 0), (1, 3, 0), (0, 2, 0), (-1, 1, 0)]
     takes = np.flatnonzero(trace.tape.op == ops.TAKE)
     assert [trace.tape.many[trace.tape.lhs[i]] for i in takes] == [0, 0, 1, 2, 3]
     assert trace.arguments.tolist()[0] == -1  # m only selects
@@ -63,6 +63,37 @@ def test_indices() -> None:
         {(1, 2, 0), (1, 3, 0), (0, 2, 0)}
     )
     verify(trace.tape)
+
+
+def test_rows_of_one_table_share_their_candidates() -> None:
+    table = [[Value(float(i + j)) for j in range(3)] for i in range(50)]
+
+    def f(tokens: Any) -> Value:
+        rows = [sg.take(table if k % 2 else [*table], token) for k, token in enumerate(tokens)]
+        return sg.total(x for row in rows for x in row)
+
+    trace = traced(f, [3, 1, 4, 1, 5])
+    assert (trace.tape.op == ops.TAKE).sum() == 15
+    assert len(trace.tape.many) == 3 * 50 + 2 * 15
+    verify(trace.tape)
+
+
+def test_a_table_that_changes_while_a_program_is_traced_is_seen_as_it_is() -> None:
+    table = [[Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)]]
+
+    def f(n: Any) -> list[Any]:
+        before = sg.take(table, n)
+        kept = table[1]
+        table[1] = [kept[0], before[0] * 10.0]
+        after = sg.take(table, n)
+        table[1][1] = before[1] * 100.0
+        last = sg.take(table, n)
+        table[1] = kept
+        return [*before, *after, *last]
+
+    f_compiled = compile(f)
+    assert f_compiled(0) == [1.0, 2.0] * 3
+    assert f_compiled(1) == [3.0, 4.0, 3.0, 30.0, 3.0, 400.0]
 
 
 def test_guards_are_outputs_after_the_results() -> None:

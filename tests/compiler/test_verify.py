@@ -37,7 +37,7 @@ SAMPLE = tape_of(
         (ops.LEAKY_RELU, 7, 1),
     ],
     const=[2.0, 0.1],
-    many=[3, 5, 2, 0, 6, 0],
+    many=[3, 5, 2, 0, 5, 6, 0],
     index=[1],
     outputs=[8, 0, 8],
 )
@@ -61,8 +61,12 @@ def is_valid(tape: Tape) -> bool:
                 return False
             continue
         if code in (ops.WHERE, ops.TAKE):
-            first = a + (code == ops.TAKE)
-            if a < 0 or b < 1 or first + b > len(many) or (code == ops.WHERE and b != 3):
+            if a < 0 or b < 1 or (code == ops.WHERE and b != 3):
+                return False
+            if code == ops.TAKE and a + 2 > len(many):
+                return False
+            first = many[a + 1] if code == ops.TAKE else a
+            if first < 0 or first + b > len(many):
                 return False
             operands = many[first : first + b]
             if code == ops.TAKE and not (0 <= many[a] < len(index) and 0 <= index[many[a]] < b):
@@ -126,17 +130,19 @@ FAULTS: dict[str, tuple[Tape, str]] = {
     "pow's constant below 0": (changed(SAMPLE, "rhs", 5, -1), "node 5 .*constant"),
     "slope past the end": (changed(SAMPLE, "rhs", 8, 9), "node 8 .*leaky_relu.*constant"),
     "where of two": (changed(SAMPLE, "rhs", 6, 2), "node 6 .*rhs = 3"),
-    "where past the end": (changed(SAMPLE, "lhs", 6, 4), "node 6 .*many, which has 6 entries"),
+    "where past the end": (changed(SAMPLE, "lhs", 6, 5), "node 6 .*many, which has 7 entries"),
     "where before 0": (changed(SAMPLE, "lhs", 6, -1), "node 6 .*many"),
     "condition of later": (changed(SAMPLE, "many", 0, 7), "node 6 .*operand 0 is an earlier"),
     "side of later": (changed(SAMPLE, "many", 2, 6), "node 6 .*operand 2 is an earlier"),
     "take of none": (changed(SAMPLE, "rhs", 7, 0), "node 7 .*rhs >= 1"),
     "take of fewer than none": (changed(SAMPLE, "rhs", 7, -1), "node 7 .*rhs >= 1"),
-    "take past the end": (changed(SAMPLE, "rhs", 7, 3), "node 7 .*many"),
+    "take past the end": (changed(SAMPLE, "lhs", 7, 6), "node 7 .*many"),
+    "candidates past the end": (changed(SAMPLE, "rhs", 7, 3), "node 7 .*many"),
+    "candidates before 0": (changed(SAMPLE, "many", 4, -1), "node 7 .*many"),
     "slot past the end": (changed(SAMPLE, "many", 3, 1), "node 7 .*slot.*0 to 0"),
     "slot below 0": (changed(SAMPLE, "many", 3, -1), "node 7 .*slot"),
-    "candidate of later": (changed(SAMPLE, "many", 5, 7), "node 7 .*candidate is an earlier"),
-    "candidate below 0": (changed(SAMPLE, "many", 4, -1), "node 7 .*candidate"),
+    "candidate of later": (changed(SAMPLE, "many", 6, 7), "node 7 .*candidate is an earlier"),
+    "candidate below 0": (changed(SAMPLE, "many", 5, -1), "node 7 .*candidate"),
     "index past the end": (changed(SAMPLE, "index", 0, 2), "node 7 .*one of its candidates"),
     "index below 0": (changed(SAMPLE, "index", 0, -1), "node 7 .*one of its candidates"),
     "output past the end": (changed(SAMPLE, "outputs", 1, 9), "output 1 is node 9: .*0 to 8"),

@@ -77,7 +77,8 @@ def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
     wanted = np.isin(marks.space, marks.wanted)
     constant = marks.space == Space.CONSTANT
     zero = constant & (marks.number == 0.0) & ~np.signbit(marks.number)
-    capacity = 2 * n + len(tape.many) + 2
+    selected = int(tape.rhs[tape.op == TAKE].sum())
+    capacity = 2 * n + len(tape.many) + selected + 2
     kind, first = np.zeros(n + 1, np.uint8), np.zeros(n + 2, np.int32)
     const, rank = np.zeros(n + 1), np.zeros(n + 1, np.int32)
     left, right = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
@@ -193,10 +194,10 @@ def _gather(
         elif code == TAKE:
             j = lhs[i]
             if fixed[many[j]] >= 0:
-                uses[many[j + 1 + fixed[many[j]]]] += 1
+                uses[many[many[j + 1] + fixed[many[j]]]] += 1
             else:
-                for k in range(rhs[i]):
-                    uses[many[j + 1 + k]] += 1
+                for k in range(many[j + 1], many[j + 1] + rhs[i]):
+                    uses[many[k]] += 1
         else:
             uses[lhs[i]] += 1
             if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
@@ -214,8 +215,9 @@ def _gather(
         if code == WHERE:
             active[i] = active[many[lhs[i] + 1]] | active[many[lhs[i] + 2]]
         elif code == TAKE:
-            for k in range(rhs[i]):
-                active[i] |= active[many[lhs[i] + 1 + k]]
+            j = many[lhs[i] + 1]
+            for k in range(j, j + rhs[i]):
+                active[i] |= active[many[k]]
         else:
             active[i] = active[lhs[i]]
             if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
@@ -230,8 +232,9 @@ def _gather(
             active[many[lhs[i] + 1]] |= 2
             active[many[lhs[i] + 2]] |= 2
         elif code == TAKE:
-            for k in range(rhs[i]):
-                active[many[lhs[i] + 1 + k]] |= 2
+            j = many[lhs[i] + 1]
+            for k in range(j, j + rhs[i]):
+                active[many[k]] |= 2
         else:
             active[lhs[i]] |= 2
             if rhs[i] >= 0 and code != POW and code != LEAKY_RELU:
@@ -335,7 +338,7 @@ def _gather(
             if fixed[many[j]] >= 0:
                 kind[n] = ADD
                 const[n] = -0.0
-                left[t] = node[many[j + 1 + fixed[many[j]]]]
+                left[t] = node[many[many[j + 1] + fixed[many[j]]]]
                 right[t] = -1
                 origin[t] = i
                 t += 1
@@ -343,8 +346,8 @@ def _gather(
                 slot[n] = index_place[many[j]]
                 batched = index_space[many[j]] == SPACE_EXAMPLE_INDEX
                 extra[n] = batched
-                for k in range(rhs[i]):
-                    left[t] = node[many[j + 1 + k]]
+                for k in range(many[j + 1], many[j + 1] + rhs[i]):
+                    left[t] = node[many[k]]
                     right[t] = -1
                     origin[t] = i
                     t += 1

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..engine import Value
+from ..engine import Value, choose
+from ..functional import as_value
 from ..lines import user_line
 from .condition import Condition, StandIn
 
@@ -44,8 +45,17 @@ class Index(StandIn):
         """`values[index]` as a node of the graph; `IndexError` if the index is out of range."""
         if not 0 <= self.number < len(values):
             raise out_of_range(self.name, self.number, len(values))
-        node = Value.apply("take", *values, const=self.number)
-        self._tracer.selected(node, self, len(values))
+        return self._choice(tuple([as_value(x, "values") for x in values]))
+
+    def take_row(self, rows: Sequence[Sequence[Any]]) -> list[Value]:
+        """`rows[index]`, a node for each column; rows selected from again share what they keep."""
+        if not 0 <= self.number < len(rows):
+            raise out_of_range(self.name, self.number, len(rows))
+        return [self._choice(column) for column in self._tracer.columns(rows)]
+
+    def _choice(self, candidates: tuple[Value, ...]) -> Value:
+        node = choose(candidates, self.number)
+        self._tracer.selected(node, self, len(candidates))
         return node
 
     def _fixed(self, what: str) -> NoReturn:

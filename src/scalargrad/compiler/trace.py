@@ -25,6 +25,7 @@ from .. import ops, replay
 from ..coerce import Number
 from ..engine import Value
 from ..errors import TraceError, UnrepeatableError
+from ..functional import as_value
 from ..graph import Graph
 from ..lines import Lines, user_line
 from ..modes import modes
@@ -151,6 +152,8 @@ class Tracer:
         self.selections: dict[Selection, None] = {}
         self.refusal: TraceError | None = None
         self._varying: dict[int, bool] = {}
+        # Tables that were selected from, by their first number and size: their rows and columns.
+        self._tables: dict[tuple[int, int], tuple[list[list[Any]], list[tuple[Value, ...]]]] = {}
         self._looking = False
         self.finished = False
 
@@ -218,6 +221,19 @@ class Tracer:
         self.indices[node.number] = index
         self.selections[Selection(index.position, length, len(self.guards))] = None
 
+    def columns(self, rows: Sequence[Sequence[Any]]) -> list[tuple[Value, ...]]:
+        """The columns of a table, the same tuples each time as long as it is the same Values."""
+        table = [row if type(row) is list else list(row) for row in rows]
+        if not table[0]:
+            return []
+        key = id(table[0][0]), len(table)
+        known, columns = self._tables.get(key, (None, []))
+        if known != table:  # Values are equal only to themselves
+            columns = [tuple([as_value(x, "values") for x in column]) for column in zip(*table)]
+            if all(type(x) is Value for row in table for x in row):
+                self._tables[key] = [list(row) for row in table], columns
+        return columns
+
     def index_of(self, node: Value) -> Value | None:
         """The number that selects in a `take` node; None where the index is fixed."""
         index = self.indices.get(node.number)
@@ -232,7 +248,9 @@ class Tracer:
             return known[v.number]
         pending, unknown = [v], {v.number: v}
         while pending:
-            for w in pending.pop().operands:
+            u = pending.pop()
+            # What an argument selects varies, whatever it selects among.
+            for w in () if u.number in self.indices else u.operands:
                 if w.number not in known and w.number not in unknown:
                     unknown[w.number] = w
                     pending.append(w)

@@ -126,7 +126,9 @@ class _Check:
     def _check_take(self, nodes: Integers) -> None:
         tape, start, count = self.tape, self.lhs[nodes], self.rhs[nodes]
         self._require(count >= 1, nodes, "a take has rhs >= 1, its candidates' number")
-        self._require_in_many(start, start + 1 + count, nodes)
+        self._require_in_many(start, start + 2, nodes)
+        begin = tape.many[start + 1].astype(np.int64)
+        self._require_in_many(begin, begin + count, nodes)
         slot = tape.many[start]
         rule = f"the slot of a take is a place in index, 0 to {len(tape.index) - 1}"
         self._require(_within(slot, len(tape.index)), nodes, rule)
@@ -134,9 +136,12 @@ class _Check:
         self._require(
             (chosen >= 0) & (chosen < count), nodes, "the index of a take is one of its candidates"
         )
+        # The first of those that share their candidates answers for all.
+        _, first = np.unique(np.column_stack((begin, count)), axis=0, return_index=True)
+        nodes, begin, count = nodes[first], begin[first], count[first]
         owner = np.repeat(nodes, count)
         offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-        candidates = tape.many[np.repeat(start, count) + 1 + offset]
+        candidates = tape.many[np.repeat(begin, count) + offset]
         self._require_before(candidates, owner, "a candidate")
 
     def _check_outputs(self) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from ..engine import Value
-from ..functional import Index, Scalar, dot, mean, take
+from ..functional import Index, Scalar, dot, mean, take_row
 from ..rng import generator
 from .initial import Initializer, initializer, matrix, normal
 from .module import Module
@@ -67,8 +67,7 @@ class Embedding(Module):
 
         Raises `IndexError` for an index outside the table.
         """
-        row: list[Value] = take(self.w, index)
-        return row
+        return take_row(self.w, index)
 
     def __repr__(self) -> str:
         return f"Embedding({len(self.w)}, {len(self.w[0])})"
