@@ -82,6 +82,7 @@ def _row_problems(row: ops.Op) -> Iterable[str]:
     if row.ufunc and not _is_ufunc(row.ufunc, row.arity):
         yield f"ufunc {row.ufunc!r} is not NumPy's function of {row.arity} arguments"
     yield from _text_problems(row)
+    yield from _slope_problems(row)
     yield from _function_problems(row)
 
 
@@ -97,6 +98,19 @@ def _text_problems(row: ops.Op) -> Iterable[str]:
         expected.add("c")
     if fields != expected:
         yield f"text {row.text!r} shows {sorted(fields)} instead of {sorted(expected)}"
+
+
+def _slope_problems(row: ops.Op) -> Iterable[str]:
+    if not (isinstance(row.slopes, tuple) and len(row.slopes) == (row.arity or 1)):
+        yield f"slopes {row.slopes!r} are not one per operand"
+        return
+    allowed = {"y", *(str(k) for k in range(row.arity or 0))}
+    allowed |= {"c"} if row.constant else set()
+    allowed |= {"k"} if row.arity is None else set()
+    for slope in row.slopes:
+        fields = {field for _, field, _, _ in string.Formatter().parse(slope) if field}
+        if not slope or not fields <= allowed:
+            yield f"slope {slope!r} shows {sorted(fields)}, of which only {sorted(allowed)} exist"
 
 
 def _function_problems(row: ops.Op) -> Iterable[str]:
@@ -275,6 +289,12 @@ def planted(row_name: str, /, **columns: Any) -> list[ops.Op]:
         {"partials": lambda a, y: 1.0},
         {"partials": lambda a, y: (1.0, 1.0)},
         {"partials": lambda a, y: ()},
+        {"slopes": None},
+        {"slopes": ()},
+        {"slopes": ("",)},
+        {"slopes": ("1 - {1}",)},
+        {"slopes": ("{c}",)},
+        {"slopes": ("{y}", "{y}")},
         {"constant": "shift"},
         {"ufunc": "tan_h"},
         {"ufunc": "add"},
@@ -286,7 +306,7 @@ def test_a_missing_or_broken_column_is_caught(columns: dict[str, Any]) -> None:
 
 def test_a_short_row_is_caught() -> None:
     table = [*ops.TABLE[:-1], ops.TABLE[-1][:-1]]
-    assert missing_columns(table) == ["detach: 8 columns instead of 9"]  # type: ignore[arg-type]
+    assert missing_columns(table) == ["detach: 9 columns instead of 10"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +325,55 @@ def test_a_short_row_is_caught() -> None:
 )
 def test_wrong_codes_are_caught(table: Sequence[ops.Op], enum: str) -> None:
     assert code_problems(table, enum_of(enum)) != []
+
+
+# --- derivatives as formulas ------------------------------------------------------------------------
+
+FORMULA_NAMES = {
+    **{name: getattr(ops, name) for name in ("log", "exp", "sqrt", "sin", "cos", "sigmoid")},
+    "pi": math.pi,
+    "sign": lambda a: float(np.sign(a)),
+    "Phi": lambda a: 0.5 * math.erfc(-a / math.sqrt(2)),
+    "phi": lambda a: math.exp(-a * a / 2) / math.sqrt(2 * math.pi),
+}
+
+
+def wrong_slopes(table: Sequence[ops.Op]) -> list[str]:
+    """Rows whose formulas, worked out, are not their partials."""
+    found = []
+    for row in table:
+        for constants in constants_of(row):
+            for operands in product((0.3, 1.7, 2.0), repeat=arity_of(row)):
+                y, partials = by_table(row, operands, constants)
+                texts = row.slopes * len(operands) if row.arity is None else row.slopes
+                for k, (text, partial) in enumerate(zip(texts, partials)):
+                    c = ops.constant_text(constants[0]) if constants else ""
+                    formula = text.format(*map(repr, operands), y=repr(y), c=c, k=k)
+                    try:
+                        number = eval(formula, {"inf": math.inf, "nan": math.nan, **FORMULA_NAMES})
+                    except (OverflowError, ZeroDivisionError):
+                        continue
+                    if not np.isclose(number, partial, rtol=1e-9, equal_nan=True):
+                        found.append(f"{row.name}: {formula} is {number}, not {partial}")
+    return found
+
+
+def test_the_formulas_of_the_partials_are_the_partials() -> None:
+    assert wrong_slopes(ops.TABLE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "slopes"),
+    [
+        ("tanh", ("1 - {0} ** 2",)),
+        ("sub", ("1", "1")),
+        ("div", ("{1}", "-{0} / {1} ** 2")),
+        ("pow", ("{c} * {0} ** {c}",)),
+        ("take", ("1",)),
+    ],
+)
+def test_a_planted_wrong_formula_is_caught(name: str, slopes: tuple[str, ...]) -> None:
+    assert wrong_slopes(planted(name, slopes=slopes)) != []
 
 
 # --- the same arithmetic everywhere ---------------------------------------------------------------

@@ -42,8 +42,11 @@ def gradient_error(v: Value, operand: Value, partial: float) -> AnomalyError:
     )
 
 
-def stale_error(v: Node, overwritten: bool) -> StaleGraphError:
-    """The data of v, or else of an operand of it, was written after v was computed."""
+def stale_error(v: Node, overwritten: bool, asked: str = "backward") -> StaleGraphError:
+    """The data of v, or else of an operand of it, was written after v was computed.
+
+    `asked` is the method that the user called.
+    """
     changed: Node = v
     if not overwritten:
         computed = max(v.number, v.version)
@@ -54,7 +57,7 @@ def stale_error(v: Node, overwritten: bool) -> StaleGraphError:
     else:
         what = f"{name}, now {changed.data!r}, an operand of {shown_node(v)}, was written"
     return StaleGraphError(
-        f"backward: {what} after it was used, so this graph no longer describes the numbers in "
-        "it: compute the result again before calling backward() "
+        f"{asked}: {what} after it was used, so this graph no longer describes the numbers in "
+        f"it: compute the result again before calling {asked}() "
         "(or use scalargrad.Graph(output).forward(), which does that)"
     )

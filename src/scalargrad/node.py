@@ -26,13 +26,16 @@ else:
 
 if TYPE_CHECKING:
     from .engine import Value
+    from .explore.explanation import Explanation
 
 MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
 LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
 _labels = cython.declare(dict, {})  # creation number -> label; few Values have one
 _freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
 _unfreed = cython.declare(list, [])
-copying: Any = None  # the module `copies`, which needs Value and enters itself here
+# Modules that need Value and enter themselves here.
+copying: Any = None  # `copies`
+explaining: Any = None  # `explore.explanation`
 
 
 @cython.no_gc
@@ -135,6 +138,36 @@ class Node:
         if self.a is None:
             return ()
         return (self.a,) if self.b is None else (self.a, self.b)  # type: ignore[return-value]
+
+    def explain(self, root: Any = None, names: Any = None) -> Explanation:
+        """The chain rule at this node, in numbers: text to print.
+
+        It says how this Value was computed, and what each operand receives: the local derivative,
+        as a formula and a number, times the gradient that arrived here, which is `grad`. With a
+        `root` that depends on this Value the gradient is d(root)/d(this) instead, computed anew
+        and stored nowhere, and the text says what it is made of: the sum, over everything this
+        Value is used in, of d(use)/d(this) * d(root)/d(use).
+
+            >>> w, x = Value(2.0, "w"), Value(3.0, "x")
+            >>> loss = w * x + w
+            >>> print(w.explain(loss))
+            w = 2, a leaf
+            <BLANKLINE>
+            d(root)/d(w) is 4, a sum over the uses of w:
+            <BLANKLINE>
+              used in  data  d(use)/d(w)  d(root)/d(use)  contributes
+              6 + w       8  1                         1            1
+              w * x       6  x = 3                     1            3
+              sum                                                   4
+            <BLANKLINE>
+            w.grad is 0: backward() has not been called since it was last set to 0.
+
+        Values are called by their labels, or by the variables of `names`, a dictionary such as
+        `locals()` or a network; a Value with neither by its number. Lines of the program are
+        shown inside `with sg.detect_anomaly():`, which records them. Raises `StaleGraphError` if
+        a number was written after it was used.
+        """
+        return explaining.explain(self, root, names)
 
     def __repr__(self) -> str:
         return f"Value(data={self._data!r}, grad={self._grad!r})"

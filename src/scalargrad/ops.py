@@ -1,8 +1,8 @@
 """The op table: everything that is known about each scalar operation, one row per op.
 
 A row says what an op computes (`forward`), how its result changes with each operand
-(`partials`), how it is written (`text`, `symbol`) and which NumPy function it answers to
-(`ufunc`). The engine, the interpreter, the adjoint pass, every back end and the tests read this
+(`partials`, `slopes`), how it is written (`text`, `symbol`) and which NumPy function it answers
+to (`ufunc`). The engine, the interpreter, the adjoint pass, every back end and the tests read this
 table; nothing else in the package knows what `tanh` means. (`rules.py` holds the same arithmetic
 once more as compiled code; a test compares the two bit for bit.)
 
@@ -215,7 +215,9 @@ class Op(NamedTuple):
 
     `forward(*operands)` and `partials(*operands, y)`, y the result, take the constant after the
     operands where the op has one (`constant` names it). `partials` gives dy/d(operand) for every
-    operand in order. `arity` is `None` for `take`, whose operands are any number of candidates.
+    operand in order, and `slopes` the same as a reader would write it: {0} and {1} are the
+    operands, {y} the result, {c} the constant. `arity` is `None` for `take`, whose operands are
+    any number of candidates: its one slope is that of each, {k} its place.
     """
 
     code: int
@@ -225,6 +227,7 @@ class Op(NamedTuple):
     text: str
     forward: Callable[..., float]
     partials: Callable[..., tuple[Scalar, ...]]
+    slopes: tuple[str, ...]
     constant: str = ""
     ufunc: str = ""
 
@@ -237,7 +240,15 @@ LESS, LESS_EQUAL, WHERE, TAKE, DETACH = 23, 24, 25, 26, 27
 
 TABLE: tuple[Op, ...] = (
     Op(
-        ADD, "add", 2, "+", "{0} + {1}", lambda a, b: a + b, lambda a, b, y: (1.0, 1.0), ufunc="add"
+        ADD,
+        "add",
+        2,
+        "+",
+        "{0} + {1}",
+        lambda a, b: a + b,
+        lambda a, b, y: (1.0, 1.0),
+        ("1", "1"),
+        ufunc="add",
     ),
     Op(
         SUB,
@@ -247,6 +258,7 @@ TABLE: tuple[Op, ...] = (
         "{0} - {1}",
         lambda a, b: a - b,
         lambda a, b, y: (1.0, -1.0),
+        ("1", "-1"),
         ufunc="subtract",
     ),
     Op(
@@ -257,6 +269,7 @@ TABLE: tuple[Op, ...] = (
         "{0} * {1}",
         lambda a, b: a * b,
         lambda a, b, y: (b, a),
+        ("{1}", "{0}"),
         ufunc="multiply",
     ),
     Op(
@@ -267,11 +280,32 @@ TABLE: tuple[Op, ...] = (
         "{0} / {1}",
         divide,
         lambda a, b, y: (_div(1.0, b), -_div(y, b)),
+        ("1 / {1}", "-{0} / {1} ** 2"),
         ufunc="divide",
     ),
-    Op(NEG, "neg", 1, "neg", "-{0}", lambda a: -a, lambda a, y: (-1.0,), ufunc="negative"),
-    Op(POW, "pow", 1, "**{c}", "{0} ** {c}", power, _pow_partials, constant="exponent"),
-    Op(POWER, "power", 2, "**", "{0} ** {1}", pow, _power_partials, ufunc="power"),
+    Op(NEG, "neg", 1, "neg", "-{0}", lambda a: -a, lambda a, y: (-1.0,), ("-1",), ufunc="negative"),
+    Op(
+        POW,
+        "pow",
+        1,
+        "**{c}",
+        "{0} ** {c}",
+        power,
+        _pow_partials,
+        ("{c} * {0} ** ({c} - 1)",),
+        constant="exponent",
+    ),
+    Op(
+        POWER,
+        "power",
+        2,
+        "**",
+        "{0} ** {1}",
+        pow,
+        _power_partials,
+        ("{1} * {0} ** ({1} - 1)", "{y} * log({0})"),
+        ufunc="power",
+    ),
     Op(
         ABS,
         "abs",
@@ -280,9 +314,19 @@ TABLE: tuple[Op, ...] = (
         "|{0}|",
         math.fabs,
         lambda a, y: (_where(_less(0.0, a), 1.0, _where(_less(a, 0.0), -1.0, 0.0)),),
+        ("sign({0})",),
         ufunc="absolute",
     ),
-    Op(RELU, "relu", 1, "ReLU", "relu({0})", relu, lambda a, y: (_less(0.0, y),)),
+    Op(
+        RELU,
+        "relu",
+        1,
+        "ReLU",
+        "relu({0})",
+        relu,
+        lambda a, y: (_less(0.0, y),),
+        ("1 if {y} > 0 else 0",),
+    ),
     Op(
         LEAKY_RELU,
         "leaky_relu",
@@ -291,12 +335,43 @@ TABLE: tuple[Op, ...] = (
         "leaky_relu({0}, {c})",
         lambda a, slope: a if a > 0.0 else slope * a,
         lambda a, slope, y: (_where(_less(0.0, a), 1.0, slope),),
+        ("1 if {0} > 0 else {c}",),
         constant="slope",
     ),
-    Op(EXP, "exp", 1, "exp", "exp({0})", exp, lambda a, y: (y,), ufunc="exp"),
-    Op(LOG, "log", 1, "log", "log({0})", log, lambda a, y: (_div(1.0, a),), ufunc="log"),
-    Op(SQRT, "sqrt", 1, "sqrt", "sqrt({0})", sqrt, lambda a, y: (_div(0.5, y),), ufunc="sqrt"),
-    Op(TANH, "tanh", 1, "tanh", "tanh({0})", tanh, lambda a, y: (1.0 - y * y,), ufunc="tanh"),
+    Op(EXP, "exp", 1, "exp", "exp({0})", exp, lambda a, y: (y,), ("{y}",), ufunc="exp"),
+    Op(
+        LOG,
+        "log",
+        1,
+        "log",
+        "log({0})",
+        log,
+        lambda a, y: (_div(1.0, a),),
+        ("1 / {0}",),
+        ufunc="log",
+    ),
+    Op(
+        SQRT,
+        "sqrt",
+        1,
+        "sqrt",
+        "sqrt({0})",
+        sqrt,
+        lambda a, y: (_div(0.5, y),),
+        ("1 / (2 * {y})",),
+        ufunc="sqrt",
+    ),
+    Op(
+        TANH,
+        "tanh",
+        1,
+        "tanh",
+        "tanh({0})",
+        tanh,
+        lambda a, y: (1.0 - y * y,),
+        ("1 - {y} ** 2",),
+        ufunc="tanh",
+    ),
     Op(
         SIGMOID,
         "sigmoid",
@@ -305,9 +380,12 @@ TABLE: tuple[Op, ...] = (
         "sigmoid({0})",
         sigmoid,
         lambda a, y: (y * (1.0 - y),),
+        ("{y} * (1 - {y})",),
     ),
-    Op(SIN, "sin", 1, "sin", "sin({0})", sin, lambda a, y: (_cos(a),), ufunc="sin"),
-    Op(COS, "cos", 1, "cos", "cos({0})", cos, lambda a, y: (-_sin(a),), ufunc="cos"),
+    Op(SIN, "sin", 1, "sin", "sin({0})", sin, lambda a, y: (_cos(a),), ("cos({0})",), ufunc="sin"),
+    Op(
+        COS, "cos", 1, "cos", "cos({0})", cos, lambda a, y: (-_sin(a),), ("-sin({0})",), ufunc="cos"
+    ),
     Op(
         SOFTPLUS,
         "softplus",
@@ -316,8 +394,9 @@ TABLE: tuple[Op, ...] = (
         "softplus({0})",
         softplus,
         lambda a, y: (_sigmoid(a),),
+        ("sigmoid({0})",),
     ),
-    Op(GELU, "gelu", 1, "GELU", "gelu({0})", gelu, _gelu_partials),
+    Op(GELU, "gelu", 1, "GELU", "gelu({0})", gelu, _gelu_partials, ("Phi({0}) + {0} * phi({0})",)),
     Op(
         ERFC,
         "erfc",
@@ -326,6 +405,7 @@ TABLE: tuple[Op, ...] = (
         "erfc({0})",
         erfc,
         lambda a, y: (MINUS_2_OVER_SQRT_PI * _exp(-(a * a)),),
+        ("-2 / sqrt(pi) * exp(-{0} ** 2)",),
     ),
     Op(
         MAXIMUM,
@@ -335,6 +415,10 @@ TABLE: tuple[Op, ...] = (
         "max({0}, {1})",
         maximum,
         _maximum_partials,
+        (
+            "1 if {0} > {1} else 0 if {0} < {1} else 1/2",
+            "1 if {1} > {0} else 0 if {1} < {0} else 1/2",
+        ),
         ufunc="maximum",
     ),
     Op(
@@ -345,6 +429,10 @@ TABLE: tuple[Op, ...] = (
         "min({0}, {1})",
         minimum,
         _minimum_partials,
+        (
+            "1 if {0} < {1} else 0 if {0} > {1} else 1/2",
+            "1 if {1} < {0} else 0 if {1} > {0} else 1/2",
+        ),
         ufunc="minimum",
     ),
     Op(
@@ -355,6 +443,7 @@ TABLE: tuple[Op, ...] = (
         "{0} < {1}",
         lambda a, b: 1.0 if a < b else 0.0,
         lambda a, b, y: (0.0, 0.0),
+        ("0", "0"),
     ),
     Op(
         LESS_EQUAL,
@@ -364,6 +453,7 @@ TABLE: tuple[Op, ...] = (
         "{0} <= {1}",
         lambda a, b: 1.0 if a <= b else 0.0,
         lambda a, b, y: (0.0, 0.0),
+        ("0", "0"),
     ),
     Op(
         WHERE,
@@ -373,6 +463,7 @@ TABLE: tuple[Op, ...] = (
         "{1} if {0} else {2}",
         lambda c, a, b: a if c != 0.0 else b,
         lambda c, a, b, y: (0.0, _where(c, 1.0, 0.0), _where(c, 0.0, 1.0)),
+        ("0", "1 if {0} else 0", "0 if {0} else 1"),
     ),
     Op(
         TAKE,
@@ -384,9 +475,10 @@ TABLE: tuple[Op, ...] = (
         lambda *candidates_index_y: tuple(
             1.0 if k == candidates_index_y[-2] else 0.0 for k in range(len(candidates_index_y) - 2)
         ),
+        ("1 if {c} == {k} else 0",),
         constant="index",
     ),
-    Op(DETACH, "detach", 1, "detach", "detach({0})", lambda a: a, lambda a, y: (0.0,)),
+    Op(DETACH, "detach", 1, "detach", "detach({0})", lambda a: a, lambda a, y: (0.0,), ("0",)),
 )
 
 

@@ -1,3 +1,4 @@
-"""Looking inside: pure functions from graphs and results to data, pictures and pages."""
+"""Looking inside: pure functions from graphs and results to data, text, pictures and pages."""
 
+from . import explanation as explanation
 from . import pictures as pictures
