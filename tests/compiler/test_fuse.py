@@ -9,6 +9,8 @@ pytest.importorskip("llvmlite")
 
 from scalargrad import ops
 from scalargrad.compiler import fuse, native
+from scalargrad.compiler.emit import Emitter
+from scalargrad.compiler.ir import Module
 from scalargrad.compiler.loops import (
     Apply,
     Contract,
@@ -162,6 +164,25 @@ def test_rules_that_wait_for_the_divider_run_beside_short_sums(monkeypatch):
     assert sizes(fuse.FEW + 1) == whole
     monkeypatch.setattr(fuse, "WIDE", 26)
     assert sizes(fuse.FEW) == whole
+
+
+@pytest.mark.parametrize("real", ["double", "float"])
+def test_the_divider_is_spared_by_estimates_alone(real, monkeypatch):
+    """Fast mode, too, runs rules beside sums where the CPU has none to compute roots with."""
+    monkeypatch.setattr(fuse, "WIDE", 1)
+    loops = dividing()
+
+    def beside(bits: int, fast: bool) -> bool:
+        width = bits // (64 if real == "double" else 32)
+        emitter = Emitter(loops, Module(real, width, bits // 16, True, fast), fuse.FEW)
+        emitter.run()
+        *_, last = emitter.pieces
+        return {Space.PARAMETER, Space.PARAMETER_GRADIENT} <= {t.array for t in last.writes}
+
+    assert beside(512, False)
+    assert not beside(512, True)
+    assert beside(256, False)
+    assert beside(256, True)
 
 
 def test_tiles_are_small_where_vectors_wait_for_the_divider():

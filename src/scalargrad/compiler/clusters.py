@@ -17,7 +17,9 @@ from .sums import Part, Source, Sums
 from .tiles import Axis, Division, Ref, Use, collapse, divide, plan, typical
 
 _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
-_DIVIDER = 6.0  # cycles of a quotient or a root, of a vector of them
+# Vectors of terms that are added in the time of one of quotients or roots: with 32 vector
+# registers, as AVX-512 has, or fewer.
+_DIVIDER = 6.0, 13.0
 
 
 @dataclass
@@ -123,7 +125,8 @@ class ClusterCode:
         # The CPUs with vectors of 32 bytes and more are those that can mask them.
         masks = module.width * module.size >= 32 and not calls
         read = [uses[k] for k in operands]
-        divider = 0.0 if module.fast else _DIVIDER * sum(divides(m.step) for m in self.members)
+        waits = module.divides * sum(divides(m.step) for m in self.members)
+        divider = _DIVIDER[module.registers < 32] * waits
         chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own, divider)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1

@@ -91,7 +91,7 @@ class Emitter(Binder):
 
     def run(self) -> None:
         """Write the module."""
-        for cluster in fuse(self.loops, self.unread, self.batch, divider=not self.module.fast):
+        for cluster in fuse(self.loops, self.unread, self.batch, divider=self.module.divides):
             piece = self.prepare(cluster)
             self.pieces.append(piece)
         self._write()

@@ -66,6 +66,12 @@ class Module:
         """Bytes of a number."""
         return 8 if self.real == "double" else 4
 
+    @property
+    def divides(self) -> bool:
+        """Whether quotients and roots are left to the CPU's divider."""
+        estimates = self.width * self.size == 64  # of AVX-512, from which products lead to both
+        return not (self.fast and estimates)
+
     def written(self, number: float) -> str:
         """A float as LLVM wants it: the sixteen hexadecimal digits of a double."""
         if self.real == "float":
