@@ -33,6 +33,9 @@ class Chosen:
         self.taken[id(node)] = self.position
         return node
 
+    def take_row(self, rows: Sequence[Sequence[Any]]) -> list[Value]:
+        return [self.take(column) for column in zip(*rows)]
+
 
 Function = Callable[[list[Value], list[Any]], Value]
 Made = tuple[list[Value], Function]
