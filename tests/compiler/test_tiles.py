@@ -11,7 +11,8 @@ from scalargrad.compiler import clusters, native, nests
 from scalargrad.compiler.loops import Contract, Group, Loop, Loops, Operand, Segment, Space
 from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
-from scalargrad.compiler.tiles import Plan
+from scalargrad.compiler.tiles import Axis, Machine, Plan, Ref, Use
+from scalargrad.compiler.tiles import plan as make
 
 TERMS = 16
 
@@ -72,3 +73,21 @@ def test_vectors_of_tokens_are_stored_along_the_units(dtype, plans, monkeypatch)
     monkeypatch.setattr(nests, "transposed", lambda function, kind, lines: lines)
     got, expected = outputs(loops, dtype)
     assert not np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("registers", [16, 32])
+def test_tiles_of_long_products_multiply_more_than_they_read(registers, steps):
+    """y[i, j] = sum_k p[j, k] a[k, i]: also where every number for all lanes is a load."""
+    terms = (Axis(784),)
+    uses = (
+        Use(Ref(Space.PARAMETER, 0, (0, 784, 1)), terms),
+        Use(Ref(Space.ARGUMENT, 0, (1, 0, 64)), terms),
+    )
+    result = Ref(Space.OUTPUT, 0, (1, 64))
+    machine = Machine(4, registers, steps)
+    chosen = make((Axis(64), Axis(128)), (result,), uses, machine)
+    assert (chosen.vector, chosen.rows) == (0, 1)
+    reads, products = chosen.height + chosen.width, chosen.height * chosen.width
+    assert reads <= 0.75 * products
+    assert products + chosen.width + steps < registers

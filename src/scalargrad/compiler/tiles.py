@@ -187,6 +187,7 @@ _EVEN = 1.7  # the speed-up of two workers that is enough
 _TURNS = 64.0  # numbers, or some lines, that a worker should write before it is another's turn
 _UNEVEN = 0.6  # of the speed-up that is left where other loops get longer along the axis
 _QUEUED = 4  # vectors of a tile that may wait for the divider while the next sums are under way
+_FEW = 16  # vector registers
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
 
@@ -302,10 +303,14 @@ def _tile(
     ]
     most = max((terms for terms, _ in weighted), default=1.0)
 
+    # CPUs with many registers also have products that take a number for all lanes from memory;
+    # and while the divider is busy there is time to read.
+    single = 0.5 if machine.registers > _FEW or divider else 1.0
+
     def passes(height: int, width: int) -> float:
         cycles = 0.0
         for terms, (across, down, both) in weighted:
-            loads = both * height * width + across * width + 0.5 * down * height
+            loads = both * height * width + across * width + single * down * height
             cycles += terms * (max(float(height * width), loads, _LATENCY) + 0.5)
         return cycles
 
