@@ -72,7 +72,9 @@ def _unmerged(graph, same):
 # Every part of the analysis that only makes programs better, left out or taken to its extreme.
 CHOICES = {
     "nodes are not merged": {(simplify, "_merge"): _unmerged},
-    "packs are coarse": {(roll_module, "find_packs"): lambda graph: find_packs(graph, coarse=True)},
+    "packs are coarse": {
+        (roll_module, "find_packs"): lambda graph, *_, **__: find_packs(graph, coarse=True)
+    },
     "all is walked through": {(roll_module, "MANY_PACKS"): -1, (roll_module, "WORTH"): 2**40},
     "all that can be is a nest": {(roll_module, "MANY_PACKS"): 2**40},
     "nothing is repeated": {

@@ -35,17 +35,19 @@ MAX_OF_MANY = cython.declare(cython.int, FOLD_MAXIMUM)
 MIN_OF_MANY = cython.declare(cython.int, FOLD_MINIMUM)
 
 LEAVES = len(Space)  # packs below this number are the leaves of a space
+ALL = 2**31 - 1
 
 
 @dataclass(slots=True)
 class Packs:
     """The packs of a flat graph.
 
-    pack     int32[n]  the pack of each node; a leaf's is its space
+    pack     int32[n]  the pack of each node; a leaf's is its space; -1 where it was not looked for
     members  int32[]   the nodes of packs LEAVES, LEAVES + 1, ... one after the other, by rank
     first    int32[]   members[first[k]:first[k + 1]] is pack LEAVES + k
     level    int32[]   the level of pack LEAVES + k
     coarse             whether nodes of a pack only agree in the spaces they read
+    complete           whether every result is in one
     """
 
     pack: NDArray[np.int32]
@@ -53,6 +55,7 @@ class Packs:
     first: NDArray[np.int32]
     level: NDArray[np.int32]
     coarse: bool = False
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -78,28 +81,104 @@ class Packs:
         np.cumsum(sizes, out=first[1:])
         moved = np.repeat(self.first[order] - first[: len(self)], sizes)
         members = self.members[np.arange(len(self.members)) + moved]
-        return Packs(self.pack, members, first, self.level[order], self.coarse)
+        return Packs(self.pack, members, first, self.level[order], self.coarse, self.complete)
 
 
-def find_packs(flat: Flat, coarse: bool = False) -> Packs:
-    """The packs, in an order in which each reads only earlier ones.
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The results of a flat graph, by level and in a level by rank.
 
-    With `coarse`, terms need to read the same spaces only, not the same packs: fewer packs, for
-    graphs without structure.
+    nodes  int32[]   the results
+    level  int32[n]  of each node; 0 for a leaf
     """
+
+    nodes: NDArray[np.int32]
+    level: NDArray[np.int32]
+
+
+def ordered(flat: Flat) -> Ordered:
+    """The results of the graph in the order in which they are packed."""
     level = np.zeros(len(flat), np.int32)
     _levels(flat, level)
     results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
-    key = level[results].astype(np.int64) << 32 | flat.rank[results]
-    order = results[np.argsort(key, kind="stable")]
+    by_rank, _ = _sorted(results, flat.rank, int(flat.rank.max(initial=0)))
+    by_level, _ = _sorted(by_rank, level, int(level.max(initial=0)))
+    return Ordered(by_level, level)
+
+
+def find_packs(
+    flat: Flat, order: Ordered | None = None, *, coarse: bool = False, most: int = ALL
+) -> Packs:
+    """The packs, in an order in which each reads only earlier ones.
+
+    With `coarse`, terms need to read the same spaces only, not the same packs: fewer packs, for
+    graphs without structure. Once there are more than `most`, those of the results that come after
+    in `order` are not looked for.
+    """
+    order = ordered(flat) if order is None else order
     pack = flat.space.astype(np.int32)
-    pack[results] = -1
-    count = _group(flat, level, order, pack, coarse)
-    # NumPy sorts 16-bit numbers by radix.
-    small = np.uint16 if count + LEAVES < 2**16 else np.int32
-    by_pack = order[np.argsort(pack[order].astype(small), kind="stable")]
-    first = np.searchsorted(pack[by_pack], np.arange(LEAVES, LEAVES + count + 1))
-    return Packs(pack, by_pack, first.astype(np.int32), level[by_pack[first[:count]]], coarse)
+    pack[order.nodes] = -1
+    done = len(order.nodes)
+    if coarse:
+        # What a node does, and to which spaces, does not depend on the packs of others: so it is
+        # found node after node, as they lie in memory, and then told apart by levels.
+        results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
+        sorts, _ = _group(flat, np.zeros(len(flat), np.int32), results, pack, coarse, ALL)
+        count = _by_level(order.nodes, order.level, pack, sorts)
+    else:
+        count, done = _group(flat, order.level, order.nodes, pack, coarse, most)
+    by_pack, first = _sorted(order.nodes[:done], pack, LEAVES + count - 1)
+    first = first[LEAVES:]
+    level = order.level[by_pack[first[:count]]]
+    return Packs(pack, by_pack, first, level, coarse, done == len(order.nodes))
+
+
+def _by_level(
+    nodes_: NDArray[np.int32], level_: NDArray[np.int32], pack_: NDArray[np.int32], sorts: int
+) -> int:
+    """Number the packs of nodes that come by level, whose packs are those of all levels so far."""
+    nodes: cython.int[::1] = nodes_.data
+    level: cython.int[::1] = level_.data
+    pack: cython.int[::1] = pack_.data
+    latest: cython.int[::1] = np.zeros(sorts + 1, np.int32).data
+    number: cython.int[::1] = np.zeros(sorts + 1, np.int32).data
+    base: cython.int = int(LEAVES)
+    count: cython.int = 0
+    z: cython.int
+    i: cython.int
+    k: cython.int
+    for z in range(len(nodes)):
+        i = nodes[z]
+        k = pack[i] - base
+        if latest[k] != level[i]:
+            latest[k] = level[i]
+            number[k] = base + count
+            count += 1
+        pack[i] = number[k]
+    return count
+
+
+def _sorted(
+    nodes_: NDArray[np.int32], key_: NDArray[np.int32], highest: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The nodes by their keys, equal ones in the order given, and where those of each key begin."""
+    begin = np.zeros(highest + 2, np.int32)
+    result = np.empty(len(nodes_), np.int32)
+    nodes: cython.int[::1] = nodes_.data
+    key: cython.int[::1] = key_.data
+    count: cython.int[::1] = begin.data
+    out: cython.int[::1] = result.data
+    z: cython.int
+    k: cython.int
+    for z in range(len(nodes)):
+        count[key[nodes[z]] + 1] += 1
+    first = np.cumsum(begin, dtype=np.int32)
+    place: cython.int[::1] = first.copy().data
+    for z in range(len(nodes)):
+        k = key[nodes[z]]
+        out[place[k]] = nodes[z]
+        place[k] += 1
+    return result, first
 
 
 def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
@@ -136,8 +215,10 @@ def _group(
     order_: NDArray[np.int32],
     pack_: NDArray[np.int32],
     coarse: cython.bint,
-) -> int:
-    """Number the packs of the nodes of `order`, which come by level; gives how many there are."""
+    most: cython.int,
+) -> tuple[int, int]:
+    """Number the packs of the nodes of `order`, which come by level, until there are more than
+    `most`; gives how many there are, and of how many nodes."""
     kind: cython.uchar[::1] = flat.kind.data
     bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
     space: cython.uchar[::1] = flat.space.data
@@ -152,12 +233,13 @@ def _group(
     # What the operands are compared by.
     sort: cython.int[::1] = flat.space.astype(np.int32).data if coarse else pack
     size: cython.int = len(order)
+    room: cython.int = min(size, most) + 1
     slots: cython.int = 1
-    while slots < 2 * size + 2:
+    while slots < 2 * room:
         slots *= 2
     table: cython.int[::1] = np.full(slots, -1, np.int32).data
-    hashes: cython.ulonglong[::1] = np.zeros(max(size, 1), np.uint64).data
-    speaker: cython.int[::1] = np.zeros(max(size, 1), np.int32).data
+    hashes: cython.ulonglong[::1] = np.zeros(room, np.uint64).data
+    speaker: cython.int[::1] = np.zeros(room, np.int32).data
     count: cython.int = 0
     z: cython.int
     i: cython.int
@@ -174,6 +256,8 @@ def _group(
     many: cython.bint
     base: cython.int = int(LEAVES)
     for z in range(size):
+        if count > most:
+            return count, z
         i = order[z]
         h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])
         if kind[i] == TAKE:
@@ -203,7 +287,7 @@ def _group(
                 pack[i] = base + found
                 break
             place = (place + 1) & (slots - 1)
-    return count
+    return count, size
 
 
 @cython.cfunc

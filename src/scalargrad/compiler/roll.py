@@ -49,8 +49,8 @@ from .loops import (
 from .loops_check import verify as verify_loops
 from .loops_check import verifying
 from .marks import GRADIENT, Marks, verify_marks
-from .packs import Packs, find_packs, verify_packs
-from .periods import periods
+from .packs import Ordered, Packs, find_packs, ordered, verify_packs
+from .periods import VERY_MANY, WINDOW, periods
 from .recover import Recovery
 from .repeats import LEAST, even_body, find_repeats, together
 from .simplify import simplify
@@ -96,13 +96,13 @@ def roll(
     graph, outputs = copy_candidates(*simplify(graph, outputs))
     stats.live = len(graph)
     clock.lap("simplify", check, lambda: verify(graph))
-    packs = find_packs(graph)
-    tandems = periods(graph, packs, LEAST) if len(packs) > MANY_PACKS else []
+    packs, tandems = _packs(graph)
     stats.packs = len(packs)
     clock.lap("packs", check, lambda: verify_packs(graph, packs))
     loops, layout = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE)
     if tandems and len(loops.nests) > 2 * MANY_NESTS:
         # The numbers lie otherwise than it seemed.
+        packs = _coarser(graph, packs, len(packs))
         loops, layout = _rolled(graph, outputs, marks, packs, [], lines or NOWHERE)
     stats.instructions = sum(1 for _ in leaves(loops.instructions))
     clock.lap("recover", check, lambda: verify_layout(graph, layout))
@@ -124,6 +124,28 @@ class _Clock:
         self.last = perf_counter()
 
 
+def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
+    """The packs of a graph, coarse ones if it has no structure, and their tandem repeats."""
+    order = ordered(flat)
+    # If there are as many without a period, then there is no structure, whatever the rest is like.
+    enough = max(min(len(flat) // 4, VERY_MANY), len(flat) // FEW_NODES + WINDOW, MANY_PACKS)
+    packs = find_packs(flat, order, most=enough)
+    tandems = periods(flat, packs, LEAST) if len(packs) > MANY_PACKS else []
+    if not packs.complete and tandems:
+        packs = find_packs(flat, order)
+        tandems = periods(flat, packs, LEAST)
+    many = len(packs) - sum(tandem.saved for tandem in tandems)
+    coarser = _coarser(flat, packs, many, order)
+    return coarser, tandems if coarser is packs else []
+
+
+def _coarser(flat: Flat, packs: Packs, many: int, order: Ordered | None = None) -> Packs:
+    """Coarse packs if there are too `many` of a few nodes, turns of a period counted once."""
+    if many > MANY_PACKS and many * FEW_NODES > len(flat) and not packs.coarse:
+        return find_packs(flat, order, coarse=True)
+    return packs
+
+
 def _rolled(
     flat: Flat,
     outputs: NDArray[np.int32],
@@ -134,9 +156,6 @@ def _rolled(
 ) -> tuple[Loops, Layout]:
     """The program and where its numbers lie; the tandem repeats of the packs are all nests."""
     many = len(packs) - sum(tandem.saved for tandem in tandems)
-    if many > MANY_PACKS and many * FEW_NODES > len(flat):
-        packs, tandems = find_packs(flat, coarse=True), []
-        many = len(packs)
     worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
     layout = Layout(flat)
     recovery = Recovery(flat, packs, layout, marks.accumulate)
