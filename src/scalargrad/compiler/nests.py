@@ -407,14 +407,15 @@ class Nest:
             return
         lanes = self.module.width
         parts, whole = cut(self.axes, self.refs, self.plan, lanes)
+        tile = [Piece(k * lanes, lanes, lanes) for k in range(width)]
 
         def inside(known: list[Counter], moved: list[Cursor]) -> None:
-            self._rows(known, moved, parts[:width], body)
+            self._rows(known, moved, tile, body)
 
         def rest() -> None:
-            self._rows(counters, cursors, parts[whole:], body)
+            self._rows(counters, cursors, parts, body)
 
-        left = rest if parts[whole:] else None
+        left = rest if parts else None
         self.along(axis, whole * lanes, width * lanes, counters, cursors, inside, left)
 
     def _masked_columns(

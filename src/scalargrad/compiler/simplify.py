@@ -36,38 +36,17 @@ def simplify(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.i
     """
     same = np.arange(len(flat), dtype=np.int32)
     _merge(flat, same)
-    return _live(flat, same[outputs])
+    return _live(flat, np.where(same[outputs] < 0, outputs, same[outputs]))
 
 
 def _live(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
-    """Drop what neither an output nor a gradient needs."""
+    """Drop what neither an output nor a gradient needs: what is kept moves up in its arrays."""
     needed = np.isin(flat.space, GRADIENTS) & (flat.kind != LEAF)
     needed[outputs] = True
-    used = needed.astype(np.uint8)
+    used = needed.view(np.uint8)
     _mark(flat, used)
-    keep = used.view(bool)
-    number = np.cumsum(keep, dtype=np.int32) - 1
-    result = flat.kind != LEAF  # an operation on constants has become a leaf and kept its terms
-    counts = np.diff(flat.first)
-    terms = np.repeat(keep & result, counts)
-    counts[~result] = 0
-    left, right = flat.left[terms], flat.right[terms]
-    first = np.zeros(int(keep.sum()) + 1, np.int32)
-    np.cumsum(counts[keep], out=first[1:])
-    live = Flat(
-        flat.kind[keep],
-        flat.const[keep],
-        flat.space[keep],
-        flat.slot[keep],
-        flat.extra[keep],
-        flat.rank[keep],
-        first,
-        number[left],
-        np.where(right >= 0, number[right], -1).astype(np.int32),
-        flat.style[terms],
-        flat.origin[terms],
-    )
-    return live, number[outputs].astype(np.int32)
+    number = np.empty(len(flat), np.int32)
+    return flat.cut(*_move_up(flat, used, number)), number[outputs]
 
 
 def _mark(flat: Flat, used: NDArray[np.uint8]) -> None:
@@ -86,8 +65,51 @@ def _mark(flat: Flat, used: NDArray[np.uint8]) -> None:
                     needed[right[t]] = 1
 
 
+def _move_up(flat: Flat, used: NDArray[np.uint8], number_: NDArray[np.int32]) -> tuple[int, int]:
+    """Number what is used and move it to the front; gives how many nodes and terms there are."""
+    kind: cython.uchar[::1] = flat.kind.data
+    const: cython.double[::1] = flat.const.data
+    space: cython.uchar[::1] = flat.space.data
+    slot: cython.int[::1] = flat.slot.data
+    extra: cython.int[::1] = flat.extra.data
+    rank: cython.int[::1] = flat.rank.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    style: cython.uchar[::1] = flat.style.data
+    origin: cython.int[::1] = flat.origin.data
+    needed: cython.uchar[::1] = used.data
+    number: cython.int[::1] = number_.data
+    i: cython.int
+    t: cython.int
+    begin: cython.int
+    end: cython.int = first[0]
+    n: cython.int = 0
+    m: cython.int = 0
+    for i in range(len(needed)):
+        begin, end = end, first[i + 1]
+        if not needed[i]:
+            continue
+        number[i] = n
+        kind[n], const[n], space[n] = kind[i], const[i], space[i]
+        slot[n], extra[n], rank[n] = slot[i], extra[i], rank[i]
+        # An operation on constants has become a leaf and kept its terms.
+        if kind[i] != LEAF:
+            for t in range(begin, end):
+                left[m] = number[left[t]]
+                right[m] = -1 if right[t] < 0 else number[right[t]]
+                style[m], origin[m] = style[t], origin[t]
+                m += 1
+        n += 1
+        first[n] = m
+    return n, m
+
+
 def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
-    """Rewrite terms in place; same[i] is the node that stands for node i from now on."""
+    """Rewrite terms in place; same[i] is the node that stands for node i from now on.
+
+    Where node i is the opposite of another, which only sums make use of, that is ~same[i].
+    """
     kind: cython.uchar[::1] = flat.kind.data
     const: cython.double[::1] = flat.const.data
     bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
@@ -104,11 +126,10 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
     while slots < 2 * size:
         slots *= 2
     table: cython.int[::1] = np.full(slots, -1, np.int32).data
-    hashes: cython.ulonglong[::1] = np.zeros(size, np.uint64).data
+    hashes: cython.uint[::1] = np.zeros(size, np.uint32).data
     # Equal constants are one operand to the search for equal nodes (`like`), but each node keeps
     # its own: merging them would scatter the addresses of constants that lie in a row.
     like: cython.int[::1] = np.arange(size, dtype=np.int32).data
-    opposite: cython.int[::1] = np.full(size, -1, np.int32).data
     gradient: cython.uchar[::1] = np.array([s in GRADIENTS for s in Space], np.uint8).data
     i: cython.int
     j: cython.int
@@ -117,6 +138,7 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
     place: cython.int
     code: cython.int
     h: cython.ulonglong
+    short: cython.uint
     constant: cython.bint
     CONSTANT: cython.int = int(Space.CONSTANT)
     NEGATIVE: cython.int = int(MINUS)
@@ -133,19 +155,17 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
         else:
             constant = code != AN_INDICATOR and code != TAKE
             for t in range(first[i], first[i + 1]):
-                left[t] = same[left[t]]
+                left[t] = _standing(left[t], same)
                 if right[t] >= 0:
-                    right[t] = same[right[t]]
+                    right[t] = _standing(right[t], same)
                 if code == ADD:
                     # Signs of the factors go to the term, and a factor 1 or -1 goes.
-                    for k in range(2):
-                        j = left[t] if k == 0 else right[t]
-                        if j >= 0 and opposite[j] >= 0:
-                            style[t] ^= NEGATIVE
-                            if k == 0:
-                                left[t] = opposite[j]
-                            else:
-                                right[t] = opposite[j]
+                    if same[left[t]] < 0:
+                        left[t] = ~same[left[t]]
+                        style[t] ^= NEGATIVE
+                    if right[t] >= 0 and same[right[t]] < 0:
+                        right[t] = ~same[right[t]]
+                        style[t] ^= NEGATIVE
                     if right[t] >= 0:
                         j = left[t]
                         if space[j] == CONSTANT and (const[j] == 1.0 or const[j] == -1.0):
@@ -180,23 +200,32 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                     same[i] = left[t]
                     continue
                 if style[t] == NEGATIVE:
-                    opposite[i] = left[t]
+                    same[i] = ~left[t]
         h = mix(mix(code, bits[i]), space[i])
         if code in (AN_INDICATOR, TAKE):
             h = mix(mix(mix(h, slot[i]), extra[i]), space[i])
         if code != LEAF:
             for t in range(first[i], first[i + 1]):
-                h = mix(h, like[left[t]])
-                h = mix(h, 0 if right[t] < 0 else like[right[t]] + 1)
+                # Only constants are alike without being the same.
+                j = left[t]
+                h = mix(h, like[j] if space[j] == CONSTANT else j)
+                j = right[t]
+                h = mix(h, 0 if j < 0 else (like[j] if space[j] == CONSTANT else j) + 1)
                 h = mix(h, style[t])
-        hashes[i] = h
+        short = cython.cast(cython.uint, h >> 32)
+        hashes[i] = short
         place = cython.cast(cython.int, h & (slots - 1))
         while True:
             j = table[place]
             if j < 0:
                 table[place] = i
                 break
-            if hashes[j] == h and kind[j] == code and bits[j] == bits[i] and space[j] == space[i]:
+            if (
+                hashes[j] == short
+                and kind[j] == code
+                and bits[j] == bits[i]
+                and space[j] == space[i]
+            ):
                 if code == LEAF:
                     like[i] = j
                     break
@@ -220,6 +249,13 @@ def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
                     while table[place] != j:
                         place = (place + 1) & (slots - 1)
             place = (place + 1) & (slots - 1)
+
+
+@cython.cfunc
+@cython.inline
+def _standing(i: cython.int, same: cython.int[::1]) -> cython.int:
+    """The node that stands for node i."""
+    return i if same[i] < 0 else same[i]
 
 
 def constant_result(flat: Flat, i: int) -> float:

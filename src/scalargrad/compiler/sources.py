@@ -73,8 +73,9 @@ class SourceLines(Mapping[int, str]):
 
 def _found(lines: Lines, numbers: NDArray[np.uint64], leaves: int) -> _Found:
     starts, made_by = lines.runs
-    known: dict[str, int] = {}
-    names = np.array([-1, *(known.setdefault(line, len(known)) for line in made_by)], np.int32)
+    known = {line: k for k, line in enumerate(dict.fromkeys(made_by))}
+    names = np.full(1 + len(made_by), -1, np.int32)
+    names[1:] = np.fromiter(map(known.__getitem__, made_by), np.int32, len(made_by))
     which = names[np.searchsorted(np.array(starts, np.uint64), numbers, side="right")]
     which[:leaves] = -1
     return tuple(known), which

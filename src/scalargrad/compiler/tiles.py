@@ -118,11 +118,11 @@ class Machine(NamedTuple):
     reduces: bool = False
 
 
-def pieces(extent: int, lanes: int, padded: bool) -> list[Piece]:
-    """An axis cut into vectors; the last one is narrower, or partly idle."""
+def pieces(extent: int, lanes: int, padded: bool, first: int = 0) -> list[Piece]:
+    """An axis cut into vectors, from one of them on; the last is narrower, or partly idle."""
     whole, rest = divmod(extent, lanes)
-    cut = [Piece(k * lanes, lanes, lanes) for k in range(whole)]
-    if rest:
+    cut = [Piece(k * lanes, lanes, lanes) for k in range(first, whole)]
+    if rest and first <= whole:
         width = lanes if padded else 1 << (rest - 1).bit_length()
         cut.append(Piece(whole * lanes, width, width if padded else rest))
     return cut
@@ -390,19 +390,20 @@ class Division(NamedTuple):
 def cut(
     axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int
 ) -> tuple[list[Piece], int]:
-    """The vector axis cut into vectors, and how many of them make whole tiles."""
+    """The vectors of the vector axis after its whole tiles, and how many those tiles have."""
     assert plan.vector is not None
     moving = [ref for ref in refs if ref.moves(plan.vector)]
     padded = all(ref.padded and ref.step(plan.vector) == 1 for ref in moving)
-    cut = pieces(axes[plan.vector].extent, lanes, padded)
-    return cut, sum(piece.valid == lanes for piece in cut) // plan.width * plan.width
+    extent = axes[plan.vector].extent
+    whole = (-(-extent // lanes) if padded else extent // lanes) // plan.width * plan.width
+    return pieces(extent, lanes, padded, whole), whole
 
 
 def tiles(axis: int, axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int) -> int:
     """How many tiles there are along an axis, the last perhaps smaller than the others."""
     if axis == plan.vector:
-        parts, whole = cut(axes, refs, plan, lanes)
-        return whole // plan.width + (len(parts) > whole)
+        rest, whole = cut(axes, refs, plan, lanes)
+        return whole // plan.width + bool(rest)
     return -(-axes[axis].extent // (plan.height if axis == plan.rows else 1))
 
 
