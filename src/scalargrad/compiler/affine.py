@@ -75,6 +75,8 @@ def _nest(rows: Rows, kinds: NDArray[np.int64], modal: bool, limit: int) -> list
         single = rows[:, -1] == 1
         if single.any():
             _borrow(step, kinds, before, single)
+        if len(rows) > limit and np.count_nonzero(np.bincount(kinds)) > limit:
+            return None  # each kind has a nest of its own
         steps = [s[starts] for s in steps] + [step]
         heads = heads[starts]
     if len(rows) > limit:

@@ -271,9 +271,16 @@ class Recovery:
             run.pattern[k] = known[key]
 
     def _split(self, runs: list[Run]) -> list[Run] | None:
-        """Every term a run of its own, where all nodes have equally many, not too many."""
+        """Every term a run of its own, where all nodes have equally many, not too many.
+
+        None where that is so already.
+        """
         total = sum(int(run.count[0]) for run in runs)
-        if total > 64 or any((run.count != run.count[0]).any() for run in runs):
+        if (
+            total == len(runs)
+            or total > 64
+            or any((run.count != run.count[0]).any() for run in runs)
+        ):
             return None
         split = []
         for run in runs:
