@@ -13,7 +13,7 @@ from scalargrad import ops
 from scalargrad.compiler.flatten import flatten
 from scalargrad.compiler.layout import Layout, verify_layout
 from scalargrad.compiler.loops import Space
-from scalargrad.compiler.packs import LEAVES, find_packs, verify_packs
+from scalargrad.compiler.packs import LEAVES, find_packs, ordered, verify_packs
 from scalargrad.compiler.simplify import simplify
 from scalargrad.errors import VerifyError
 
@@ -68,6 +68,23 @@ def test_coarse_packs_are_fewer():
     fine, coarse = find_packs(flat), find_packs(flat, coarse=True)
     verify_packs(flat, coarse)
     assert len(coarse) < len(fine)
+
+
+def test_enough_packs_are_the_first_ones():
+    flat = forward(gpt.document(4, vocabulary=5, width=4, heads=2))
+    order = ordered(flat)
+    key = order.level[order.nodes].astype(np.int64) << 32 | flat.rank[order.nodes]
+    assert (np.diff(key) > 0).all()
+    packs = find_packs(flat, order)
+    assert packs.complete
+    for most in range(0, len(packs), 7):
+        some = find_packs(flat, order, most=most)
+        assert not some.complete or most == len(packs) - 1
+        assert len(some) == most + 1
+        looked_for = order.nodes[: len(some.members)]
+        assert np.array_equal(np.sort(some.members), np.sort(looked_for))
+        assert np.array_equal(some.pack[looked_for], packs.pack[looked_for])
+        assert (some.pack[order.nodes[len(some.members) :]] == -1).all()
 
 
 def test_the_verifier_finds_planted_faults():

@@ -204,6 +204,25 @@ def test_of_very_many_packs_some_places_show_whether_there_are_periods(monkeypat
     assert set(searched) == {128}
 
 
+@pytest.mark.parametrize("case", [sparse.dag(5000), physics.pendulum(100)], ids=str)
+def test_a_part_of_the_packs_shows_whether_there_is_structure(case, monkeypatch):
+    seen = []
+
+    def found(*arguments, **options):
+        seen.append(find_packs(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(roll_module, "find_packs", found)
+    monkeypatch.setattr(roll_module, "WINDOW", 2**30)
+    whole = str(loops_of(case))
+    assert all(packs.complete for packs in seen)
+    seen.clear()
+    monkeypatch.setattr(roll_module, "WINDOW", 0)
+    assert str(loops_of(case)) == whole
+    assert [packs.complete for packs in seen] == [False, True]
+    assert seen[1].coarse == (case.name == sparse.dag(5000).name)
+
+
 def test_matrix_products_are_named():
     found = {operation(step, 1) for step in loops_of(mlp.cross_entropy(50, 20, 10), "mean").nests}
     assert "matrix product 20 x 50 . 50 x B" in found

@@ -126,7 +126,7 @@ def find_packs(
         sorts, _ = _group(flat, np.zeros(len(flat), np.int32), results, pack, coarse, ALL)
         count = _by_level(order.nodes, order.level, pack, sorts)
     else:
-        count, done = _group(flat, order.level, order.nodes, pack, coarse, most)
+        count, done = _group(flat, order.level, order.nodes, pack, coarse, min(most, len(flat)))
     by_pack, first = _sorted(order.nodes[:done], pack, LEAVES + count - 1)
     first = first[LEAVES:]
     level = order.level[by_pack[first[:count]]]
