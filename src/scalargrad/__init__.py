@@ -28,6 +28,7 @@ from .errors import StateError as StateError
 from .errors import TraceError as TraceError
 from .errors import UnrepeatableError as UnrepeatableError
 from .errors import VerifyError as VerifyError
+from .explore import draw as draw
 from .functional import dot as dot
 from .functional import log_softmax as log_softmax
 from .functional import logsumexp as logsumexp

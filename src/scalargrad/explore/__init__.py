@@ -2,3 +2,5 @@
 
 from . import explanation as explanation
 from . import pictures as pictures
+from .drawing import Drawing as Drawing
+from .drawing import draw as draw

@@ -107,15 +107,14 @@ def _users(tape: Tape, place: int) -> list[int]:
 _UNARY = [row.code for row in ops.TABLE if row.arity == 1]
 
 
-def check(v: Value) -> None:
-    """Raise `StaleGraphError` unless the data of v is what its operation gives for its operands."""
+def is_current(v: Value) -> bool:
+    """Whether the data of v is what its operation gives for its operands' present data."""
     if v.op == "":
-        return
+        return True
     row = ops.BY_NAME[v.op]
     constant = (v.const,) if row.constant else ()
     computed = row.forward(*(operand.data for operand in v.operands), *constant)
-    if computed != v.data and not (computed != computed and v.data != v.data):
-        raise outdated(v)
+    return computed == v.data or (computed != computed and v.data != v.data)
 
 
 def outdated(v: Value) -> StaleGraphError:

@@ -12,7 +12,7 @@ from .. import modes, node, watch
 from ..coerce import shown
 from ..engine import Value
 from ..nn import Module
-from .chain import Derivatives, Use, check, passed_on
+from .chain import Derivatives, Use, is_current, outdated, passed_on
 from .formulas import operation, slopes
 from .names import names_in
 
@@ -50,7 +50,8 @@ def explain(
     itself = found.of(v) or "this"
     blocks = [_computed(v, name)]
     if root is None:
-        check(v)
+        if not is_current(v):
+            raise outdated(v)
         gradient, what = v.grad, _holder(itself)
         blocks.append(f"{what} is {number(gradient)}{'' if gradient else NO_GRADIENT}.")
         if not v.operands:

@@ -1,16 +1,15 @@
-"""Writing a picture to disk: whole or not at all, and the same bytes for the same picture."""
+"""Writing a figure to disk: the same bytes for the same picture."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from ..files import write
 from .style import styled
 
 if TYPE_CHECKING:
@@ -53,24 +52,4 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
             facecolor=figure.get_facecolor(),
             metadata=dict(_METADATA[suffix]),
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, buffer.getvalue())
-    except OSError as error:
-        raise OSError(
-            error.errno, f"the picture could not be written: {error.strerror}", str(target)
-        ) from error
-    return target
-
-
-def _replace(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    return write(target, buffer.getvalue())
