@@ -37,3 +37,9 @@ for epoch in range(1, EPOCHS + 1):
 print()
 for x, y in zip(xs, ys):
     print(f"{x} -> {model(x).data:+.4f}, should be {y:+.0f}")
+
+# Looking inside: what each of the four points has to say about the last bias.
+bias = model.layers[-1].neurons[0].b
+loss = functional.mean([losses.mse(model(x), y) for x, y in zip(xs, ys)])
+print()
+print(bias.explain(loss, names={"loss": loss, "bias": bias}))

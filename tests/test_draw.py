@@ -71,6 +71,9 @@ def test_a_box_shows_operation_name_data_and_grad() -> None:
     assert by_name(drawing, "loss") == ["**2", "loss", "data", "4", "grad", "1"]
     assert kinds(drawing) == {"leaf": 4, "result": 3, "root": 1, "arrow": 7}
     assert repr(drawing).startswith("Drawing(8 boxes, 7 arrows")
+    root = sg.draw(Value(8.0) ** (1 / 3))
+    assert by_name(root, "**0.3333")
+    assert by_name(sg.draw(Value.apply("take", Value(1.0), Value(2.0), const=1)), "take 1")
 
 
 @given(wild_programs())

@@ -33,6 +33,10 @@ def test_lecture() -> None:
     assert float(errors["200"]) < 1e-3
     answers = re.findall(r"-> (\S+), should be (\S+)", out)
     assert [float(right) for _, right in answers] == [1, -1, -1, 1]
+    parts = [float(part) for part in re.findall(r"^  bias \+ .* (\S+)$", out, re.MULTILINE)]
+    (total,) = re.findall(r"d\(loss\)/d\(bias\) is (\S+), a sum", out)
+    assert len(parts) == 4
+    assert math.isclose(sum(parts), float(total), rel_tol=1e-3, abs_tol=1e-6)
     assert all(abs(float(said) - float(right)) < 0.1 for said, right in answers)
 
 

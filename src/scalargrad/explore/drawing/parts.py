@@ -148,8 +148,9 @@ def _leaf_kind(v: Value, names: Names) -> str:
 def _symbol(v: Value) -> str:
     if not v.op:
         return ""
-    symbol = ops.symbol(v.code, v.const)
-    return f"{symbol} {ops.constant_text(v.const)}" if v.op == "take" else shortened(symbol, 12)
+    row = ops.BY_NAME[v.op]
+    constant = f"{v.const:.4g}"
+    return row.symbol.format(c=constant) + (f" {constant}" if row.constant == "index" else "")
 
 
 def _contents(group: Group) -> str:
