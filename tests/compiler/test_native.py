@@ -187,7 +187,7 @@ def test_the_lanes_of_a_triangle_run_side_by_side_and_end_where_it_ends(rows, fi
     loops = Loops(steps, sizes)
     agree(loops, numbers, None)
     program = native.build(loops)
-    assert rows == 1 or "llvm.masked.store" in program.llvm_ir
+    assert rows == 1 or re.search(r"fdiv <\d+ x double>", program.llvm_ir)
     got = program.execute(numbers)[Space.OUTPUT].reshape(2, rows, width)
     beyond = np.arange(width) >= np.arange(rows)[:, None] + first
     assert not got[:, beyond].any()

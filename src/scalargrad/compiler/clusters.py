@@ -194,16 +194,17 @@ class ClusterCode:
         divisors = [m.operands[1] for m in operations if m.step.op == ops.DIV]
         self.quick = len(set(divisors)) < len(divisors)
 
-    def _quotient(self, m: Arithmetic, a: str, b: str, known: dict[str, str | None]) -> str:
-        """a / b; `known` are the reciprocals computed so far, None for those that are not."""
+    def _quotient(self, m: Arithmetic, a: str, b: str, known: dict[str, str]) -> str:
+        """a / b; `known` are the reciprocals computed so far."""
+        if not self.quick:
+            return m.divide(a, b)
         if b not in known:
-            known[b] = vectormath.reciprocal(m, b) if self.quick else None
-        inverse = known[b]
-        return m.divide(a, b) if inverse is None else m.multiply(a, inverse)
+            known[b] = vectormath.reciprocal(m, b)
+        return m.multiply(a, known[b])
 
     def _body(self, tile: Tile) -> None:
         values: list[list[str]] = []
-        known: dict[str, str | None] = {}
+        known: dict[str, str] = {}
         seen: dict[tuple[int, Spot], str] = {}
 
         def number(source: Source, k: int) -> str:

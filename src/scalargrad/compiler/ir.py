@@ -67,6 +67,11 @@ class Module:
         return 8 if self.real == "double" else 4
 
     @property
+    def masks(self) -> bool:
+        """Whether a store of some lanes takes no longer than one of all: AVX-512 has such."""
+        return self.width * self.size >= 64
+
+    @property
     def divides(self) -> bool:
         """Whether quotients and roots are left to the CPU's divider."""
         estimates = self.width * self.size == 64  # of AVX-512, from which products lead to both

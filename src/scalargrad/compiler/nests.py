@@ -13,6 +13,7 @@ from .arithmetic import Arithmetic
 from .environment import TABLE
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
+from .stores import store_first, store_known
 from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
@@ -286,6 +287,15 @@ class Nest:
         if piece.full or (ref.padded and not last and not piece.mask):
             self.function.do(f"store {full} {number}, ptr {pointer}, align {size}")
             return
+        if not self.module.masks:
+            if piece.mask:
+                store_first(self.function, self.real, number, piece.width, pointer, piece.left)
+            else:
+                first = piece.width - piece.valid if last else 0
+                store_known(
+                    self.function, self.real, number, piece.width, pointer, first, piece.valid
+                )
+            return
         name = f"llvm.masked.store.{suffix(self.real, piece.width)}.p0"
         mask = f"<{piece.width} x i1>"
         self.function.declare("void", name, full, "ptr", "i32", mask)
@@ -440,7 +450,8 @@ class Nest:
             for k in range(width):
                 numbers = ", ".join(f"i64 {k * lanes + lane}" for lane in range(lanes))
                 mask = function.emit(f"icmp slt {kind} <{numbers}>, {limit}")
-                parts.append(Piece(k * lanes, lanes, lanes, mask))
+                own = function.subtract(left, k * lanes)
+                parts.append(Piece(k * lanes, lanes, lanes, mask, own))
             self._rows(known, moved, parts, body)
             return []
 

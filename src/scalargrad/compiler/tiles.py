@@ -91,13 +91,15 @@ class Plan(NamedTuple):
 class Piece(NamedTuple):
     """A vector of lanes: the first, the width of the register, how many lanes of it are real.
 
-    Where only the running program knows that, `mask` names which lanes are real.
+    Where only the running program knows that, `mask` names which lanes are real, and `left` how many
+    lanes there are from the first on: perhaps none, or more than the register holds.
     """
 
     first: int
     width: int
     valid: int
     mask: str = ""
+    left: str | int = 0
 
     @property
     def full(self) -> bool:

@@ -93,7 +93,7 @@ class Bits:
         return self.m.function.emit(f"bitcast {self.kind} {bits} to {self.m.kind}")
 
     def power_of_two(self, n: str) -> str:
-        """2^n."""
+        """2^n; of n count only as many of the lowest bits as an exponent has."""
         return self.number(
             self.operate("shl", self.operate("add", n, self.format.bias), self.format.fraction)
         )
@@ -115,17 +115,15 @@ def _polynomial(m: Arithmetic, x: str, coefficients: Sequence[float]) -> str:
 
 
 def _reduced(m: Arithmetic, x: str) -> tuple[str, str]:
-    """e^r - 1 and the integer n of x = n ln(2) + r, |r| <= ln(2)/2."""
-    bits = Bits(m)
-    form = bits.format
+    """e^r - 1 for x = n ln(2) + r, |r| <= ln(2)/2, and the sum of n and the format's `magic`."""
+    form = FORMATS[m.real]
     magic = m.constant(form.magic)
     shifted = m.fused(x, m.constant(1.0 / math.log(2.0)), magic)
     multiple = m.subtract(shifted, magic)
     r = m.fused(multiple, m.constant(-form.ln2), x)
     r = m.fused(multiple, m.constant(-form.rest), r)
     tail = _polynomial(m, r, [1.0 / math.factorial(k) for k in range(2, form.terms + 1)])
-    n = bits.operate("sub", bits.of(shifted), form.bits(form.magic))
-    return m.fused(m.multiply(r, r), tail, r), n
+    return m.fused(m.multiply(r, r), tail, r), shifted
 
 
 def exp(m: Arithmetic, x: str) -> str:
@@ -136,10 +134,11 @@ def exp(m: Arithmetic, x: str) -> str:
     x = m.select(m.compare("olt", x, lowest), lowest, x)
     less_one, n = _reduced(m, x)
     # 2^n in two factors: n may be beyond the exponents of one number, up or down.
-    half = bits.operate("ashr", n, 1)
-    other = bits.operate("sub", n, half)
-    scaled = m.multiply(m.add(m.constant(1.0), less_one), bits.power_of_two(half))
-    return m.multiply(scaled, bits.power_of_two(other))
+    magic = m.constant(bits.format.magic)
+    half = bits.of(m.fused(m.subtract(n, magic), m.constant(0.5), magic))
+    scale = bits.power_of_two(half)
+    other = bits.power_of_two(bits.operate("sub", bits.of(n), half))
+    return m.multiply(m.fused(scale, less_one, scale), other)
 
 
 def tanh(m: Arithmetic, x: str) -> str:
@@ -149,7 +148,7 @@ def tanh(m: Arithmetic, x: str) -> str:
     size = m.intrinsic("fabs", x)
     size = m.select(m.compare("ogt", size, saturated), saturated, size)
     less_one, n = _reduced(m, m.add(size, size))
-    scale = bits.power_of_two(n)
+    scale = bits.power_of_two(bits.of(n))
     above = m.fused(scale, less_one, m.subtract(scale, m.constant(1.0)))
     return m.intrinsic("copysign", m.divide(above, m.add(above, m.constant(2.0))), x)
 
@@ -192,14 +191,15 @@ def log1p(m: Arithmetic, x: str) -> str:
     return m.add(log(m, total), m.divide(lost, total))
 
 
-def reciprocal(m: Arithmetic, x: str) -> str | None:
-    """1 / x by Newton's steps from the CPU's estimate to 14 bits; None where it has none.
+def reciprocal(m: Arithmetic, x: str) -> str:
+    """1 / x by Newton's steps from the CPU's estimate to 14 bits, or divided where it has none.
 
-    0 and infinity give infinity and 0. Subnormal numbers count as 0.
+    0 and infinity give infinity and 0. Subnormal numbers may count as 0.
     """
+    one = m.constant(1.0)
     if m.kind != "<8 x double>":  # the estimate of AVX-512
-        return None
-    one, opposite = m.constant(1.0), m.negative(x)
+        return m.divide(one, x)
+    opposite = m.negative(x)
     estimate = m.function.call(
         m.kind,
         "llvm.x86.avx512.rcp14.pd.512",
