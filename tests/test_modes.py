@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
@@ -16,11 +17,29 @@ import pytest
 from hypothesis import given
 
 import scalargrad
-from scalargrad import Value, detect_anomaly, live_values, no_grad
+from scalargrad import Value, detect_anomaly, live_values, modes, no_grad
 from scalargrad.errors import AnomalyError, ScalargradError
 from strategies import Program, on_values, same_bits, wild_programs
 
 pytestmark = pytest.mark.pure
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_does_not_leave_modes_half_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(type(modes.current)):  # type: ignore[misc]
+        def __setattr__(self, name: str, mode: Any) -> None:
+            super().__setattr__(name, mode)
+            if leaving:
+                raise KeyboardInterrupt
+
+    leaving: list[bool] = []
+    current = Interrupted()
+    monkeypatch.setattr(modes, "current", current)
+    with contextlib.suppress(KeyboardInterrupt), modes.modes(grad=False, anomaly=True):
+        leaving.append(True)
+    assert (current.grad, current.anomaly) == (True, False)
+
 
 # --- no_grad --------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ _listeners: list[Callable[[int], None]] = []
 
 def listen(changed: Callable[[int], None]) -> None:
     """Call `changed(1)` when a block opens, 0 when its modes are set, -1 when it has closed."""
-    _listeners.append(changed)
+    _listeners.insert(0, changed)
 
 
 listen(lambda change: forget_frames())
@@ -39,19 +39,21 @@ listen(lambda change: forget_frames())
 def modes(**changes: Any) -> Iterator[None]:
     """Change this thread's modes inside a `with` block, and restore them whatever happens."""
     before = {name: getattr(current, name) for name in changes}
+    present = vars(current)
     for changed in _listeners:
         changed(1)
     try:
-        for name, mode in changes.items():
-            setattr(current, name, mode)
+        present.update(changes)
         for changed in _listeners:
             changed(0)
         yield
     finally:
-        for name, mode in before.items():
-            setattr(current, name, mode)
-        for changed in _listeners:
-            changed(-1)
+        # Ctrl-C may interrupt this, too, but not a single call of what is written in C.
+        try:
+            present.update(before)
+        finally:
+            for changed in _listeners:
+                changed(-1)
 
 
 def no_grad() -> Any:
