@@ -556,6 +556,7 @@ def test_equal_operands_share_the_gradient_of_an_extremum() -> None:
 def test_kinks_at_zero() -> None:
     assert partials_at("abs", 0.0) == (0.0,)
     assert partials_at("relu", 0.0) == (0.0,)
+    assert partials_at("relu", math.nan) == (1.0,)
     assert ops.BY_NAME["leaky_relu"].partials(0.0, 0.01, 0.0) == (0.01,)
 
 

@@ -135,7 +135,7 @@ class Value(Node):
         return _unary(rules.ABS, self)
 
     def relu(self) -> Value:
-        """max(0, a); derivative 1 where the result is positive, else 0."""
+        """max(0, a); derivative 0 where the result is 0, else 1 (as PyTorch, also for nan)."""
         return _unary(rules.RELU, self)
 
     def leaky_relu(self, slope: Any = 0.01) -> Value:

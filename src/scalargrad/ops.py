@@ -324,8 +324,8 @@ TABLE: tuple[Op, ...] = (
         "ReLU",
         "relu({0})",
         relu,
-        lambda a, y: (_less(0.0, y),),
-        ("1 if {y} > 0 else 0",),
+        lambda a, y: (_where(y, 1.0, 0.0),),
+        ("0 if {y} = 0 else 1",),
     ),
     Op(
         LEAKY_RELU,

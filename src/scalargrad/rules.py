@@ -136,7 +136,7 @@ def partial(
     if op == ABS:
         return 1.0 if a > 0.0 else -1.0 if a < 0.0 else 0.0
     if op == RELU:
-        return 1.0 if y > 0.0 else 0.0
+        return 1.0 if y != 0.0 else 0.0
     if op == LEAKY_RELU:
         return 1.0 if a > 0.0 else c
     if op == EXP:

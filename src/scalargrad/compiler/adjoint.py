@@ -204,8 +204,8 @@ class Derivative:
         if isinstance(g, float) and math.isfinite(g):
             return d if g == 1.0 else d * g
         code, const, g = self._codes[i], self._constants.get(i, 0.0), _value(g)
-        if code == ops.RELU:  # d is 1 or 0
-            return self._where(d, g, self._zero)
+        if code == ops.RELU:  # d is 0 or 1, as y is 0 or not
+            return self._where(self._nodes[i], g, self._zero)
         d_may_hide_it = g_may_be_infinite and _can_vanish(code, slot, const)
         if code in _SELECTS:  # d is one of a few numbers, without a derivative
             return self._where(d, d * g, self._zero) if d_may_hide_it else d * g
