@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -101,10 +102,19 @@ def test_numpy_functions_without_a_row_use_arithmetic() -> None:
     assert np.reciprocal(Value(4.0)).data == 0.25
 
 
-@pytest.mark.parametrize("ufunc", [np.log1p, np.arctan, np.isnan, np.floor_divide, np.heaviside])
-def test_numpy_functions_without_a_derivative_are_type_errors(ufunc: np.ufunc) -> None:
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize(
+    "ufunc", [np.log1p, np.arctan, np.arctan2, np.signbit, np.floor_divide, np.heaviside]
+)
+def test_numpy_functions_that_values_have_not_say_which_there_are(ufunc: np.ufunc) -> None:
+    message = rf"^numpy\.{ufunc.__name__} of a Value: .* have add, .* exp, log, .* gelu and erfc$"
+    with pytest.raises(TypeError, match=message):
         ufunc(*[Value(0.5)] * ufunc.nin)
+
+
+@pytest.mark.parametrize("ask", [np.isfinite, np.isinf, np.isnan])
+def test_questions_of_numpy_are_answered_with_a_bool(ask: np.ufunc) -> None:
+    for number in (1.0, math.inf, math.nan):
+        assert ask(Value(number)) is bool(ask(number))
 
 
 @pytest.mark.parametrize("thing", [np.complex128(1j), np.complex64(1j), np.array(1j)])
@@ -258,6 +268,22 @@ def test_reductions() -> None:
     assert grads_of(values) == pytest.approx(np.full((2, 3), 1 / 6))
     assert type(values.sum()) is Value
     assert data_of(np.add.outer(Value(1.0), np.arange(2.0))).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("function", [np.var, np.std, lambda x: np.vdot(x, x), np.mean])
+def test_statistics_of_arrays(function: Callable[[Any], Any]) -> None:
+    numbers = [0.5, 2.0, -1.0]
+    values = array_of(numbers)
+    result = function(values)
+    assert math.isclose(result, function(np.array(numbers)), rel_tol=1e-15)
+    result.backward()
+    step = 1e-6
+    for k in range(3):
+        above, below = np.array(numbers), np.array(numbers)
+        above[k] += step
+        below[k] -= step
+        slope = (function(above) - function(below)) / (2 * step)
+        assert math.isclose(values[k].grad, slope, rel_tol=1e-8, abs_tol=1e-9)
 
 
 def test_arrays_in_place() -> None:

@@ -82,6 +82,17 @@ def user_line() -> str:
     return _line_of(_user_frame(_getframe(_CALLER)))
 
 
+def raising_line(error: BaseException) -> str:
+    """File and line of the innermost frame of the user's program that an error came through."""
+    line, traceback = "", error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if _places(code) is not None:
+            line = f"{code.co_filename}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return line
+
+
 # Nodes are made many in a row, and to look at frames takes longer than to make a node. While a
 # frame of a library is under way the frames below it stand still, so it belongs to one line of the
 # user's. Not so a generator or coroutine, with which others may go on.

@@ -5,6 +5,7 @@ The arithmetic that makes nodes, and the chain rule that walks them, are in `eng
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -177,17 +178,34 @@ class Node:
         return self._data
 
     def __int__(self) -> int:
-        return int(float(self))
+        watch.read(self, "int()")
+        return int(self._data)
+
+    def __trunc__(self) -> int:
+        watch.read(self, "math.trunc()")
+        return math.trunc(self._data)
+
+    def __floor__(self) -> int:
+        watch.read(self, "math.floor()")
+        return math.floor(self._data)
+
+    def __ceil__(self) -> int:
+        watch.read(self, "math.ceil()")
+        return math.ceil(self._data)
 
     def __bool__(self) -> bool:
         tracer = watch.tracer()
         return self._data != 0.0 if tracer is None else bool(tracer.truth(self))
 
     def __round__(self, ndigits: Any = None) -> float:
-        return round(float(self), ndigits)
+        watch.read(self, "round()")
+        return round(self._data, ndigits)
 
     def __format__(self, spec: str) -> str:
-        return format(float(self), spec) if spec else repr(self)
+        if not spec:
+            return repr(self)
+        watch.read(self, "format()")
+        return format(self._data, spec)
 
     def __lt__(self, other: Any) -> bool:
         return _compare(operator.lt, self, other)
@@ -225,6 +243,10 @@ class Node:
         return ops.local_gradients(self.code, operands, self.const, self._data)
 
     # --- NumPy and copying -----------------------------------------------------------------------
+
+    def conjugate(self) -> Value:
+        """This Value, which is real: `np.var` and `np.vdot` ask for it."""
+        return self  # type: ignore[return-value]  # every Node is a Value
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Let `np.exp(v)` and `np.float64(2) * v` give Values, and arrays give arrays of Values."""

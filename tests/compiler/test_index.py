@@ -109,7 +109,7 @@ def test_hinge_in_a_batch_with_integer_labels() -> None:
         ("int()", int),
         ("hash()", lambda n: {1: 2.0}[n]),
         ("float()", float),
-        ("float()", lambda n: round(n)),
+        ("round()", lambda n: round(n)),
         (".data", lambda n: n.data),
     ],
 )

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import ops, replay
+from .. import ops, replay, ufuncs
 from ..coerce import Number
 from ..engine import Value
 from ..errors import TraceError, UnrepeatableError
 from ..functional import as_value
 from ..graph import Graph
-from ..lines import Lines, user_line
+from ..lines import Lines, raising_line, user_line
 from ..modes import modes
 from ..tape import Tape
 from .condition import RELATIONS, Condition
@@ -314,9 +314,10 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
             # A function may return nothing that varies, or nothing at all; a graph has outputs.
             roots = results + [node for _, node in tracer.guards] or [Value(0.0)]
     except Exception as error:
-        if tracer.refusal is None or error is tracer.refusal:
+        refusal = tracer.refusal or _explained(error)
+        if refusal is None or error is refusal:
             raise
-        raise tracer.refusal from error
+        raise refusal from error
     finally:
         tracer.finished = True
     if _random_state() != drawn:
@@ -327,6 +328,29 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
     return _assembled(graph, lines, tracer, inputs, outputs, len(results))
+
+
+# What NumPy says where an array of Values cannot do what one of numbers can, and what to do.
+_NUMPYS = {
+    "The truth value of an array": (
+        "ask each number by itself, or use scalargrad.where, maximum or minimum to choose in "
+        "the program"
+    ),
+    "loop of ufunc does not support": ufuncs.HAVE,
+    "' not supported for the input types": ufuncs.HAVE,
+}
+
+
+def _explained(error: Exception) -> TraceError | None:
+    """What to say instead of an error of NumPy's about an array of Values."""
+    said = str(error)
+    for words, remedy in _NUMPYS.items():
+        if words in said and isinstance(error, TypeError | ValueError):
+            line = raising_line(error)
+            return TraceError(
+                f"{said} (at {line}, inside a function that is being compiled): {remedy}"
+            )
+    return None
 
 
 def _random_state() -> tuple[Any, ...]:
