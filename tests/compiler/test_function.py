@@ -184,6 +184,8 @@ def test_structures_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.array([True]), r"x: expected .* got dtype bool: use \.astype\(float\)"),
         (np.array(["a"]), "x: expected an array of real numbers, got dtype <U1"),
         (np.array([None]), "x: expected an array of numbers, got one of objects"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), r"x: expected an array .*, got a masked one: .*\("),
+        (np.str_("no number"), None),
         (object, "x: expected a number, a list"),
     ],
 )
@@ -291,6 +293,11 @@ def test_wrong_wrt(wrt: Any) -> None:
     f = compile(lambda x, y: x * y)
     with pytest.raises(ValueError, match=r'^wrt: expected "parameters" or the position .*, 0 to 1'):
         f.value_and_grad(1.0, 2.0, wrt=wrt)
+
+
+def test_nothing_to_differentiate_with_respect_to() -> None:
+    with pytest.raises(ValueError, match=r'^wrt: expected "parameters", for .* without positional'):
+        compile(lambda *, x: x * 2.0).value_and_grad(x=1.0)
 
 
 def test_derivative_of_an_integer() -> None:
@@ -534,11 +541,14 @@ def test_a_function_that_changes_its_mind_is_an_error_not_an_endless_loop() -> N
     [
         (".data", lambda v: v.data),
         ("float()", float),
-        ("float()", int),
-        ("float()", round),
-        ("float()", lambda v: round(v, 2)),
+        ("int()", int),
+        ("round()", round),
+        ("round()", lambda v: round(v, 2)),
+        ("math.floor()", math.floor),
+        ("math.ceil()", math.ceil),
+        ("math.trunc()", math.trunc),
         ("float()", math.exp),
-        ("float()", lambda v: f"{v:.3f}"),
+        ("format()", lambda v: f"{v:.3f}"),
         ("float()", lambda v: math.isclose(v, 2.0)),
         ("float()", lambda v: np.array([v], dtype=float)),
         (".grad", lambda v: v.grad),
@@ -562,6 +572,29 @@ def test_reading_a_number_is_refused_with_its_line(what: str, look: Any) -> None
         gradient = what in (".grad", "backward()", "_local_grads", "Graph.backward()")
         remedies = ("scalargrad.grad",) if gradient else ("scalargrad.maximum", "detach")
         assert all(remedy in message for remedy in remedies)
+
+
+@pytest.mark.parametrize(
+    ("look", "said", "remedy"),
+    [
+        (lambda x: 1.0 if x > 0 else 0.0, "The truth value of an array", "scalargrad.where"),
+        (lambda x: 1.0 if np.sin(x) > x else 0.0, "The truth value of", "maximum or minimum"),
+        (np.arctan, "loop of ufunc .* no callable arctan", "exp, log, .* softplus"),
+        (np.isfinite, "ufunc 'isfinite' not supported", "exp, log, .* softplus"),
+        (lambda x: np.logaddexp(x, 1.0), "ufunc 'logaddexp' not supported", "softplus"),
+    ],
+)
+def test_what_numpy_cannot_do_with_values_has_a_line_and_a_remedy(
+    look: Any, said: str, remedy: str
+) -> None:
+    f = compile(lambda x: np.sum(look(x)))
+    with pytest.raises(TraceError, match=rf"(?s)^{said}.*{HERE}:[0-9]+.*{remedy}"):
+        f(np.array([1.0, 2.0]))
+
+
+def test_other_errors_of_numpy_pass() -> None:
+    with pytest.raises(ValueError, match=r"^matmul: Input operand 1 has a mismatch"):
+        compile(lambda x, y: x @ y)(np.ones(2), np.ones(3))
 
 
 def test_constants_may_be_read() -> None:
@@ -805,8 +838,13 @@ def test_batches_that_are_none() -> None:
         f([], [])
     with pytest.raises(ShapeError, match=r"^batch: x has 3 examples, y has 2: expected equally"):
         f([1.0, 2.0, 3.0], np.ones(2))
-    with pytest.raises(ShapeError, match=r"^batch: expected at least one array .*\(x, y\)"):
-        f(1.0, 2.0)
+    for _ in range(2):
+        with pytest.raises(ShapeError, match=r"^batch: .*, got a number for x and None for y"):
+            f(1.0, None)
+    with pytest.raises(ShapeError, match=r"^batch: .*, got str 'a' for x and Value .* for y"):
+        f("a", Value(1.0))
+    with pytest.raises(ShapeError, match=r"^batch: .*, got no arguments"):
+        compile(lambda: 1.0, batch="mean")()
     g = compile(lambda x: x[0], batch="mean")
     with pytest.raises(ShapeError, match=r"^x: ragged batch: example 1 is a list of 1 numbers, ex"):
         g([[1.0, 2.0], [1.0]])
@@ -1042,6 +1080,32 @@ def test_methods() -> None:
     assert twin.at.parameters == [twin.slope]
 
 
+class SteepLine(Line):
+    @compile
+    def at(self, x: Value) -> Value:
+        return 2 * super().at(x)
+
+
+class LineInPython(Line):
+    def at(self, x: float) -> Any:
+        return 2 * super().at(x)
+
+
+@pytest.mark.parametrize("kind", [SteepLine, LineInPython])
+def test_a_method_that_asks_that_of_its_base_class(kind: type[Line]) -> None:
+    line = kind(2.0)
+    assert [line.at(1.0), line.at(3.0), line.at(1.0)] == [4.0, 12.0, 4.0]
+
+
+def test_a_method_needs_a_place_in_its_object() -> None:
+    class Slotted:
+        __slots__ = ()
+        at = compile(lambda self, x: x)
+
+    with pytest.raises(TypeError, match=r"^at: expected an object with a __dict__ .*, got Slotted"):
+        Slotted().at(1.0)
+
+
 @compile
 def doubled(x: Value) -> Value:
     return 2 * x
@@ -1131,6 +1195,55 @@ def test_threads_take_turns() -> None:
 
 
 # --- faults that must be seen -------------------------------------------------------------------
+
+
+class Calling(tuple[Any, ...]):
+    """A result that calls the function whose result it is, while that is being built."""
+
+    function: CompiledFunction | None = None
+
+    def __new__(cls, items: Any) -> Calling:
+        function, Calling.function = Calling.function, None
+        if function is not None:
+            function([10.0, 20.0])
+            function.value_and_grad([10.0, 20.0])
+            function.backward([10.0, 20.0])
+        Calling.function = function
+        return super().__new__(cls, items)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", None])
+def test_a_call_in_the_middle_of_a_call_disturbs_neither(backend: str | None) -> None:
+    f = compile(
+        lambda x: (x[0] * x[1], (Calling([x[0], x[1]]), [x[0] + 1.0, x[1]])),
+        has_aux=True,
+        backend=backend,
+    )
+    want = 2.0, ((1.0, 2.0), [2.0, 2.0])
+    f([1.0, 2.0])
+    for native in range(2):
+        for ask in (f, lambda x: f.value_and_grad(x)[0], f.backward):
+            for _ in range(3):
+                Calling.function = f
+                got, Calling.function = ask([1.0, 2.0]), None
+                assert got == want
+        assert f.value_and_grad([1.0, 2.0])[1] == [2.0, 1.0]
+        if backend is None and not native:
+            f.native()
+
+
+@pytest.mark.parametrize("backend", ["interpreter", None])
+def test_nan_has_the_eager_gradient(backend: str | None) -> None:
+    def relu(x: Value) -> Value:
+        return 3.0 * x.relu()
+
+    f = compile(relu, backend=backend)
+    for x in (math.nan, 0.0, 1.0):
+        v = Value(x)
+        relu(v).backward()
+        for _ in range(2):
+            assert f.value_and_grad(x)[1] == v.grad
+            f.explain()  # which waits for native code
 
 
 def test_a_compiler_that_forgets_guards_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,12 @@ once for each signature, of where every number goes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..coerce import is_real, real
+from ..coerce import is_real, real, shown
 from ..errors import ShapeError
 from .filler import Filler
 from .reading import Chunk, Column, flatten, flatten_batch
@@ -24,6 +24,7 @@ from .structure import (
     Keyed,
     Signature,
     Source,
+    describe,
 )
 from .trace import Inputs
 
@@ -184,10 +185,10 @@ class Layout:
 
     def _examples(self, chunks: list[Chunk]) -> int:
         sizes = [len(chunk.block) for chunk in chunks if isinstance(chunk, Column)]
-        titles = [
-            title for part, title in zip(self.call.parts, self.titles) for _ in _batches(part)
-        ]
-        return _common(list(zip(titles, sizes)), self.titles)
+        parts = list(zip(self.titles, self.call.parts))
+        titles = [title for title, part in parts for _ in _batches(part)]
+        got = (f"{describe(part)} for {title}" for title, part in parts)
+        return _common(list(zip(titles, sizes)), got)
 
     def inputs(self, row: Floats) -> Inputs:
         """What to trace the function with, for the numbers of one row."""
@@ -200,12 +201,12 @@ def filler(layout: Layout) -> Filler | None:
     return None if layout.call.keywords else Filler(layout.call.positional, layout.count)
 
 
-def _common(sizes: Sequence[tuple[str, int]], titles: Sequence[str]) -> int:
+def _common(sizes: Sequence[tuple[str, int]], got: Iterable[str]) -> int:
     """The number of examples that all arguments with a batch axis have."""
     if not sizes:
         raise ShapeError(
-            "batch: expected at least one array or list with an axis of examples, got only "
-            f"single numbers ({', '.join(titles) or 'no arguments'})"
+            "batch: expected at least one array or list with an axis of examples, got "
+            f"{' and '.join(got) or 'no arguments'}"
         )
     first, count = sizes[0]
     for title, size in sizes:
@@ -253,7 +254,9 @@ def examples(
     sizes: list[tuple[str, int]] = []
     for title, x in zip(titles, (*arguments, *keywords.values())):
         sizes.extend((title, size) for size in _sizes(x))
-    count = _common(sizes, titles)
+    given = zip(titles, (*arguments, *keywords.values()))
+    got = (f"{shown(x)} for {title}" for title, x in given)
+    count = _common(sizes, got)
     for b in range(count):
         named = {name: _example(x, b) for name, x in keywords.items()}
         yield [_example(x, b) for x in arguments], named

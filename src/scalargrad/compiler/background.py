@@ -54,7 +54,8 @@ class _Worker:
     def __init__(self) -> None:
         self._waiting: SimpleQueue[Coming[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        # A finaliser that the garbage collector runs meanwhile may have work, too.
+        self._starting = threading.RLock()
         self._ending = False
 
     def add(self, coming: Coming[Any]) -> None:

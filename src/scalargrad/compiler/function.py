@@ -72,6 +72,7 @@ class CompiledFunction:
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._options = options
+        self._owner = ""  # the class that it is a method of
         self._names = ArgumentNames(function)
         self._branches: OrderedDict[Call, Branches] = OrderedDict()
         self._recent: Branches | None = None
@@ -84,6 +85,9 @@ class CompiledFunction:
         self._launches: dict[Wrt, Launch] = {}
         self._answered: dict[Wrt, Kernel] = {}
         self._lock = threading.RLock()
+        # Whether a call is under way, and who answers one that comes in the middle of it.
+        self._busy = False
+        self._other: CompiledFunction | None = None
 
     # --- calling -----------------------------------------------------------------------------
 
@@ -99,15 +103,21 @@ class CompiledFunction:
         arguments that are no numbers or no batch.
         """
         with self._lock:
-            if not kwargs:
-                answer = self._at_once(Launch.value, None, args)
-                if answer is not None:
-                    return answer
-            call = self._read(args, kwargs)
-            if call is not None:
-                variant, outputs = self._run(*call, Variant.forward)
-                self._prepare(None, *call, variant)
-                return self._result(variant, outputs)
+            if self._busy:
+                return self._another()(*args, **kwargs)
+            try:
+                self._busy = True
+                if not kwargs:
+                    answer = self._at_once(Launch.value, None, args)
+                    if answer is not None:
+                        return answer
+                call = self._read(args, kwargs)
+                if call is not None:
+                    variant, outputs = self._run(*call, Variant.forward)
+                    self._prepare(None, *call, variant)
+                    return self._result(variant, outputs)
+            finally:
+                self._busy = False
         return self._itself(args, kwargs)
 
     def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[Any, Any]:
@@ -123,41 +133,28 @@ class CompiledFunction:
         another `wrt` and `TypeError` for an argument that has no numbers or only selects.
         """
         with self._lock:
-            if not kwargs:
-                answer = None
-                if wrt is None:
-                    answer = self._at_once(Launch.value_and_grad, self._default, args)
-                elif _is_plain(wrt):
-                    answer = self._at_once(Launch.value_and_grad, wrt, args)
-                if answer is not None:
-                    return answer  # type: ignore[no-any-return]
-            call = self._read(args, kwargs)
-            if call is None:
-                raise TypeError(
-                    "value_and_grad takes and gives plain numbers, but was called with Values or "
-                    "inside a function that is being compiled or differentiated: use "
-                    "scalargrad.value_and_grad there, whose result is made of Values"
-                )
-            branches, rows = call
-            gradient = np.empty_like(rows)
-
-            def work(variant: Variant, rows: Floats) -> Floats:
-                asked = self._default if wrt is None else wrt
-                out = None if asked == "parameters" else gradient
-                return variant.backward(rows, self._seed(variant, rows), out, False)
-
-            variant, outputs = self._run(branches, rows, work, backward=True)
-            if wrt is None:
-                wrt = self._default
-            found: Any
-            if isinstance(wrt, tuple):
-                parts = [self._gradient(x, branches.layout, variant, gradient) for x in wrt]
-                found = tuple(parts)
-            else:
-                found = self._gradient(wrt, branches.layout, variant, gradient)
-            if _is_plain(wrt):
-                self._prepare(wrt, branches, rows, variant)
-            return self._answer(variant, outputs), found
+            if self._busy:
+                return self._another().value_and_grad(*args, wrt=wrt, **kwargs)
+            try:
+                self._busy = True
+                if not kwargs:
+                    answer = None
+                    if wrt is None:
+                        answer = self._at_once(Launch.value_and_grad, self._default, args)
+                    elif _is_plain(wrt):
+                        answer = self._at_once(Launch.value_and_grad, wrt, args)
+                    if answer is not None:
+                        return answer  # type: ignore[no-any-return]
+                call = self._read(args, kwargs)
+                if call is not None:
+                    return self._differentiate(*call, wrt)
+            finally:
+                self._busy = False
+        raise TypeError(
+            "value_and_grad takes and gives plain numbers, but was called with Values or "
+            "inside a function that is being compiled or differentiated: use "
+            "scalargrad.value_and_grad there, whose result is made of Values"
+        )
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
         """Add the gradient to the `grad` of the parameters, and return the value.
@@ -173,16 +170,22 @@ class CompiledFunction:
             return variant.backward(rows, self._seed(variant, rows), None, True)
 
         with self._lock:
-            if not kwargs:
-                answer = self._at_once(Launch.backward, "parameters", args)
-                if answer is not None:
-                    return answer
-            call = self._read(args, kwargs)
-            if call is not None:
-                variant, outputs = self._run(*call, work, backward=True)
-                variant.mirror.write_grad()
-                self._prepare("parameters", *call, variant)
-                return self._answer(variant, outputs)
+            if self._busy:
+                return self._another().backward(*args, **kwargs)
+            try:
+                self._busy = True
+                if not kwargs:
+                    answer = self._at_once(Launch.backward, "parameters", args)
+                    if answer is not None:
+                        return answer
+                call = self._read(args, kwargs)
+                if call is not None:
+                    variant, outputs = self._run(*call, work, backward=True)
+                    variant.mirror.write_grad()
+                    self._prepare("parameters", *call, variant)
+                    return self._answer(variant, outputs)
+            finally:
+                self._busy = False
         self._refuse_inside("backward()")
         return uncompiled.backward(self._itself(args, kwargs), self._options)
 
@@ -201,10 +204,16 @@ class CompiledFunction:
             return do(variant, rows)
 
         with self._lock:
-            call = self._read(args, {})
-            if call is None:
-                raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
-            return self._run(*call, work)
+            if self._busy:
+                return self._another().work(do, *args)
+            try:
+                self._busy = True
+                call = self._read(args, {})
+                if call is not None:
+                    return self._run(*call, work)
+            finally:
+                self._busy = False
+        raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
 
     def aux(self, variant: Variant, outputs: Floats) -> Any:
         """What the function returned beside the loss, from the outputs of a batch.
@@ -331,13 +340,25 @@ class CompiledFunction:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.__name__ = name
+        self._owner = owner.__qualname__
 
     def __get__(self, instance: object, owner: type | None = None) -> CompiledFunction:
         """The method of one object, compiled once and kept in the object under its name."""
         if instance is None:
             return self
-        bound = CompiledFunction(types.MethodType(self._function, instance), self._options)
-        known: CompiledFunction = vars(instance).setdefault(self.__name__, bound)
+        name = self.__name__
+        if getattr(type(instance), name, None) is not self:  # asked for by super()
+            name = f"{self._owner}.{name}"
+        kept = getattr(instance, "__dict__", None)
+        if kept is None:
+            raise TypeError(
+                f"{name}: expected an object with a __dict__ to keep its compiled method in, got "
+                f"{type(instance).__name__}, which has __slots__: give it one more, '__dict__'"
+            )
+        known: CompiledFunction | None = kept.get(name)
+        if known is None:
+            method = types.MethodType(self._function, instance)
+            known = kept.setdefault(name, CompiledFunction(method, self._options))
         return known
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -348,6 +369,15 @@ class CompiledFunction:
         return path if named is self else (CompiledFunction, (self._function, self._options))
 
     # --- one call ----------------------------------------------------------------------------
+
+    def _another(self) -> CompiledFunction:
+        """Answers a call in the middle of one: what a call is read into is there but once.
+
+        Such a call comes from a finaliser that the garbage collector runs, or a signal's handler.
+        """
+        if self._other is None:
+            self._other = CompiledFunction(self._function, self._options)
+        return self._other
 
     def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], wrt: Wrt, args: Any) -> Any:
         """The answer to a call that is like the one before; None for another."""
@@ -402,9 +432,11 @@ class CompiledFunction:
         batched = self._options.batch is not None
         try:
             call, chunks = read(self._names, args, kwargs, batched)
-            self._recent = branches = self._find(call)
+            branches = self._find(call)
             layout = branches.layout
-            return branches, layout.rows(chunks) if batched else layout.row(chunks)
+            rows = layout.rows(chunks) if batched else layout.row(chunks)
+            self._recent = branches  # whose filler does not ask again whether this is a batch
+            return branches, rows
         except HasValues:
             return None
         except OverflowError:
@@ -436,12 +468,33 @@ class CompiledFunction:
         """Have the right branch do the work on the call's numbers; the branch, and its outputs."""
         self._calls += 1
         if current.anomaly:
-            rows = rows.copy()  # the function may call this one, which uses the same rows
             for row in rows:
                 inputs = branches.layout.inputs(row)
                 uncompiled.rehearse(self._function, inputs, self._options, backward)
         self._latest, outputs = branches.run(rows, work)
         return self._latest, outputs
+
+    def _differentiate(self, branches: Branches, rows: Floats, wrt: Wrt) -> tuple[Any, Any]:
+        """The value and the gradient, for the numbers of a call."""
+        gradient = np.empty_like(rows)
+
+        def work(variant: Variant, rows: Floats) -> Floats:
+            asked = self._default if wrt is None else wrt
+            out = None if asked == "parameters" else gradient
+            return variant.backward(rows, self._seed(variant, rows), out, False)
+
+        variant, outputs = self._run(branches, rows, work, backward=True)
+        if wrt is None:
+            wrt = self._default
+        found: Any
+        if isinstance(wrt, tuple):
+            parts = [self._gradient(x, branches.layout, variant, gradient) for x in wrt]
+            found = tuple(parts)
+        else:
+            found = self._gradient(wrt, branches.layout, variant, gradient)
+        if _is_plain(wrt):
+            self._prepare(wrt, branches, rows, variant)
+        return self._answer(variant, outputs), found
 
     def _learn(self, variant: Variant) -> None:
         self._traces += 1
@@ -491,6 +544,11 @@ class CompiledFunction:
         if isinstance(wrt, str) and wrt == "parameters":
             return self._parameters.spread(variant.parameters, variant.program.gradient)
         positional = layout.call.positional
+        if not positional:
+            raise ValueError(
+                f'wrt: expected "parameters", for {self.__name__} was called without positional '
+                f"arguments, got {wrt!r}"
+            )
         if not isinstance(wrt, int) or isinstance(wrt, bool) or not 0 <= wrt < len(positional):
             raise ValueError(
                 'wrt: expected "parameters" or the position of an argument, 0 to '

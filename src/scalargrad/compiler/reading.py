@@ -141,6 +141,13 @@ _READERS: dict[type, Reader] = {
     Index: _value,
     Condition: _value,
 }
+_BASES: tuple[tuple[type, Reader], ...] = (
+    (np.ndarray, _array),
+    (list, _list),
+    (tuple, _list),
+    (dict, _dict),
+    (str, _static),
+)
 _KIND_OF: dict[type, str] = {
     kind: "index" if reader is _index else "number"
     for kind, reader in _READERS.items()
@@ -152,7 +159,11 @@ def _reader_for(x: Any) -> Reader:
     """The reader of a type that is not in the table: a subclass or something like a number."""
     if isinstance(x, np.bool_):
         return lambda y, chunks: _static(bool(y), chunks)
-    for base, reader in ((np.ndarray, _array), (list, _list), (tuple, _list), (dict, _dict)):
+    if isinstance(x, np.ma.MaskedArray):
+        raise ArgumentError(
+            "expected an array of numbers, got a masked one: use .filled(number), or .compressed()"
+        )
+    for base, reader in _BASES:
         if isinstance(x, base):
             return reader
     if isinstance(x, numbers.Integral):
@@ -186,7 +197,7 @@ def flatten_batch(x: Any, chunks: list[Chunk]) -> Signature:
     """
     if isinstance(x, np.ndarray) and x.ndim:
         found: list[Chunk] = []
-        whole = _array(x, found)
+        whole = flatten(x, found)
         assert isinstance(whole, Array)
         item = Array(x.shape[1:], whole.kind) if x.ndim > 1 else Scalar(whole.kind)
         chunks.append(Column(x.reshape(len(x), prod(x.shape[1:]))))
