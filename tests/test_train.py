@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -466,6 +468,8 @@ GOOD_X, GOOD_Y = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [1, -1, 1]
         ([["a", "b"]] * 3, GOOD_Y, TypeError, r"x\[0\]\[0\]: expected a number.*'a'"),
         ("abc", GOOD_Y, TypeError, "x: expected an array or list"),
         (5, GOOD_Y, TypeError, "x: expected an array or list of examples, got int 5"),
+        (np.ma.masked_less(GOOD_X, 0.5), GOOD_Y, TypeError, "x: expected .*, got a masked one"),
+        ([[0.0, 10**400]] * 3, GOOD_Y, OverflowError, r"x\[0\]\[1\]: .* an int of 1329 bits"),
         (GOOD_X, [1, -1, 0], ValueError, r"y\[2\] is 0: target: expected -1 or \+1"),
     ],
 )
@@ -511,6 +515,9 @@ def test_float_labels_are_refused_by_cross_entropy() -> None:
         ({"validation": (GOOD_X, [1])}, ShapeError, "validation: x has 3 examples and y has 1"),
         ({"validation": ([[1.0]], [1])}, ShapeError, r"validation: x\[0\]: MLP expected 2 inputs"),
         ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions, got int 3"),
+        ({"checkpoint": 3}, TypeError, "checkpoint: expected the path of a file, got int 3"),
+        ({"shuffle": "no"}, TypeError, "shuffle: expected True or False, got str 'no'"),
+        ({"metrics": {"a": 3}}, TypeError, r"metrics\['a'\]: expected a function .*, got int 3"),
         ({"callbacks": [print, 3]}, TypeError, r"callbacks\[1\]: expected a function, got int 3"),
         ({"metrics": ["f1"]}, ValueError, "metrics: expected accuracy or functions"),
     ],
@@ -535,6 +542,29 @@ def test_an_error_of_the_model_names_the_example() -> None:
 
     with pytest.raises(Odd):
         trainer(loss=odd).evaluate(GOOD_X, GOOD_Y)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_bools_are_numbers(compile: bool) -> None:
+    x, y = np.array([[True, False], [False, True]] * 4), np.array([True, False] * 4)
+    options: dict[str, Any] = {"loss": losses.binary_cross_entropy, "compile": compile}
+    one, other = trainer(**options), trainer(**options)
+    one.fit(x, y, epochs=2)
+    other.fit(x.astype(float), y.astype(float), epochs=2)
+    assert numbers(one.model) == numbers(other.model)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_trains_a_model_of_its_own(copied: Any) -> None:
+    x, y = points()
+    one = trainer()
+    one.fit(x, y, epochs=1)
+    twin = copied(one)
+    before = numbers(one.model)
+    history = twin.fit(x, y, epochs=2)
+    assert numbers(one.model) == before
+    assert one.fit(x, y, epochs=2).loss == history.loss
+    assert numbers(twin.model) == numbers(one.model) != before
 
 
 def test_nothing_is_learned_in_silence_inside_no_grad() -> None:

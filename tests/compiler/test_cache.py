@@ -26,6 +26,17 @@ def test_what_is_not_there_is_not_there(tmp_path):
     assert Cache(tmp_path / "missing").get(NAME) is None
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    Cache().put(NAME, b"machine code")
+    assert Cache().get(NAME) is None
+
+
 def test_keys_depend_on_every_part_and_on_where_it_ends():
     parts = ((b"ab", b"c"), (b"a", b"bc"), (b"abc",), (b"ab", b"d"), (b"c", b"ab"))
     keys = {key(each) for each in parts}

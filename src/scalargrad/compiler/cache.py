@@ -27,6 +27,7 @@ MAGIC = b"scalargrad code 2\n"
 SUFFIX = ".code"
 LIMIT = 256 * 1024 * 1024  # bytes
 _DIGEST = 32
+TROUBLE = (OSError, RuntimeError)  # the latter is pathlib's, for a user without a home
 
 
 def enabled() -> bool:
@@ -79,10 +80,10 @@ class Cache:
 
     def get(self, name: str) -> bytes | None:
         """The code of an entry; None if it is not there, or not whole."""
-        path = self.folder / (name + SUFFIX)
         try:
+            path = self.folder / (name + SUFFIX)
             content = path.read_bytes()
-        except OSError:
+        except TROUBLE:
             return None
         code = content[len(MAGIC) + _DIGEST :]
         if content[: len(MAGIC)] != MAGIC or not code:
@@ -98,7 +99,7 @@ class Cache:
         head = MAGIC + hashlib.sha256(name.encode() + code).digest()
         if len(head) + len(code) > self.limit:
             return
-        with suppress(OSError):
+        with suppress(*TROUBLE):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._write(self.folder / (name + SUFFIX), head + code)
             self._trim()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coerce import real
 from ..engine import Value
 from ..errors import ShapeError
 from .arguments import shown
@@ -126,6 +127,11 @@ def _rows(rows: Any, name: str) -> NDArray[Any] | list[Any]:
     rows = rows if hasattr(rows, "__len__") else list(rows)
     if not len(rows):
         raise ShapeError(f"{name} is empty: expected at least one example")
+    if isinstance(rows, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array of numbers, got a masked one: leave out the examples with "
+            "gaps, or use .filled(number)"
+        )
     array = _array(rows)
     if array is None:
         _check_numbers(rows, name)
@@ -143,7 +149,9 @@ def _array(rows: Any) -> NDArray[Any] | None:
         array = np.asarray(rows)
     except ValueError:
         return None
-    return array if array.dtype.kind in "biuf" else None
+    if array.dtype.kind == "b":
+        return array.astype(np.float64)  # a program has no bools that differ between examples
+    return array if array.dtype.kind in "iuf" else None
 
 
 def _check_numbers(x: Any, name: str) -> None:
@@ -153,8 +161,9 @@ def _check_numbers(x: Any, name: str) -> None:
         return
     if not isinstance(x, Value | numbers.Real | np.ndarray):
         raise TypeError(f"{name}: expected a number or a list of numbers, got {shown(x)}")
-    if not math.isfinite(float(x)):
-        raise _not_finite(name, float(x))
+    number = float(x) if isinstance(x, Value) else real(x, name)
+    if not math.isfinite(number):
+        raise _not_finite(name, number)
 
 
 def _not_finite(name: str, number: Any) -> ValueError:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import losses
-from .arguments import function_name
+from .arguments import function_name, shown
 from .step import Loss
 
 Metric: TypeAlias = Callable[[Any, Any], float]
@@ -51,7 +51,7 @@ CLASSIFIERS: tuple[Loss, ...] = (
 def named_metrics(metrics: Metrics | None, loss: Loss) -> dict[str, Metric]:
     """The metrics asked for, by name; for None what suits the loss.
 
-    Raises `ValueError` for a name that is unknown or taken.
+    Raises `ValueError` for a name that is unknown or taken, `TypeError` for what is no function.
     """
     if metrics is None:
         metrics = ["accuracy"] if loss in CLASSIFIERS else []
@@ -62,6 +62,11 @@ def named_metrics(metrics: Metrics | None, loss: Loss) -> dict[str, Metric]:
     for name, metric in pairs:
         if name in named or name == "loss":
             raise ValueError(f"metrics: the name {name!r} is taken: give each a name of its own")
+        if not callable(metric):
+            raise TypeError(
+                f"metrics[{name!r}]: expected a function of (prediction, target), got "
+                f"{shown(metric)}"
+            )
         named[name] = metric
     return named
 

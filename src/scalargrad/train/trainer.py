@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -80,8 +81,6 @@ class Trainer:
             raise TypeError(f"optimizer: expected one such as optim.Adam(), got {shown(optimizer)}")
         if penalty is not None and not callable(penalty):
             raise TypeError(f"penalty: expected a function of the model, got {shown(penalty)}")
-        if not isinstance(compile, bool):
-            raise TypeError(f"compile: expected True or False, got {shown(compile)}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"seed: expected an int, got {shown(seed)}")
         self.model: Module = model
@@ -91,11 +90,15 @@ class Trainer:
         self.parameters = tuple(model.parameters())
         _bind(optimizer, self.parameters)
         self.options = checked(Options(mode, dtype))
-        self.compile = bool(compile)
+        self.compile = _truth("compile", compile)
         self.eager = EagerStep(model, loss, penalty, self.parameters, optimizer)
         self._compiled: CompiledStep | None = None
         self._step: Step = self.eager
         self._stop_reason = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy or a pickle: what was compiled is of this trainer's model."""
+        return {**vars(self), "_compiled": None, "_step": self.eager}
 
     # --- using ------------------------------------------------------------------------------------
 
@@ -211,9 +214,9 @@ class Trainer:
             metrics=named_metrics(metrics, self.loss),
             epochs=positive_count("epochs", epochs),
             batch_size=positive_count("batch_size", batch_size),
-            shuffle=bool(shuffle),
+            shuffle=_truth("shuffle", shuffle),
             callbacks=_callbacks(callbacks),
-            path=None if checkpoint is None else Path(checkpoint),
+            path=_path(checkpoint),
         )
         self._try_labels(plan)
         self._step = self._fastest(plan)
@@ -390,6 +393,18 @@ def _said_of(what: str) -> Iterator[None]:
         if type(error) not in PLAIN_ERRORS:
             raise
         raise type(error)(f"{what}: {error}") from error
+
+
+def _truth(name: str, given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    raise TypeError(f"{name}: expected True or False, got {shown(given)}")
+
+
+def _path(checkpoint: Any) -> Path | None:
+    if checkpoint is None or isinstance(checkpoint, str | os.PathLike):
+        return None if checkpoint is None else Path(checkpoint)
+    raise TypeError(f"checkpoint: expected the path of a file, got {shown(checkpoint)}")
 
 
 def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
