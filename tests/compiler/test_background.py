@@ -78,3 +78,23 @@ def test_a_forked_process_has_a_thread_of_its_own() -> None:
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert run_python("-c", program).split() == ["5"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+def test_a_process_is_forked_between_two_pieces_of_work_and_does_the_next_itself() -> None:
+    program = (
+        "import os, threading, time\n"
+        "from scalargrad.compiler.background import later\n"
+        "lock, began = threading.Lock(), threading.Event()\n"
+        "def work():\n"
+        "    with lock:\n"
+        "        began.set(); time.sleep(0.2)\n"
+        "under_way, waiting = later(work), later(lambda: 7)\n"
+        "began.wait()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    done = under_way.done() and not lock.locked() and waiting.done_within(20)\n"
+        "    os._exit(waiting.result() if done else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), waiting.result())\n"
+    )
+    assert run_python("-c", program).split() == ["7", "7"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import operator
+import os
 import pickle
 import re
+import sys
 import threading
 from collections import namedtuple
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 import scalargrad as sg
+from processes import run_python
 from scalargrad import Graph, Value, functional, losses, nn
 from scalargrad.compiler import CompiledFunction, compile
 from scalargrad.compiler import function as function_module
@@ -1195,6 +1198,29 @@ def test_threads_take_turns() -> None:
 
 
 # --- faults that must be seen -------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+def test_a_process_forked_in_the_middle_of_a_call_may_call() -> None:
+    program = (
+        "import os, signal, threading\n"
+        "import scalargrad as sg\n"
+        "tracing, forked = threading.Event(), threading.Event()\n"
+        "@sg.compile\n"
+        "def f(x):\n"
+        "    tracing.set(); forked.wait(60)\n"
+        "    return x * 2.0\n"
+        "thread = threading.Thread(target=f, args=(1.0,))\n"
+        "thread.start(); tracing.wait(60)\n"
+        "child = os.fork()\n"
+        "forked.set()\n"
+        "if not child:\n"
+        "    signal.alarm(20)\n"
+        "    os._exit(int(f(3.0)))\n"
+        "thread.join()\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), f(4.0))\n"
+    )
+    assert run_python("-c", program).split() == ["6", "8.0"]
 
 
 class Calling(tuple[Any, ...]):

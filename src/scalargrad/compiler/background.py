@@ -1,10 +1,15 @@
-"""A thread in the background, which compiles one program after the other."""
+"""A thread in the background, which compiles one program after the other.
+
+A process is not forked while it works: LLVM would stay locked in the child for ever. The child
+does itself what was still waiting.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -52,7 +57,9 @@ class _Worker:
     """The thread and what it has to do. It begins with the first work, and ends with Python."""
 
     def __init__(self) -> None:
-        self._waiting: SimpleQueue[Coming[Any] | None] = SimpleQueue()
+        self._waiting: deque[Coming[Any]] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()  # to do the next; False to end
+        self.working = threading.RLock()  # held from taking up some work until it is done
         self._thread: threading.Thread | None = None
         # A finaliser that the garbage collector runs meanwhile may have work, too.
         self._starting = threading.RLock()
@@ -66,17 +73,26 @@ class _Worker:
                 )
                 self._thread.start()
                 atexit.register(self._end)
-        self._waiting.put(coming)
+        self._waiting.append(coming)
+        self._calls.put(True)
+
+    def heir(self) -> _Worker:
+        """For a forked process, which has no threads of its parent: one with the same to do."""
+        heir = _Worker()
+        for coming in self._waiting:
+            heir.add(coming)
+        return heir
 
     def _run(self) -> None:
-        while (coming := self._waiting.get()) is not None and not self._ending:
-            coming.do()
-            del coming  # the thread shall not be what keeps a program alive
+        while self._calls.get() and not self._ending:
+            with self.working:
+                # No name for it: the thread shall not be what keeps a program alive.
+                self._waiting.popleft().do()
 
     def _end(self) -> None:
         """Wait for the work under way; what is still waiting is of no use to anybody."""
         self._ending = True
-        self._waiting.put(None)
+        self._calls.put(False)
         assert self._thread is not None
         self._thread.join()
 
@@ -91,10 +107,18 @@ def later(work: Callable[[], Result]) -> Coming[Result]:
     return coming
 
 
-def _anew() -> None:
+def _hold() -> None:
+    _worker.working.acquire()
+
+
+def _go_on() -> None:
+    _worker.working.release()
+
+
+def _inherit() -> None:
     global _worker
-    _worker = _Worker()
+    _worker = _worker.heir()
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has no threads of its parent
-    os.register_at_fork(after_in_child=_anew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_inherit)

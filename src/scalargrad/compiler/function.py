@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import sys
 import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from weakref import WeakSet
 
 import numpy as np
 
@@ -88,6 +90,7 @@ class CompiledFunction:
         # Whether a call is under way, and who answers one that comes in the middle of it.
         self._busy = False
         self._other: CompiledFunction | None = None
+        _alive.add(self)
 
     # --- calling -----------------------------------------------------------------------------
 
@@ -577,6 +580,19 @@ class CompiledFunction:
                 f"{what}: {self.__name__} was not called yet, and calling it finds out: call it once"
             )
         return self._latest
+
+
+_alive: WeakSet[CompiledFunction] = WeakSet()
+
+
+def _abandon() -> None:
+    """In a forked process: a thread of the parent's that was in the middle of a call is not there."""
+    for function in list(_alive):
+        function._lock, function._busy = threading.RLock(), False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)
 
 
 def _is_plain(wrt: Wrt) -> bool:
