@@ -159,7 +159,7 @@ def _reader_for(x: Any) -> Reader:
     """The reader of a type that is not in the table: a subclass or something like a number."""
     if isinstance(x, np.bool_):
         return lambda y, chunks: _static(bool(y), chunks)
-    if isinstance(x, np.ma.MaskedArray):
+    if np.ma.is_masked(x):
         raise ArgumentError(
             "expected an array of numbers, got a masked one: use .filled(number), or .compressed()"
         )

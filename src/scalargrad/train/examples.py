@@ -127,7 +127,7 @@ def _rows(rows: Any, name: str) -> NDArray[Any] | list[Any]:
     rows = rows if hasattr(rows, "__len__") else list(rows)
     if not len(rows):
         raise ShapeError(f"{name} is empty: expected at least one example")
-    if isinstance(rows, np.ma.MaskedArray):
+    if np.ma.is_masked(rows):
         raise TypeError(
             f"{name}: expected an array of numbers, got a masked one: leave out the examples with "
             "gaps, or use .filled(number)"
