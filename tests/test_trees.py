@@ -116,3 +116,8 @@ def test_replace_changes_values_and_nothing_else() -> None:
 def test_what_is_not_a_number_is_refused(x: Any) -> None:
     with pytest.raises(TypeError, match=r"x\['k'\]\[0\]: expected "):
         flatten({"k": [x]}, "x")
+
+
+def test_what_float64_cannot_hold_is_named() -> None:
+    with pytest.raises(OverflowError, match=r"^x\[1\]: expected a number .* an int of 1329 bits"):
+        flatten([1.0, 10**400], "x")

@@ -325,7 +325,7 @@ TABLE: tuple[Op, ...] = (
         "relu({0})",
         relu,
         lambda a, y: (_where(y, 1.0, 0.0),),
-        ("0 if {y} = 0 else 1",),
+        ("0 if {y} == 0 else 1",),
     ),
     Op(
         LEAKY_RELU,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .coerce import real
 from .engine import Value
 
 Scalar: TypeAlias = Value | float
@@ -143,7 +144,7 @@ def _number(x: Any, name: str) -> Scalar:
         found: Value = x.as_value()
         return found
     if isinstance(x, numbers.Real) and not isinstance(x, bool):
-        return float(x)
+        return real(x, name)
     if isinstance(x, np.ndarray) and x.ndim == 0 and x.dtype.kind in "iufO":
         return _number(x.item(), name)
     text = repr(x)
