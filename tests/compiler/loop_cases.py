@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from scalargrad import ops
 from scalargrad.compiler.loops import (
+    MINUS,
     SKIP_LEFT,
     SKIP_RIGHT,
     Apply,
@@ -248,7 +249,9 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
             many = draw(st.integers(row.code != ops.ADD, 5))
         code.append(row.code)
         alike = draw(st.booleans())
-        styles = st.just(draw(st.integers(0, 7))) if alike else st.integers(0, 7)
+        highest = draw(st.sampled_from((MINUS, MINUS | SKIP_LEFT | SKIP_RIGHT)))
+        styles = st.integers(0, highest)
+        styles = st.just(draw(styles)) if alike else styles
         if row.code == ops.ADD:
             const.append(draw(st.sampled_from((-0.0, 0.0, 2.0))))
         else:

@@ -291,3 +291,26 @@ def test_the_verifier_checks_walks():
             verify(replace(good, instructions=(replace(walk, **change),)))
     with pytest.raises(VerifyError, match="written twice"):
         verify(replace(good, instructions=(walk, walk)))
+
+
+def test_only_the_first_term_of_a_walks_sum_is_the_number_that_it_goes_on_from():
+    own, other = S.ARGUMENT_GRADIENT, S.ARGUMENT
+
+    def summed(*spaces: S) -> Loops:
+        walk = Walk(
+            code=np.array([ops.ADD], np.uint8),
+            space=np.array([own], np.uint8),
+            at=np.zeros(1, np.int32),
+            const=np.full(1, -0.0),
+            first=np.array([0, 2], np.int32),
+            left_space=np.array(spaces, np.uint8),
+            left=np.zeros(2, np.int32),
+            right_space=np.zeros(2, np.uint8),
+            right=np.full(2, -1, np.int32),
+            style=np.zeros(2, np.uint8),
+        )
+        return program(walk, batch=False, argument=1, argument_gradient=1)
+
+    verify(summed(own, other))
+    with pytest.raises(VerifyError, match="not written yet"):
+        verify(summed(other, own))

@@ -29,6 +29,7 @@ from scalargrad import ops
 from scalargrad.compiler import emit, fuse, llvm, native, serial
 from scalargrad.compiler.arithmetic import Arithmetic
 from scalargrad.compiler.loops import (
+    MINUS,
     Apply,
     Contract,
     Group,
@@ -133,6 +134,27 @@ def test_of_all_walks_only_some_are_written_out(monkeypatch):
     assert program.llvm_ir.count("call void @walk(") == 1
     numbers = program.execute({Space.PARAMETER: np.array([1.0, 2.0, 3.0])})[Space.OUTPUT]
     assert numbers.tolist() == [2.0, 4.0, 6.0]
+
+
+def test_a_walk_of_a_batch_finds_the_constants_of_its_steps(monkeypatch):
+    """z[b] = x[b, 0] - x[b, 1], which has no constant of its own."""
+    walk = Walk(
+        np.array([ops.ADD], np.uint8),
+        np.array([Space.EXAMPLE_OUTPUT], np.uint8),
+        np.zeros(1, np.int32),
+        np.array([-0.0]),
+        np.array([0, 2], np.int32),
+        np.full(2, Space.EXAMPLE, np.uint8),
+        np.arange(2, dtype=np.int32),
+        np.zeros(2, np.uint8),
+        np.full(2, -1, np.int32),
+        np.array([0, MINUS], np.uint8),
+    )
+    loops = Loops((walk,), {Space.EXAMPLE: 2, Space.EXAMPLE_OUTPUT: 1}, batched=True)
+    monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
+    x = np.arange(10.0).reshape(5, 2) ** 2
+    got = native.build(loops, 5).execute({Space.EXAMPLE: x})[Space.EXAMPLE_OUTPUT]
+    assert got.ravel().tolist() == (x[:, 0] - x[:, 1]).tolist()
 
 
 @WIDE

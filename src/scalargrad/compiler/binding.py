@@ -89,6 +89,7 @@ class Binder:
 
     def __post_init__(self) -> None:
         self.slots = WALKS + 1
+        self.constants = self.loops.constants
         self.memory = Memory(self.loops, self.batch, self.module.width)
         self.streams = serial.Streams(max(self.memory.lengths.values()), self.module.size)
         steps = 1 if self.module.fast and self.module.fused else 2
@@ -143,6 +144,15 @@ class Binder:
             turns=tuple(move * layout.element for move in operand.moves),
             block=layout.offset,
         )
+
+    def constant(self, number: float) -> int:
+        """The place of a constant, which is added to the program's if it has no such one."""
+        known = np.flatnonzero(self.constants.view(np.int64) == np.float64(number).view(np.int64))
+        if len(known):
+            return int(known[0])
+        self.constants = np.append(self.constants, number)
+        self.memory.lengths[Space.CONSTANT] = len(self.constants)
+        return len(self.constants) - 1
 
     def _within(self, operand: Operand, lanes: int, loops: Sequence[Loop]) -> int:
         """An element that the operand reaches."""

@@ -235,8 +235,8 @@ class Walk:
     right_space, right     uint8[t], int32[t]   right is -1 where a term has one factor
     style       uint8[t]   MINUS, SKIP_RIGHT, SKIP_LEFT
 
-    All results are batched, or none is. A sum that has its own result as a term goes on from that
-    result's present number.
+    All results are batched, or none is. A sum that has its own result as its first term goes on
+    from that result's present number.
     """
 
     code: NDArray[np.uint8]

@@ -220,13 +220,14 @@ class Verifier:
             read = list(zip(step.left_space[terms].tolist(), step.left[terms].tolist()))
             rights = list(zip(step.right_space[terms].tolist(), step.right[terms].tolist()))
             own = int(step.space[i]), int(step.at[i])
-            for number, place in read + [pair for pair in rights if pair[1] >= 0]:
+            factors = read + [pair for pair in rights if pair[1] >= 0]
+            for k, (number, place) in enumerate(factors):
                 space, places = Space(number), np.array([place])
                 if space in INTEGERS:
                     self._fail(f"node {i}: reads {space.name} as a number")
                 self._check_batch(Operand(space, place), True in batched)
                 self._in_bounds(space, places, f"node {i}")
-                if (number, place) != own or space not in RESUMED:
+                if k or (number, place) != own or space not in RESUMED:
                     self._check_defined(space, places)
             self._write_one(Space(int(step.space[i])), int(step.at[i]))
 

@@ -207,7 +207,7 @@ def build(
         phases=emitter.phases,
         workers=emitter.workers,
         shared=emitter.shared / emitter.cycles if emitter.phases else 0.0,
-        constants=loops.constants,
+        constants=emitter.constants,
         table=np.ascontiguousarray(loops.table, np.int32),
         walks=emitter.streams.array(),
     )

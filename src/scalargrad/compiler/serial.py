@@ -6,7 +6,8 @@ operands lie.
 
     run        number of the form, how many operations
     operation  place of the result; for sums of many terms, how many; the places of the terms
-    place      the space in the highest bits, the element in the others
+    place      the space in the highest bits but one, which changes the sign of the y of a step;
+               the element in the others
 
 Operands lie anywhere. In a program of more numbers than the caches hold, those of the operations
 to come are fetched ahead: every integer of a stream can be taken for a place.
@@ -30,20 +31,25 @@ from .environment import WALKS
 from .ir import Counter, Function
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
+from .steps import in_steps
 from .tiles import Axis, Plan, Ref
-from .walks import FEW, PRODUCT, term_code
+from .walks import PRODUCT, term_code
 
 if TYPE_CHECKING:
     from .binding import Binder
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
+FEW = 2  # terms of a sum, or numbers of a maximum, whose code has no loop
 CHUNK = 1 << 16  # operations that are put into a stream at a time
 FAR = 1 << 21  # bytes of a space that are too many for the nearer caches
 AHEAD = 96  # operations, or terms of long sums, ahead of which operands are fetched
-NARROW = 1 << 28  # elements of a space that 32 bits can tell apart
+NARROW = 1 << 27  # elements of a space that 32 bits can tell apart
+SPACE = 15  # of a place shifted down, the bits that are its space
 
-ALIKE, MIXED = 254, 255  # in place of a number of terms: many with the same code, or with different
+# In place of a number of terms: a step; many with the same code, or with different ones.
+STEP, ALIKE, MIXED = 253, 254, 255
+_STEPS = (PRODUCT << 4, (MINUS << 1 | PRODUCT) << 4)  # codes of the terms of a step
 _FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
 Term = tuple[str, str | None, int]  # left factor, right factor, style
@@ -141,7 +147,7 @@ def _straight(binder: Binder, function: Function, step: Walk) -> None:
 class Form(NamedTuple):
     """What operations of one form have in common.
 
-    `many` is the number of terms, ALIKE or MIXED; `terms` are their codes (the one code that all
+    `many` is the number of terms, STEP, ALIKE or MIXED; `terms` are their codes (the one code that all
     have where they are ALIKE), four bits each, the first in the lowest.
     """
 
@@ -157,6 +163,8 @@ class Form(NamedTuple):
     @property
     def period(self) -> int:
         """How many integers lie between operands that play the same part."""
+        if self.many == STEP:
+            return 4
         if self.many == MIXED:
             return 3
         if self.many == ALIKE:
@@ -174,8 +182,9 @@ class Streams:
     def __init__(self, elements: int, size: int) -> None:
         narrow = elements <= NARROW
         self.ahead = AHEAD if elements * size > FAR else 0
-        self.kind, self.shift = ("i32", 28) if narrow else ("i64", 56)
+        self.kind, self.shift = ("i32", 27) if narrow else ("i64", 56)
         self.dtype: Any = np.int32 if narrow else np.int64
+        self.negative = int(np.iinfo(self.dtype).min)  # the highest bit
         self.forms: dict[tuple[int, bytes, int, int], int] = {}
         self.parts: list[NDArray[Any]] = []
         self.size = self.written = 0
@@ -241,6 +250,7 @@ class Streams:
             term = (at + 1 + many)[owner] + within
             part[term] = self._places(step.left_space[begin:end], step.left[begin:end], elements)
             right = self._places(step.right_space[begin:end], step.right[begin:end], elements)
+            right[(shape == STEP)[owner] & (style & MINUS != 0)] |= self.negative
             part[term[product] + 1] = right[product]
             mixed_terms = mixed[owner]
             single = term[mixed_terms & ~product]
@@ -269,6 +279,9 @@ class Streams:
         explicit = np.where(own < np.where(shape >= ALIKE, 1, 3)[owner], code.astype(np.int64), 0)
         terms = np.bincount(owner, explicit << 4 * np.minimum(own, 3), n).astype(np.int64)
         terms[shape == MIXED] = 0
+        nothing = step.const[low:high].view(np.int64) == np.float64(-0.0).view(np.int64)
+        steps = (op == ops.ADD) & (counts == 2) & nothing & np.isin(terms, _STEPS)
+        shape[steps], terms[steps] = STEP, 0
         with_constant = [ops.ADD, *(code for code, row in ops.BY_CODE.items() if row.constant)]
         const = np.where(np.isin(op, with_constant), step.const[low:high], 0.0)
         rows = np.column_stack((op.astype(np.int64), const.view(np.int64), shape, terms))
@@ -287,6 +300,7 @@ class Streams:
 def _streamed(binder: Binder, function: Function, step: Walk) -> None:
     """A call of the interpreter, for each example."""
     streams, memory = binder.streams, binder.memory
+    step = in_steps(step, binder.constant(1.0), binder.constant(-0.0))
     elements, layouts = np.ones(len(Space), np.int64), {}
     used = step.right >= 0
     for spaces, places in (
@@ -366,7 +380,11 @@ class _Interpreter:
         f, at = self.function, carried[0]
         result, after = self.pointer(at), str(f.add(at, 1))
         distance = self.streams.ahead * form.period
-        if form.many >= ALIKE:
+        if form.many == STEP:
+            z, x = (self.number(f.add(after, k), distance) for k in range(2))
+            y = self.signed(f.add(after, 2), distance)
+            value, after = self.m.folded(ops.ADD, z, x, y, False), str(f.add(after, 3))
+        elif form.many >= ALIKE:
             count, after = self.integer(after), str(f.add(after, 1))
             start = form.const if form.code == ops.ADD else _FOLDS[form.code]
 
@@ -420,21 +438,41 @@ class _Interpreter:
         """An integer of the stream."""
         f, kind = self.function, self.streams.kind
         entry = f.emit(f"load {kind}, ptr {f.at(kind, '%stream', at)}")
-        return entry if kind == "i64" else f.emit(f"zext {kind} {entry} to i64")
+        return entry if kind == "i64" else f.emit(f"sext {kind} {entry} to i64")
 
     def pointer(self, at: Counter) -> str:
         """The element whose place is in the stream."""
-        f, place, shift = self.function, self.integer(at), self.streams.shift
+        return self._element(self.integer(at))
+
+    def _element(self, place: str, signed: bool = False) -> str:
+        f, shift = self.function, self.streams.shift
         space = f.emit(f"lshr i64 {place}, {shift}")
+        if signed:
+            space = f.emit(f"and i64 {space}, {SPACE}")
         element = f.emit(f"and i64 {place}, {(1 << shift) - 1}")
         base = f.emit(f"load ptr, ptr {f.at('ptr', '%bases', space)}")
         return f.at(self.real, base, element)
 
     def number(self, at: Counter, distance: int) -> str:
         """The number whose place is in the stream; that at a distance from it is fetched."""
+        self._fetch(at, distance)
+        return self.function.emit(f"load {self.real}, ptr {self.pointer(at)}")
+
+    def signed(self, at: Counter, distance: int) -> str:
+        """As `number`, with the other sign where the highest bit of its place is set."""
+        self._fetch(at, distance)
+        f, bits = self.function, 8 * self.m.module.size
+        place, kind = self.integer(at), f"i{bits}"
+        number = f.emit(f"load {kind}, ptr {self._element(place, signed=True)}")
+        negative = f.emit(f"lshr i64 {place}, 63")
+        if bits < 64:
+            negative = f.emit(f"trunc i64 {negative} to {kind}")
+        sign = f.emit(f"shl {kind} {negative}, {bits - 1}")
+        return f.emit(f"bitcast {kind} {f.emit(f'xor {kind} {number}, {sign}')} to {self.real}")
+
+    def _fetch(self, at: Counter, distance: int) -> None:
         f = self.function
         if distance:
             f.declare("void", "llvm.prefetch.p0", "ptr", *("i32 immarg",) * 3)
-            coming = self.pointer(f.add(at, distance))
+            coming = self._element(self.integer(f.add(at, distance)), signed=True)
             f.do(f"call void @llvm.prefetch.p0(ptr {coming}, i32 0, i32 3, i32 1)")
-        return f.emit(f"load {self.real}, ptr {self.pointer(at)}")

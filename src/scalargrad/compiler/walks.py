@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from .. import ops
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
 from .layout import Layout
-from .loops import MINUS, Origin, Space, Walk
+from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Origin, Space, Walk
+from .steps import FEW
 
-FEW = 2  # terms of a sum whose code has no loop
 PRODUCT = 1  # of a term's code, whose other bits are its style
 
 BATCHED = np.array([space.batched for space in Space])
@@ -68,24 +68,26 @@ class Walks:
         """A number below 2^32 for each node, the same where the same is done to as many terms."""
         flat = self.flat
         first, last = flat.first[nodes], flat.first[nodes + 1]
+        counts = last - first
         sums = flat.kind[nodes] == ops.ADD
+        steps = sums & (counts <= FEW) & (self._skips[last] == self._skips[first])
         products = sums & (self._products[last] > self._products[first])
-        terms = np.zeros(len(nodes), np.int64)
-        for k in range(FEW):
-            there = first + k < last
-            t = first[there] + k
-            terms[there] |= term_code(flat.style[t], flat.right[t] >= 0).astype(np.int64) << 4 * k
-        terms[products & (last - first > FEW)] = PRODUCT
         bits = flat.const[nodes].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(52)
-        number = np.minimum(last - first, 63) << 20 | terms << 12 | bits.astype(np.int64)
+        number = np.minimum(counts, 63) << 20 | products << 12 | bits.astype(np.int64)
         kind = flat.kind[nodes].astype(np.int64)
-        alike: NDArray[np.int64] = kind << 26 | number
+        alike: NDArray[np.int64] = kind << 26 | np.where(steps, 0, number)
         return alike
 
     @cached_property
     def _products(self) -> NDArray[np.int32]:
         """How many products are among the terms before each."""
         return np.cumsum(np.append(0, self.flat.right >= 0), dtype=np.int32)
+
+    @cached_property
+    def _skips(self) -> NDArray[np.int32]:
+        """How many of the terms before each are left out where a factor is zero."""
+        skips = self.flat.style & (SKIP_LEFT | SKIP_RIGHT) != 0
+        return np.cumsum(np.append(0, skips), dtype=np.int32)
 
     def flush(self) -> list[Walk]:
         """The walks of all that wait."""
