@@ -241,7 +241,7 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     inputs = [Space.PARAMETER, Space.CONSTANT, *([Space.EXAMPLE] if batched else [])]
     home = Space.BATCHED if batched else Space.TEMPORARY
     rows = [row for row in ops.TABLE if row.arity is not None]
-    code, const, first, terms = [], [], [0], []
+    code, const, first, terms, level = [], [], [0], [], []
     for i in range(count):
         row = draw(st.sampled_from(rows))
         many = row.arity
@@ -266,6 +266,8 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
             product = row.code == ops.ADD and (alike or draw(st.booleans()))
             right = place() if product else (0, -1)
             terms.append((*place(), *right, draw(styles)))
+        read = [term[k : k + 2] for term in terms[first[-1] :] for k in (0, 2) if term[k + 1] >= 0]
+        level.append(1 + max((level[at] for space, at in read if space == home), default=0))
         first.append(len(terms))
     columns = list(zip(*terms)) if terms else [()] * 5
     walk = Walk(
@@ -279,6 +281,7 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
         np.array(columns[2], np.uint8),
         np.array(columns[3], np.int32),
         np.array(columns[4], np.uint8),
+        np.array(level, np.int32),
     )
     case = Case(draw, batch)
     case.sizes = dict.fromkeys(inputs, 4) | {home: count}

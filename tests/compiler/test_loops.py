@@ -175,6 +175,7 @@ def test_selections_indicators_tables_and_walks():
             right_space=np.array([S.PARAMETER, *[0] * 5], np.uint8),
             right=np.array([2, -1, -1, -1, -1, -1], np.int32),
             style=np.array([MINUS, 0, 0, 0, 0, 0], np.uint8),
+            level=np.arange(3, dtype=np.int32),
         ),
         Contract(Operand(S.EXAMPLE_OUTPUT, 0), (), (Group((Segment(Operand(S.BATCHED, 9)),)),)),
     )
@@ -277,6 +278,7 @@ def test_the_verifier_checks_walks():
         right_space=np.zeros(1, np.uint8),
         right=np.full(1, -1, np.int32),
         style=np.zeros(1, np.uint8),
+        level=np.zeros(1, np.int32),
     )
     good = program(walk, batch=False, argument=1, temporary=1)
     verify(good)
@@ -291,6 +293,21 @@ def test_the_verifier_checks_walks():
             verify(replace(good, instructions=(replace(walk, **change),)))
     with pytest.raises(VerifyError, match="written twice"):
         verify(replace(good, instructions=(walk, walk)))
+    twice = replace(
+        walk,
+        **{name: np.tile(getattr(walk, name), 2) for name in ("code", "space", "const", "style")},
+        at=np.arange(2, dtype=np.int32),
+        first=np.arange(3, dtype=np.int32),
+        left_space=np.array([S.ARGUMENT, S.TEMPORARY], np.uint8),
+        left=np.zeros(2, np.int32),
+        right_space=np.zeros(2, np.uint8),
+        right=np.full(2, -1, np.int32),
+        level=np.array([1, 2], np.int32),
+    )
+    good = program(twice, batch=False, argument=1, temporary=2)
+    verify(good)
+    with pytest.raises(VerifyError, match="of its own level"):
+        verify(replace(good, instructions=(replace(twice, level=np.ones(2, np.int32)),)))
 
 
 def test_only_the_first_term_of_a_walks_sum_is_the_number_that_it_goes_on_from():
@@ -308,6 +325,7 @@ def test_only_the_first_term_of_a_walks_sum_is_the_number_that_it_goes_on_from()
             right_space=np.zeros(2, np.uint8),
             right=np.full(2, -1, np.int32),
             style=np.zeros(2, np.uint8),
+            level=np.zeros(1, np.int32),
         )
         return program(walk, batch=False, argument=1, argument_gradient=1)
 

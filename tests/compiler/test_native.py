@@ -126,6 +126,7 @@ def test_of_all_walks_only_some_are_written_out(monkeypatch):
             np.array([-0.0]),
             np.array([0, 2], np.int32),
             *(bytes_, places, bytes_, np.full(2, -1, np.int32), np.zeros(2, np.uint8)),
+            np.zeros(1, np.int32),
         )
 
     loops = Loops(tuple(map(doubled, range(3))), {Space.PARAMETER: 3, Space.OUTPUT: 3})
@@ -149,12 +150,51 @@ def test_a_walk_of_a_batch_finds_the_constants_of_its_steps(monkeypatch):
         np.zeros(2, np.uint8),
         np.full(2, -1, np.int32),
         np.array([0, MINUS], np.uint8),
+        np.zeros(1, np.int32),
     )
     loops = Loops((walk,), {Space.EXAMPLE: 2, Space.EXAMPLE_OUTPUT: 1}, batched=True)
     monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
     x = np.arange(10.0).reshape(5, 2) ** 2
     got = native.build(loops, 5).execute({Space.EXAMPLE: x})[Space.EXAMPLE_OUTPUT]
     assert got.ravel().tolist() == (x[:, 0] - x[:, 1]).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 8, 19])
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("op", [ops.TANH, ops.EXP, ops.SIGMOID, ops.POW, ops.POWER, ops.COS])
+def test_functions_are_computed_for_several_nodes_of_a_level_at_once(op, batch, count, monkeypatch):
+    """y[i] = f(x[i]) and then y[n + i] = f(y[i]), with x[n] as the second operand, if any."""
+    given_, home = (Space.PARAMETER, Space.OUTPUT)
+    if batch is not None:
+        given_, home = (Space.EXAMPLE, Space.EXAMPLE_OUTPUT)
+    arity = ops.BY_CODE[op].arity
+    total = 2 * count
+    left_space, left = np.full((total, arity), given_, np.uint8), np.full((total, arity), count)
+    left_space[count:, 0] = home
+    left[:, 0] = np.tile(np.arange(count), 2)
+    walk = Walk(
+        np.full(total, op, np.uint8),
+        np.full(total, home, np.uint8),
+        np.arange(total, dtype=np.int32),
+        np.full(total, 0.3),
+        np.arange(total + 1, dtype=np.int32) * arity,
+        left_space.ravel(),
+        left.ravel().astype(np.int32),
+        np.zeros(arity * total, np.uint8),
+        np.full(arity * total, -1, np.int32),
+        np.zeros(arity * total, np.uint8),
+        np.repeat(np.arange(2, dtype=np.int32), count),
+    )
+    sizes = {given_: count + 1, home: total}
+    loops = Loops((walk,), sizes, batched=batch is not None)
+    verify(loops)
+    monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
+    rng = np.random.default_rng(count)
+    numbers = rng.normal(size=(count + 1) * (batch or 1)) * 3.0
+    agree(loops, {given_: numbers.reshape(batch, -1) if batch else numbers}, batch)
+    if count > 1:
+        numbers[:2] = np.inf, -800.0
+        agree(loops, {given_: numbers.reshape(batch, -1) if batch else numbers}, batch)
 
 
 @WIDE

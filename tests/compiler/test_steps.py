@@ -77,5 +77,5 @@ def test_sums_of_few_terms_are_steps_and_nothing_else_changes(case):
 
 def test_no_step_at_all():
     nothing = [np.empty(0, np.uint8), np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0)]
-    walk = Walk(*nothing, np.zeros(1, np.int32), *(np.empty(0, np.int32) for _ in range(5)))
+    walk = Walk(*nothing, np.zeros(1, np.int32), *(np.empty(0, np.int32) for _ in range(6)))
     assert len(in_steps(walk, 0, 1).code) == 0

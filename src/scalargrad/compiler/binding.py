@@ -91,7 +91,7 @@ class Binder:
         self.slots = WALKS + 1
         self.constants = self.loops.constants
         self.memory = Memory(self.loops, self.batch, self.module.width)
-        self.streams = serial.Streams(max(self.memory.lengths.values()), self.module.size)
+        self.streams = serial.Streams(max(self.memory.lengths.values()), self.module)
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
         self.padded = -(-self.batch // self.module.width) * self.module.width

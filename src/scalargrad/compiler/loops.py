@@ -234,6 +234,7 @@ class Walk:
     left_space, left       uint8[t], int32[t]
     right_space, right     uint8[t], int32[t]   right is -1 where a term has one factor
     style       uint8[t]   MINUS, SKIP_RIGHT, SKIP_LEFT
+    level       int32[n]   nodes of one level read none of each other's results
 
     All results are batched, or none is. A sum that has its own result as its first term goes on
     from that result's present number.
@@ -249,6 +250,7 @@ class Walk:
     right_space: NDArray[np.uint8]
     right: NDArray[np.int32]
     style: NDArray[np.uint8]
+    level: NDArray[np.int32]
     origin: Origin = NOWHERE
 
 

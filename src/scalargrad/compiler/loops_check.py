@@ -211,6 +211,7 @@ class Verifier:
         batched = {Space(int(s)).batched for s in np.unique(step.space)}
         if len(batched) > 1:
             self._fail("results both batched and unbatched")
+        level: dict[tuple[int, int], int] = {}
         for i in range(len(step.code)):
             code = int(step.code[i])
             terms = slice(int(step.first[i]), int(step.first[i + 1]))
@@ -221,6 +222,9 @@ class Verifier:
             rights = list(zip(step.right_space[terms].tolist(), step.right[terms].tolist()))
             own = int(step.space[i]), int(step.at[i])
             factors = read + [pair for pair in rights if pair[1] >= 0]
+            if any(level.get(factor) == step.level[i] for factor in factors):
+                self._fail(f"node {i}: reads a result of its own level")
+            level[own] = int(step.level[i])
             for k, (number, place) in enumerate(factors):
                 space, places = Space(number), np.array([place])
                 if space in INTEGERS:

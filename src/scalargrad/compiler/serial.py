@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .arithmetic import FORMS, Arithmetic
+from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .cuts import labels
 from .environment import WALKS
-from .ir import Counter, Function
+from .ir import Counter, Function, Module
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
 from .steps import in_steps
@@ -175,13 +175,14 @@ class Form(NamedTuple):
 class Streams:
     """The walks of a program that are interpreted, as one array of integers, and their forms.
 
-    No space has more than so many `elements`, of `size` bytes each. They are numbered in 32 bits
-    where these are at most `NARROW`. `ahead` says how far operands are fetched ahead.
+    No space has more than so many `elements`. They are numbered in 32 bits where these are at most
+    `NARROW`. `ahead` says how far operands are fetched ahead.
     """
 
-    def __init__(self, elements: int, size: int) -> None:
+    def __init__(self, elements: int, module: Module) -> None:
         narrow = elements <= NARROW
-        self.ahead = AHEAD if elements * size > FAR else 0
+        self.module = module
+        self.ahead = AHEAD if elements * module.size > FAR else 0
         self.kind, self.shift = ("i32", 27) if narrow else ("i64", 56)
         self.dtype: Any = np.int32 if narrow else np.int64
         self.negative = int(np.iinfo(self.dtype).min)  # the highest bit
@@ -214,6 +215,12 @@ class Streams:
             for code, const, count, terms in self.forms
         ]
 
+    def lanes(self, form: Form) -> int:
+        """How many operations of a form are done at once: long ones that have a vector form."""
+        code, const, module = form.code, form.const, self.module
+        whole = heavy(code, const) and not lane_by_lane(module, code, const)
+        return module.width if whole else 1
+
     def _places(
         self, space: NDArray[np.uint8], place: NDArray[np.int32], elements: NDArray[np.int64]
     ) -> NDArray[Any]:
@@ -236,6 +243,10 @@ class Streams:
         width = np.where(mixed[owner], 3, 1 + product)
         head = np.ones(high - low, bool)
         head[1:] = form[1:] != form[:-1]
+        # What is done at once must not depend on one another.
+        whole = np.array([self.lanes(known) > 1 for known in self.known()])
+        level = step.level[low:high]
+        head[1:] |= whole[form[1:]] & (level[1:] != level[:-1])
         before = np.cumsum(width) - width
         size = 1 + many + np.bincount(owner, width, high - low).astype(np.int64) + 2 * head
         at = np.cumsum(size) - size + 2 * head
@@ -369,11 +380,35 @@ class _Interpreter:
         ends = []
         for form, name in zip(forms, names):
             f.begin(name)
-            end = f.loop(count, 1, ["i64"], [first], partial(self._step, form))
+            end, rest, lanes = [first], count, self.streams.lanes(form)
+            if lanes > 1:
+                blocks = f.emit(f"udiv i64 {count}, {lanes}")
+                rest = f.emit(f"urem i64 {count}, {lanes}")
+                end = f.loop(blocks, 1, ["i64"], end, partial(self._block, form, lanes))
+            end = f.loop(rest, 1, ["i64"], end, partial(self._step, form))
             ends.append(f"[ {end[0]}, %{f.block} ]")
             f.do(f"br label %{done}")
         f.begin(done)
         return [f.emit(f"phi i64 {', '.join(ends)}")]
+
+    def _block(self, form: Form, lanes: int, _: Counter, carried: list[str]) -> list[str]:
+        """As many operations as a vector has lanes; where the next one is."""
+        f, m = self.function, Arithmetic(self.function, lanes)
+        places = [str(f.add(carried[0], lane * form.period)) for lane in range(lanes)]
+        operands = []
+        for k in range(1, form.period):
+            operand = "poison"
+            for lane, at in enumerate(places):
+                number = self.number(f.add(at, k), self.streams.ahead * form.period)
+                operand = f.emit(
+                    f"insertelement {m.kind} {operand}, {self.real} {number}, i32 {lane}"
+                )
+            operands.append(operand)
+        values = FORMS[form.code](m, *operands, form.const)
+        for lane, at in enumerate(places):
+            value = f.emit(f"extractelement {m.kind} {values}, i32 {lane}")
+            f.do(f"store {self.real} {value}, ptr {self.pointer(at)}")
+        return [str(f.add(places[-1], form.period))]
 
     def _step(self, form: Form, _: Counter, carried: list[str]) -> list[str]:
         """One operation; where the next one is."""

@@ -70,4 +70,5 @@ def in_steps(walk: Walk, one: int, nothing: int) -> Walk:
         right_space=right_space,
         right=right,
         style=style,
+        level=walk.level[node],
     )

@@ -31,7 +31,8 @@ class Walks:
 
     def __init__(self, flat: Flat, layout: Layout, accumulate: bool) -> None:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
-        self.waiting: dict[bool, list[NDArray[np.int32]]] = {False: [], True: []}
+        Nodes = NDArray[np.int32]
+        self.waiting: dict[bool, list[tuple[Nodes, Nodes]]] = {False: [], True: []}
 
     def take(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether each node can be walked through: it selects nothing and goes over no batch."""
@@ -53,7 +54,8 @@ class Walks:
 
         In a level, those done by the same code follow one another, as those of equally many terms.
         """
-        nodes = nodes[np.argsort(level.astype(np.int64) << 32 | self._alike(nodes), kind="stable")]
+        order = np.argsort(level.astype(np.int64) << 32 | self._alike(nodes), kind="stable")
+        nodes, level = nodes[order], level[order]
         spaces = self.flat.space[nodes]
         for space in (Space.TEMPORARY, Space.BATCHED):
             own = nodes[spaces == space]
@@ -62,7 +64,7 @@ class Walks:
         batched = BATCHED[spaces]
         for side in (False, True):
             if (batched == side).any():
-                self.waiting[side].append(nodes[batched == side])
+                self.waiting[side].append((nodes[batched == side], level[batched == side]))
 
     def _alike(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
         """A number below 2^32 for each node, the same where the same is done to as many terms."""
@@ -94,11 +96,12 @@ class Walks:
         made = []
         for batched in (False, True):
             if self.waiting[batched]:
-                made.append(self._walk(np.concatenate(self.waiting[batched])))
+                nodes, levels = map(np.concatenate, zip(*self.waiting[batched]))
+                made.append(self._walk(nodes, levels))
                 self.waiting[batched] = []
         return made
 
-    def _walk(self, nodes: NDArray[np.int32]) -> Walk:
+    def _walk(self, nodes: NDArray[np.int32], level: NDArray[np.int32]) -> Walk:
         flat, address = self.flat, self.layout.address
         space, const = flat.space[nodes], flat.const[nodes]
         code = flat.kind[nodes].copy()
@@ -139,6 +142,7 @@ class Walks:
             right_space=right_space,
             right=right,
             style=style,
+            level=level,
             origin=Origin((int(rank.min()), int(rank.max()))),
         )
 
