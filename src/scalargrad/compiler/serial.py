@@ -49,7 +49,6 @@ SPACE = 15  # of a place shifted down, the bits that are its space
 
 # In place of a number of terms: a step; many with the same code, or with different ones.
 STEP, ALIKE, MIXED = 253, 254, 255
-_STEPS = (PRODUCT << 4, (MINUS << 1 | PRODUCT) << 4)  # codes of the terms of a step
 _FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
 Term = tuple[str, str | None, int]  # left factor, right factor, style
@@ -148,7 +147,8 @@ class Form(NamedTuple):
     """What operations of one form have in common.
 
     `many` is the number of terms, STEP, ALIKE or MIXED; `terms` are their codes (the one code that all
-    have where they are ALIKE), four bits each, the first in the lowest.
+    have where they are ALIKE), four bits each, the first in the lowest; of a step, only when x * y is
+    left out.
     """
 
     code: int
@@ -291,8 +291,10 @@ class Streams:
         terms = np.bincount(owner, explicit << 4 * np.minimum(own, 3), n).astype(np.int64)
         terms[shape == MIXED] = 0
         nothing = step.const[low:high].view(np.int64) == np.float64(-0.0).view(np.int64)
-        steps = (op == ops.ADD) & (counts == 2) & nothing & np.isin(terms, _STEPS)
-        shape[steps], terms[steps] = STEP, 0
+        pair = terms & (PRODUCT << 4 | 15) == PRODUCT << 4  # a number, and a product
+        steps = (op == ops.ADD) & (counts == 2) & nothing & pair
+        shape[steps] = STEP
+        terms[steps] &= (SKIP_LEFT | SKIP_RIGHT) << 5
         with_constant = [ops.ADD, *(code for code, row in ops.BY_CODE.items() if row.constant)]
         const = np.where(np.isin(op, with_constant), step.const[low:high], 0.0)
         rows = np.column_stack((op.astype(np.int64), const.view(np.int64), shape, terms))
@@ -418,7 +420,8 @@ class _Interpreter:
         if form.many == STEP:
             z, x = (self.number(f.add(after, k), distance) for k in range(2))
             y = self.signed(f.add(after, 2), distance)
-            value, after = self.m.folded(ops.ADD, z, x, y, False), str(f.add(after, 3))
+            value = _folded(self.m, ops.ADD, z, (x, y, form.term(1) >> 1))
+            after = str(f.add(after, 3))
         elif form.many >= ALIKE:
             count, after = self.integer(after), str(f.add(after, 1))
             start = form.const if form.code == ops.ADD else _FOLDS[form.code]

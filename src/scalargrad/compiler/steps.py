@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import ops
-from .loops import SKIP_LEFT, SKIP_RIGHT, Space, Walk
+from .loops import MINUS, Space, Walk
 
 FEW = 4  # terms of a sum that is made in steps
 
@@ -22,17 +22,18 @@ FEW = 4  # terms of a sum that is made in steps
 def in_steps(walk: Walk, one: int, nothing: int) -> Walk:
     """The walk with its sums of few terms in steps; `one` and `nothing` are constants' places.
 
-    A step is a sum of two terms, z and x * y. Results that take several steps come several times.
+    A step is a sum of two terms, z and x * y, of which the second may be left out where a factor is
+    zero. Results that take several steps come several times.
     """
     n, counts = len(walk.code), np.diff(walk.first)
     owner = np.repeat(np.arange(n), counts)
     own = np.arange(len(owner)) - walk.first[owner]
     stepwise = (walk.code == ops.ADD) & (counts >= 1) & (counts <= FEW)
     stepwise &= walk.const.view(np.int64) == np.float64(-0.0).view(np.int64)
-    stepwise[owner[walk.style & (SKIP_LEFT | SKIP_RIGHT) != 0]] = False
     # The first of several terms is the first z if it is a number as it is. If only the second
     # one is, they change places.
-    plain = (walk.right < 0) & (walk.style == 0)
+    alone = walk.right < 0
+    plain = alone & (walk.style & MINUS == 0)
     first = walk.first[:-1][stepwise & (counts > 1)]
     swapped = first[plain[first + 1] & ~plain[first]]
     own[swapped], own[swapped + 1] = 1, 0
@@ -56,7 +57,9 @@ def in_steps(walk: Walk, one: int, nothing: int) -> Walk:
     to[number < 0] = at[owner[number < 0]]
     space[to], place[to] = walk.left_space, walk.left
     right_space[to], right[to], style[to] = walk.right_space, walk.right, walk.style
-    single = to[stepwise[owner] & (number >= 0) & (walk.right < 0)]
+    alone &= stepwise[owner]
+    style[to[alone]] &= MINUS
+    single = to[alone & (number >= 0)]
     right_space[single], right[single] = Space.CONSTANT, one
     return replace(
         walk,

@@ -72,12 +72,13 @@ class Walks:
         first, last = flat.first[nodes], flat.first[nodes + 1]
         counts = last - first
         sums = flat.kind[nodes] == ops.ADD
-        steps = sums & (counts <= FEW) & (self._skips[last] == self._skips[first])
+        steps = sums & (counts <= FEW)
+        skipping = self._skips[last] > self._skips[first]
         products = sums & (self._products[last] > self._products[first])
         bits = flat.const[nodes].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(52)
         number = np.minimum(counts, 63) << 20 | products << 12 | bits.astype(np.int64)
         kind = flat.kind[nodes].astype(np.int64)
-        alike: NDArray[np.int64] = kind << 26 | np.where(steps, 0, number)
+        alike: NDArray[np.int64] = kind << 26 | np.where(steps, skipping, number)
         return alike
 
     @cached_property
