@@ -38,6 +38,7 @@ OTHERS: dict[str, Callable[[], list[Bar]]] = {
     "compile": compile_times.report,
     "batch": graphs.batch,
     "irregular": graphs.irregular,
+    "deep": graphs.deep,
     "growth": graphs.growth,
     "mnist": mnist.report,
 }

@@ -2,8 +2,9 @@
 
 - A batch of points written out in a loop and traced as one program, against the same batch given
   to a program for one point.
-- A graph at random, without any structure, against the interpreter.
-- Both from a thousand nodes to a million: what compiling and running cost per node.
+- A graph at random, without any structure, against the interpreter; also deep and narrow ones,
+  where every node reads what was computed a moment ago.
+- The batch and the graph at random from a thousand nodes to a million: what compiling and running cost per node.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import gc
 import operator
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,15 @@ NODES_A_POINT = 658  # of the network below, with its loss
 SIZES = (10**3, 10**4, 10**5, 10**6)
 LARGEST = 10**7
 POWERS = {10**3: "10³", 10**4: "10⁴", 10**5: "10⁵", 10**6: "10⁶", 10**7: "10⁷"}
-BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
+BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "maximum": sg.maximum}
+MIXED = ("add", "sub", "mul", "tanh", "sin")
+MIXES = {
+    "add, sub, mul": ("add", "sub", "mul"),
+    "and tanh, sin": MIXED,
+    "and others": (*MIXED, "maximum", "relu", "abs", "cos", "sigmoid"),
+}
+WINDOWS = (2, 5, 30, 100, 1000)  # of how many nodes before it one reads some, in a deep graph
+INPUTS = 16  # of a deep graph
 FLAT = 2.0  # what still counts as flat: the greatest cost per node over that at 10^4 nodes
 
 
@@ -82,18 +92,22 @@ def written_out(task: tasks.Task) -> Callable[[Any, Any], sg.Value]:
     return loss
 
 
-def at_random(nodes: int, seed: int = 0) -> tuple[Callable[[Any], sg.Value], list[float]]:
+def at_random(
+    nodes: int, seed: int = 0, window: int | None = None, names: Sequence[str] = MIXED
+) -> tuple[Callable[[Any], sg.Value], list[float]]:
     """A function of about so many nodes, each of earlier ones at random, and an argument for it.
 
-    The result adds what no other node uses, so every node counts.
+    With a `window` a node reads some of so many nodes before it: the graph is deep and narrow. The
+    result adds what no other node uses, so every node counts.
     """
     rng = random.Random(seed)
-    width, others = max(4, nodes // 20), int(0.57 * nodes)
+    width = max(4, nodes // 20) if window is None else INPUTS
     operations = []
     unused = set(range(width))
-    for k in range(width, width + others):
-        left, right = rng.randrange(k), rng.randrange(k)
-        name = rng.choice(("add", "sub", "mul", "tanh", "sin"))
+    for k in range(width, width + int(0.57 * nodes)):
+        lowest = 0 if window is None else max(0, k - window)
+        left, right = rng.randrange(lowest, k), rng.randrange(lowest, k)
+        name = rng.choice(names)
         unused -= {left, right} if name in BINARY else {left}
         unused.add(k)
         operations.append((name, left, right))
@@ -159,8 +173,47 @@ def irregular(nodes: int = 100_000, rounds: int = 15, block: float = 0.03) -> li
     ]
 
 
+def deep(
+    nodes: int = 20_000,
+    windows: Sequence[int] = WINDOWS,
+    rounds: int = 9,
+    block: float = 0.02,
+) -> list[Bar]:
+    """Deep and narrow graphs, and the interpreter: values, and gradients."""
+    rows, ratios = [], []
+    for mix, names in MIXES.items():
+        for window in windows:
+            function, x = at_random(nodes, window=window, names=names)
+            argument = np.array(x)
+            native, slow = sg.compile(function), sg.compile(function, backend="interpreter")
+            row: list[object] = [mix, window]
+            for ours, theirs in (
+                (native, slow),
+                (native.value_and_grad, slow.value_and_grad),
+            ):
+                ours(argument)
+                native.native()
+                works: dict[str, harness.Work] = {
+                    "native": partial(ours, argument),
+                    "interpreter": partial(theirs, argument),
+                }
+                times = harness.medians(works, rounds, block)
+                ratios.append(times["native"] / times["interpreter"])
+                each = [1e9 * time / native.stats["nodes"] for time in times.values()]
+                row += [*map(_three, each), f"{ratios[-1]:.2f}"]
+            rows.append(row)
+    headings = ("operations", "window", "value ns per node", "interpreter", "ratio")
+    print(harness.table((*headings, "gradient", "interpreter", "ratio"), rows), "\n")
+    reached = f"{min(ratios):.2f} to {max(ratios):.2f} × its time"
+    name = f"deep, narrow graphs of {nodes:,} nodes"
+    return [Bar(name, "no slower than the interpreter", reached, max(ratios) <= 1)]
+
+
 def growth(largest: int = SIZES[-1], rounds: int = 7) -> list[Bar]:
-    """Nanoseconds per node of tracing, compiling and running, by size."""
+    """Nanoseconds per node of tracing, compiling and running, by size.
+
+    The interpreter runs what has no structure, too.
+    """
     sizes = [*SIZES, LARGEST] if largest > SIZES[-1] else [n for n in SIZES if n <= largest]
     rows, bars = [], []
     programs: dict[str, Callable[[int], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
@@ -168,14 +221,24 @@ def growth(largest: int = SIZES[-1], rounds: int = 7) -> list[Bar]:
         "at random": _random,
     }
     for name, make in programs.items():
-        costs = []
+        costs, ratios = [], []
         for size in sizes:
             function, arguments = make(size)
+            theirs = 0.0
+            if make is _random:
+                slow = interpreted(function, *arguments)
+                theirs = harness.medians({"run": slow}, rounds, 0.02)["run"]
+                del slow
+                gc.collect()
             whole = compiled(function, *arguments)
             taken = harness.medians({"run": whole.run}, rounds, 0.02)["run"]
             costs.append((whole.compiling / whole.nodes, taken / whole.nodes))
-            each = (whole.tracing / whole.nodes, *costs[-1])
-            rows.append((name, f"{whole.nodes:,}", *(_three(1e9 * cost) for cost in each)))
+            each = [whole.tracing / whole.nodes, *costs[-1]]
+            if theirs:
+                ratios.append(taken / theirs)
+                each.append(theirs / whole.nodes)
+            shown = [_three(1e9 * cost) for cost in each]
+            rows.append((name, f"{whole.nodes:,}", *shown, *[""] * (4 - len(shown))))
             del whole, function, arguments
             gc.collect()
         for k, what in enumerate(("compile", "run")):
@@ -187,7 +250,11 @@ def growth(largest: int = SIZES[-1], rounds: int = 7) -> list[Bar]:
             flat = max(per_node) <= FLAT * per_node[0]
             text = f"{what} time per node flat, 10⁴ to {POWERS[sizes[-1]]} nodes"
             bars.append(Bar(f"growth, {name}", text, reached, flat))
-    headings = ("ns per node", "nodes", "trace", "compile", "run")
+        if ratios:
+            text = f"no slower than the interpreter, 10³ to {POWERS[sizes[-1]]} nodes"
+            reached = f"{min(ratios):.2f} to {max(ratios):.2f} × its time"
+            bars.append(Bar(f"growth, {name}", text, reached, max(ratios) <= 1))
+    headings = ("ns per node", "nodes", "trace", "compile", "run", "interpreter")
     print(harness.table(headings, rows), "\n")
     return bars
 
@@ -217,6 +284,7 @@ def main() -> None:
     print(f"{harness.machine()}; one thread\n")
     batch()
     irregular()
+    deep()
     growth(largest)
 
 

@@ -26,6 +26,7 @@ from benchmarks.ours import Fit
 from benchmarks.peers import contestants, require_agreement
 from benchmarks.peers.numpy_mlp import NumpyMLP
 from benchmarks.steps import measure
+from scalargrad.compiler.loops import Walk
 
 SMALL = {
     "moons": tasks.moons(5),
@@ -172,7 +173,8 @@ def test_compile_times_in_a_process_of_their_own(tmp_path):
 def test_graphs(capsys):
     assert len(graphs.batch(count=3, rounds=1, block=0.0)) == 2
     assert len(graphs.irregular(300, rounds=1, block=0.0)) == 2
-    assert len(graphs.growth(largest=1000, rounds=1)) == 4
+    assert len(graphs.deep(200, windows=(3,), rounds=1, block=0.0)) == 1
+    assert len(graphs.growth(largest=1000, rounds=1)) == 5
     assert "a batch written out" in capsys.readouterr().out
 
 
@@ -198,6 +200,15 @@ def test_in_a_graph_at_random_every_node_counts(nodes):
     value, slopes = found.function.value_and_grad(x)
     assert math.isfinite(value)
     assert np.count_nonzero(slopes) > 0.9 * len(x)
+
+
+def test_a_graph_with_a_window_is_deep():
+    def levels(window):
+        function, x = graphs.at_random(3000, window=window)
+        loops = graphs.compiled(function, x, backend="llvm").function.native().loops
+        return max(int(step.level.max()) for step in loops.instructions if isinstance(step, Walk))
+
+    assert levels(5) > 5 * levels(1000)
 
 
 def test_images_a_second(mnist_directory, monkeypatch):
