@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compiler.loop_cases import recurrences  # type: ignore[import-not-found]
 from programs import algebra, gpt, mlp, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
 from programs.physics import pendulum
@@ -193,64 +194,6 @@ def unrolled(steps) -> list:
         else:
             made.append(step)
     return made
-
-
-@st.composite
-def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
-    """A recurrence of a few instructions with several lanes, turns of turns among them."""
-    batch = draw(st.sampled_from((None, None, 1, 3, 9)))
-    home, source = (S.TEMPORARY, S.ARGUMENT) if batch is None else (S.BATCHED, S.EXAMPLE)
-    width = draw(st.sampled_from((1, 2, 5, 8, 19)))
-    lanes = () if width == 1 and draw(st.booleans()) else (Loop(width),)
-    one, none = (1,) * len(lanes), (0,) * len(lanes)
-    period, count, outer = draw(st.integers(1, 5)), draw(st.integers(2, 7)), draw(st.integers(1, 3))
-    size = width * period
-    drift = draw(st.sampled_from((0, 1, -1)))
-
-    def moved(base: int, step: int, stride: tuple[int, ...], space: Space = home) -> Operand:
-        moves = (step * count, step) if outer > 1 else (step,)
-        return Operand(space, base, stride, moves=moves if any(moves) else ())
-
-    body = []
-    for k in range(period):
-        result = moved(width * (1 + k), size, one)
-        back = moved(width * draw(st.integers(0, k)), size, one)
-        kind = draw(st.integers(0, 3))
-        if kind == 0 and width > 1 and lanes:
-            row = back._replace(strides=(*none, 1))
-            matrix = Operand(S.PARAMETER, 60, (1, width) if draw(st.booleans()) else (width, 1))
-            terms = Segment(row, matrix, (Loop(width),), draw(st.booleans()))
-            body.append(Contract(result, lanes, (Group((terms,)),)))
-        elif kind == 1:
-            weight = moved(30, drift, none, S.PARAMETER)
-            given_ = moved(25, draw(st.integers(-1, 2)), one, source)
-            body.append(Contract(result, lanes, (Group((Segment(back, weight), Segment(given_))),)))
-        elif kind == 2:
-            body.append(Apply(result, lanes, ops.TANH, (back,)))
-        else:
-            body.append(Apply(result, lanes, ops.DIV, (back, Operand(S.PARAMETER, 3, none))))
-    repeat: Any = Repeat(tuple(body), count)
-    if outer > 1:
-        repeat = Repeat((repeat,), outer)
-    turns = count * outer
-    start = Contract(Operand(home, 0, one), lanes, (Group((Segment(Operand(source, 0, one)),)),))
-    out = S.OUTPUT if batch is None else S.EXAMPLE_OUTPUT
-    last = Operand(home, width + size * draw(st.integers(0, turns - 1)), one)
-    end = Contract(Operand(out, 0, one), lanes, (Group((Segment(last),)),))
-    other = Contract(
-        Operand(out, width, one), lanes, (Group((Segment(last._replace(base=turns * size)),)),)
-    )
-    sizes = {
-        home: width + size * turns,
-        source: 100,
-        S.PARAMETER: 60 + width * width,
-        out: 2 * width,
-    }
-    rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    shape = {s: (batch or 1, n) if s.batched else (n,) for s, n in sizes.items()}
-    inputs = {s: rng.normal(size=shape[s]) for s in (source, S.PARAMETER)}
-    loops = Loops((start, repeat, end, other), sizes, batched=batch is not None)
-    return loops, inputs, batch
 
 
 @WIDE

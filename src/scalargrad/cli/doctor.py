@@ -35,7 +35,7 @@ class Extra(NamedTuple):
 OPTIONAL: Mapping[str, Extra] = {
     "matplotlib": Extra("matplotlib", "plot", "pictures"),
     "scikit-learn": Extra("sklearn", "sklearn", "the images of digits"),
-    "jax": Extra("jax", "jax", "a second opinion in the tests"),
+    "jax": Extra("jax", "jax", "a back end, and functions for programs in JAX"),
     "torch": Extra("torch", "torch", "a second opinion in the tests"),
 }
 

@@ -53,6 +53,7 @@ from .trace import Trace
 from .variant import Variant
 
 if TYPE_CHECKING:
+    from .jaxfunction import JaxFunction
     from .jit import Kernel
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
@@ -291,16 +292,14 @@ class CompiledFunction:
     def explain(self) -> str:
         """The latest trace in words: its sizes, operations, source lines and guards.
 
-        With a native back end, also the program it found: a line of pseudo-code for each loop
+        With a back end that has loops, also the program it found: a line of pseudo-code for each
         nest, with the operation it is (a matrix product, say), its share of the work, and the
         source lines it came from. This compiles what the latest call asked for, if need be.
         """
         variant = self._require_traced("explain()")
         text = summary(self.__name__, variant.trace, self._options)
-        kernel = variant.kernel()
-        if kernel is None:
-            return text
-        return f"{text}\nloops\n{listing(kernel.loops, kernel.purpose.examples)}"
+        found = variant.found()
+        return text if found is None else f"{text}\nloops\n{listing(*found)}"
 
     @property
     def loops(self) -> Loops:
@@ -308,7 +307,8 @@ class CompiledFunction:
 
         Raises `TraceError` before the first call, and for a back end that has no loops.
         """
-        return self.native("loops").loops
+        found = self._require_traced("loops").found()
+        return self.native("loops").loops if found is None else found[0]
 
     def llvm_ir(self) -> str:
         """The LLVM intermediate representation of what the latest call asked for, as text.
@@ -326,6 +326,46 @@ class CompiledFunction:
                 'compile it with backend="llvm"'
             )
         return kernel
+
+    def jax_function(self, *args: Any) -> JaxFunction:
+        """The function for programs in JAX: `g(parameters, *arguments)`, pure, of arrays.
+
+            g = f.jax_function(x, y)
+            p = jnp.array([v.data for v in g.parameters])
+            loss, gradient = jax.jit(jax.value_and_grad(g))(p, x, y)
+
+        `args` are an example of a call, which decides what kinds of arguments `g` takes; a batch
+        may later have any number of examples. `parameters` come first, one array in the order of
+        `g.parameters`. It can be jitted, vmapped, differentiated and sharded over devices, with
+        any back end of this function. `JaxFunction` says the rest.
+
+        Raises `TraceError` where the function asks for the truth of comparisons, `ValueError`
+        with `has_aux`, and `MissingExtraError` without JAX.
+        """
+        from .jaxfunction import JaxFunction
+
+        if self._options.has_aux:
+            raise ValueError(
+                "jax_function: expected a function without has_aux, whose result is one number or "
+                "all that it computes: compile one that returns the loss alone"
+            )
+        with self._lock:
+            call = self._read(args, {})
+            if call is None:
+                raise TypeError("jax_function: expected plain numbers as arguments, got Values")
+            branches, rows = call
+            variant, _ = self._run(branches, rows, Variant.forward)
+            if self._options.batch is not None:
+                self._loss_and_aux(variant)
+        layout = branches.layout
+        return JaxFunction(
+            self.__name__,
+            variant.trace,
+            list(variant.parameters),
+            layout.call.positional,
+            layout.titles,
+            self._options.batch,
+        )
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace that answers a call with these arguments, which is made."""
@@ -670,9 +710,11 @@ def compile(
     is given back beside the value, of a batch stacked along a leading axis.
 
     `mode="exact"` gives the bits of the eager engine; `"fast"` allows a back end to reorder sums
-    and to approximate functions. `dtype` is "float64" or "float32", `backend` a name in
-    `program.BACKENDS`, None for the best there is. Raises `ValueError` for a word it does not
-    know, or that the back end cannot do, and `TypeError` for a function that is none.
+    and to approximate functions. `dtype` is "float64" or "float32". `backend` is "llvm",
+    "interpreter" or, in fast mode, "jax", None for the best there is; programs in JAX use
+    `CompiledFunction.jax_function`. Raises `ValueError` for a word it does not know, or that the
+    back end cannot do, `MissingExtraError` where it is not installed, and `TypeError` for a
+    function that is none.
 
     As `jax.jit` or `torch.compile`, for scalar programs.
     """

@@ -114,12 +114,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A back end: what makes its programs, the `dtype`s and `mode`s it can do, what it needs."""
+    """A back end: what makes its programs, the `dtype`s and `mode`s it can do, what it needs.
+
+    `library` is that, and `extra` the extra of this package that installs it.
+    """
 
     make: Callable[[Trace, Options], Program]
     dtypes: tuple[str, ...]
     modes: tuple[str, ...]
     library: str = ""
+    extra: str = "all"
 
     @property
     def installed(self) -> bool:
@@ -133,11 +137,19 @@ def _native(trace: Trace, options: Options) -> Program:
     return Native(trace, options)
 
 
+def _xla(trace: Trace, options: Options) -> Program:
+    from .xla import Xla
+
+    return Xla(trace, options)
+
+
 # The best first: `backend=None` takes the first that can do what is asked.
 BACKENDS: dict[str, Backend] = {
     "llvm": Backend(_native, ("float64", "float32"), ("exact", "fast"), "llvmlite"),
     # Without any licence to reassociate taken, the exact answer is a "fast" one too.
     "interpreter": Backend(Interpreter, ("float64",), ("exact", "fast")),
+    # XLA reorders sums, fuses products with them, and has an exp of its own.
+    "jax": Backend(_xla, ("float64", "float32"), ("fast",), "jax", "jax"),
 }
 
 MODES = ("exact", "fast")
@@ -167,7 +179,8 @@ def checked(options: Options) -> Options:
         if ready:
             return replace(options, backend=ready[0])
         what = f"mode={options.mode!r} with dtype={options.dtype!r}"
-        raise MissingExtraError(next(iter(able.values())).library, "all", what)
+        best = next(iter(able.values()))
+        raise MissingExtraError(best.library, best.extra, what)
     backend = BACKENDS[options.backend]
     if options.backend not in able:
         name = "dtype" if options.dtype not in backend.dtypes else "mode"
@@ -177,7 +190,7 @@ def checked(options: Options) -> Options:
             f"got {getattr(options, name)!r}"
         )
     if not backend.installed:
-        raise MissingExtraError(backend.library, "all", f"backend={options.backend!r}")
+        raise MissingExtraError(backend.library, backend.extra, f"backend={options.backend!r}")
     return options
 
 

@@ -9,7 +9,11 @@ from .program import Options
 from .structure import describe
 from .trace import Trace
 
-_RUNNERS = {"llvm": "native code (LLVM)", "interpreter": "the interpreter"}
+_RUNNERS = {
+    "llvm": "native code (LLVM)",
+    "interpreter": "the interpreter",
+    "jax": "XLA, through JAX",
+}
 
 
 def rolled(loops: Loops, examples: int) -> float:

@@ -20,6 +20,7 @@ from .trace import Traced
 
 if TYPE_CHECKING:
     from .jit import Kernel
+    from .loops import Loops
 
 
 class Variant:
@@ -89,6 +90,14 @@ class Variant:
         ready = getattr(self.program, "ready", None)
         kernel: Kernel | None = ready() if ready is not None else None
         return kernel
+
+    def found(self) -> tuple[Loops, int] | None:
+        """The loops for what was last asked for, and for how many examples; None without any."""
+        kernel = self.kernel()
+        if kernel is not None:
+            return kernel.loops, kernel.purpose.examples
+        found: tuple[Loops, int] | None = getattr(self.program, "found", lambda: None)()
+        return found
 
     # --- checking ----------------------------------------------------------------------------
 
