@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ from programs.case import Case, capture, data_for, inputs_for  # noqa: E402
 from programs.corpus import CORPUS  # noqa: E402
 from scalargrad import Value, ops  # noqa: E402
 from scalargrad.compiler import arrays, levels, points  # noqa: E402
-from scalargrad.compiler.jax import OPS, enable_x64, seen  # noqa: E402
+from scalargrad.compiler.jax import OPS, dot, enable_x64, seen  # noqa: E402
 from scalargrad.compiler.loops import (  # noqa: E402
     Apply,
     Contract,
@@ -125,10 +126,57 @@ def test_random_programs() -> None:
 # --- instructions --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("small", [0, arrays.SMALL])
 @SOME
-@given(contract_cases())
-def test_contractions(case: Any) -> None:
-    agree(*case)
+@given(case=contract_cases())
+def test_contractions(case: Any, small: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "SMALL", small)
+        agree(*case)
+
+
+@pytest.mark.parametrize("summed", [(3,), (1, 3)])
+def test_products_of_matrices(summed: tuple[int, ...]) -> None:
+    """The last axis is both factors'; the first three are the left's, the right's or both's."""
+    rng = np.random.default_rng(0)
+    shape = (2, 3, 4, 5)
+    for owners in itertools.product((0, 1, None), repeat=3):
+        left, right = (
+            rng.normal(size=[1 if k == other else e for k, e in zip((*owners, None), shape)])
+            for other in (0, 1)
+        )
+        with enable_x64(True):
+            got = dot(jnp.asarray(left), jnp.asarray(right), summed)
+        close(got, (left * right).sum(axis=summed, keepdims=True))
+
+
+@pytest.mark.parametrize("op", [ops.ADD, ops.MAXIMUM, ops.MINIMUM])
+@pytest.mark.parametrize("growth", [1, 20])
+def test_rows_of_a_triangle(op: int, growth: int) -> None:
+    """Row i has 1 + growth * i terms, all of a sign for which a 0 among them would be seen."""
+    lanes = (Loop(6),)
+    source = Operand(Space.ARGUMENT, 0, (7, 1))
+    terms = Segment(source, None, (Loop(1, (growth,)),), minus=op == ops.MAXIMUM)
+    start = {ops.ADD: -0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}[op]
+    step = Contract(Operand(Space.OUTPUT, 5, (-1,)), lanes, (Group((terms,)),), start, op=op)
+    loops = Loops((step,), {Space.OUTPUT: 6, Space.ARGUMENT: 150})
+    numbers = np.random.default_rng(0).uniform(1.0, 2.0, 150)
+    agree(loops, {Space.ARGUMENT: numbers}, None)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_large_products_may_be_subtracted(over: int) -> None:
+    lanes = (Loop(9), Loop(8))
+    left = Operand(Space.EXAMPLE if over else Space.PARAMETER, 0, (11, 0, 1))
+    right = Operand(Space.EXAMPLE if over else Space.ARGUMENT, 0, (0, 1, 8))
+    terms = Segment(left, right, (Loop(11),), minus=True)
+    step = Contract(Operand(Space.OUTPUT, 0, (8, 1)), lanes, (Group((terms,), over),), 2.5)
+    sizes = {Space.OUTPUT: 72, Space.PARAMETER: 99, Space.ARGUMENT: 99, Space.EXAMPLE: 99}
+    if not over:
+        del sizes[Space.EXAMPLE]
+    rng = np.random.default_rng(0)
+    inputs = {s: rng.normal(size=(3, 99) if s.batched else 99) for s in sizes if s != Space.OUTPUT}
+    agree(Loops((step,), sizes, batched=bool(over)), inputs, 3 if over else None)
 
 
 @SOME
@@ -162,30 +210,25 @@ def test_repeats(case: Any) -> None:
 
 
 def test_repeats_whose_tables_move_and_that_write_what_they_read() -> None:
-    """Turn t doubles parameter table[t] and adds it to a number that all turns share."""
+    """Turn t doubles parameter table[t] and adds it up; all turns read the first sum, too."""
     table = np.array([3, 0, 2, 1, 1, 3, 0, 2], np.int32)
     place = Operand(Space.PARAMETER, 0, (), True, (1,))
-    step = Apply(place, (), ops.ADD, (place, place))
-    total = Contract(
-        Operand(Space.TEMPORARY, 1, (), moves=(1,)),
-        (),
-        (
-            Group(
-                (Segment(Operand(Space.TEMPORARY, 0, (), moves=(1,))), Segment(place)),
-            ),
-        ),
-    )
-    more = Contract(
-        Operand(Space.TEMPORARY, 5, (), moves=(1,)),
-        (),
-        (Group((Segment(place._replace(base=4)), Segment(Operand(Space.TEMPORARY, 4, ())))),),
-    )
+
+    def moved(base: int, *moves: int) -> Operand:
+        return Operand(Space.TEMPORARY, base, (), moves=moves)
+
+    def total(result: Operand, *terms: Operand) -> Contract:
+        return Contract(result, (), (Group(tuple(map(Segment, terms))),))
+
     start = Contract(Operand(Space.TEMPORARY, 0), (), (), 0.0)
-    end = Apply(Operand(Space.OUTPUT, 0, (1,)), (Loop(9),), ops.NEG, (Operand(0, 0, (1,)),))
-    end = replace(end, operands=(Operand(Space.TEMPORARY, 0, (1,)),))
+    double = Apply(place, (), ops.ADD, (place, place))
+    first = (double, total(moved(1, 1), moved(0, 1), place), total(moved(9, 1), moved(1), place))
+    second = total(moved(5, 1), place._replace(base=4), moved(4))
+    everything = Operand(Space.TEMPORARY, 0, (1,))
+    end = Apply(Operand(Space.OUTPUT, 0, (1,)), (Loop(13),), ops.NEG, (everything,))
     loops = Loops(
-        (start, Repeat((step, total), 4), Repeat((more,), 4), end),
-        {Space.PARAMETER: 4, Space.TEMPORARY: 9, Space.OUTPUT: 9},
+        (start, Repeat(first, 4), Repeat((second,), 4), end),
+        {Space.PARAMETER: 4, Space.TEMPORARY: 13, Space.OUTPUT: 13},
         table=table,
     )
     agree(loops, {Space.PARAMETER: np.array([1.0, 2.0, 3.0, 4.0])}, None)
@@ -312,16 +355,20 @@ def test_backward_adds() -> None:
 
 
 def test_what_a_batch_shares() -> None:
-    options: list[dict] = [{"backend": "interpreter"}, {"backend": "jax", "mode": "fast"}]
-    found = [
-        sg.compile(lambda x, s: (x * s).exp(), batch="sum", **o).value_and_grad(
-            [1.0, 2.0], 0.5, wrt=(0, 1)
-        )
-        for o in options
-    ]
-    close(found[1][0], found[0][0])
-    close(found[1][1][0], found[0][1][0])
-    close(found[1][1][1], found[0][1][1])
+    def f(x: Any, s: Any) -> Value:
+        return (x * s).exp()
+
+    oracle = sg.compile(f, batch="sum", backend="interpreter")
+    value, gradients = oracle.value_and_grad([1.0, 2.0], 0.5, wrt=(0, 1))
+    fast = sg.compile(f, batch="sum", backend="jax", mode="fast")
+    got, found = fast.value_and_grad([1.0, 2.0], 0.5, wrt=(0, 1))
+    g = fast.jax_function([1.0, 2.0], 0.5)
+    with enable_x64(True):
+        slopes = jax.grad(g, (1, 2))(jnp.zeros(0), jnp.array([1.0, 2.0]), 0.5)
+    close(got, value)
+    for k in (0, 1):
+        close(found[k], gradients[k])
+        close(slopes[k], gradients[k])
 
 
 def test_branches_indices_and_structures() -> None:
