@@ -185,8 +185,8 @@ def test_real_programs_in_parts(case, mode, dtype):
 
 
 @pytest.mark.parametrize("case", CORPUS[:4], ids=str)
-def test_batches_that_do_not_divide_evenly_in_parts(case):
-    for batch in (33, 70):
+def test_batches_that_divide_evenly_or_not_in_parts(case):
+    for batch in (33, 64, 70):
         check(*prepared(case, batch), batch, "fast", "float32")
 
 
@@ -207,7 +207,8 @@ def test_training_steps_in_parts(optimizer, unread):
 def test_parts_on_cpus_with_other_vectors(cpu, monkeypatch):
     monkeypatch.setattr(llvm, "vector_bits", lambda: cpu)
     for case in CORPUS[:3]:
-        check(*prepared(case, 20), 20, "exact", "float64")
+        for batch in (20, 48):
+            check(*prepared(case, batch), batch, "exact", "float64")
 
 
 def test_a_missing_wait_would_be_seen(monkeypatch):

@@ -91,3 +91,39 @@ def test_tiles_of_long_products_multiply_more_than_they_read(registers, steps):
     reads, products = chosen.height + chosen.width, chosen.height * chosen.width
     assert reads <= 0.75 * products
     assert products + chosen.width + steps < registers
+
+
+def layer(units: int) -> Loops:
+    """y[i] = sum_k p[i, k] x[k] for every example."""
+    segment = Segment(
+        Operand(Space.PARAMETER, 0, (TERMS, 1)), Operand(Space.EXAMPLE, 0, (0, 1)), (Loop(TERMS),)
+    )
+    result = Operand(Space.EXAMPLE_OUTPUT, 0, (1,))
+    step = Contract(result, (Loop(units),), (Group((segment,)),))
+    sizes = {Space.PARAMETER: units * TERMS, Space.EXAMPLE: TERMS, Space.EXAMPLE_OUTPUT: units}
+    return verify(Loops((step,), sizes, batched=True))
+
+
+def test_copies_lie_in_panels_as_tiles_read_them(monkeypatch):
+    monkeypatch.setattr(native.llvm, "vector_bits", lambda: (256, 16, True))
+    loops, batch, sizes = layer(6), 64, []
+
+    def inputs(space: Space) -> np.ndarray:
+        shape = (batch, TERMS) if space.batched else loops.size(space)
+        return np.random.default_rng(0).integers(-99, 99, shape) / 8
+
+    def panels(axes, refs, plan, size):
+        sizes.append(size)
+        return right(axes, refs, plan, size)
+
+    right = clusters.in_panels
+    monkeypatch.setattr(clusters, "in_panels", panels)
+    numbers = {space: inputs(space) for space in (Space.PARAMETER, Space.EXAMPLE)}
+    expected = execute(loops, numbers, batch)[Space.EXAMPLE_OUTPUT]
+    got = native.build(loops, batch).execute(numbers)[Space.EXAMPLE_OUTPUT]
+    np.testing.assert_array_equal(got, expected)
+    assert sizes
+    assert all(size % 4 == 0 and batch % size == 0 and size < batch for size in sizes)
+    monkeypatch.setattr(nests, "transposed", lambda function, kind, lines: lines)
+    got = native.build(loops, batch).execute(numbers)[Space.EXAMPLE_OUTPUT]
+    assert not np.array_equal(got, expected)

@@ -202,11 +202,13 @@ class Binder:
         reads: Sequence[Touched],
         waiting: list[Block],
         examples: int | None,
+        each: int = 1,
     ) -> tuple[list[Ref], list[Touched]]:
         """The refs of the uses, those to be copied replaced by their copies; and where these are.
 
         Copies are made before the repeats around; those that each turn must make are added to
-        `waiting`. `reads` is what the cluster reads, `examples` the axis of its own examples.
+        `waiting`. `reads` is what the cluster reads, `examples` the axis of its own examples, along
+        which a step is `each` of them.
         """
         assert chosen.vector is not None or not chosen.copies
         refs, places = [use.ref for use in uses], []
@@ -214,7 +216,7 @@ class Binder:
             use = uses[number]
             own = tuple(t for t in reads if t.array == use.ref.slot)
             axes_, along = (*axes, *use.terms), chosen.vector or 0
-            refs[number], place = self._copy(use, axes_, along, own, waiting, examples)
+            refs[number], place = self._copy(use, axes_, along, own, waiting, examples, each)
             places.append(place)
         return refs, places
 
@@ -226,6 +228,7 @@ class Binder:
         reads: tuple[Touched, ...],
         waiting: list[Block],
         examples: int | None,
+        each: int,
     ) -> tuple[Ref, Touched]:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
@@ -255,7 +258,7 @@ class Binder:
                 waiting.append(block)
             else:
                 write = partial(_write_copy, block)
-                unit, cycles = examples_at_once(block, lanes), float(prod(extents))
+                unit, cycles = each * examples_at_once(block, lanes), float(prod(extents))
                 self.pieces.append(Piece(write, reads, (place,), True, cycles, unit))
             self.scratch += size
         place, steps_ = self.copied[key]

@@ -14,7 +14,7 @@ from .ir import Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment
 from .nests import Block, Nest, Spot, Tile, copy_block
 from .sums import Part, Source, Sums
-from .tiles import Axis, Division, Ref, Use, collapse, divide, plan, typical
+from .tiles import Axis, Division, Ref, Use, collapse, divide, in_panels, panel, plan, typical
 
 _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
 # Vectors of terms that are added in the time of one of quotients or roots: with 32 vector
@@ -50,6 +50,7 @@ class ClusterCode:
         self.uses: list[Use] = []
         self._known: dict[Use, int] = {}
         self._owner: dict[Operand, int] = {}
+        self.each = 1  # how many examples a step along their axis is
         self.inverse: dict[int, str] = {}
         self.quick = False
         self.waiting: list[Block] = []
@@ -134,7 +135,14 @@ class ClusterCode:
         )
         if all(not use.terms for use in uses):
             chosen = chosen._replace(width=min(chosen.width, max(8 // long, 1)))
-        copied, places = binder.copies(axes, read, chosen, self.reads, self.waiting, self.own)
+        size = panel(axes, read, chosen, module.width)
+        if size > 1:
+            self.each = size if chosen.vector == self.own else 1
+            axes, refs, chosen = in_panels(axes, refs, chosen, size)
+            read = [Use(refs[k], uses[k].terms) for k in operands]
+        copied, places = binder.copies(
+            axes, read, chosen, self.reads, self.waiting, self.own, self.each
+        )
         self.reads += tuple(places)
         for k, ref in zip(operands, copied):
             refs[k] = ref
@@ -144,7 +152,7 @@ class ClusterCode:
 
     def piece(self) -> Piece:
         """The cluster, ready to be written."""
-        unit = unit_of(self.plan, self.split, self.own, self.binder.module.width)
+        unit = self.each * unit_of(self.plan, self.split, self.own, self.binder.module.width)
         split = self.split is not None
         return Piece(self.write, self.reads, self.writes, split, self._cycles(), unit)
 

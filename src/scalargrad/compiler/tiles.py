@@ -382,6 +382,43 @@ def plan(
     return chosen._replace(width=min(most, 4))
 
 
+def panel(axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, lanes: int) -> int:
+    """How many lanes make a panel: those of a tile, where sums read copies; else 1.
+
+    With an axis for its panels, and another for the lanes of a panel, what a tile reads of a copy
+    lies in one piece, and not in a few numbers here and there.
+    """
+    every = (*axes, *(axis for use in uses for axis in use.terms))
+    if not any(uses[k].terms for k in plan.copies) or any(map(ragged, every)):
+        return 1
+    assert plan.vector is not None
+    size, extent = plan.width * lanes, axes[plan.vector].extent
+    return size if extent > size and extent % size == 0 else 1
+
+
+def in_panels(
+    axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, size: int
+) -> tuple[tuple[Axis, ...], list[Ref], Plan]:
+    """The vector axis as two: its panels, and the lanes of a panel."""
+    assert plan.vector is not None
+    at = plan.vector
+
+    def cut(strides: tuple[int, ...]) -> tuple[int, ...]:
+        return (*strides[:at], strides[at] * size, *strides[at:])
+
+    parts = (*axes[:at], Axis(axes[at].extent // size), Axis(size), *axes[at + 1 :])
+    moved = [
+        replace(
+            ref,
+            strides=cut(ref.strides),
+            beyond=None if ref.beyond is None else cut(ref.beyond),
+        )
+        for ref in refs
+    ]
+    rows = plan.rows if plan.rows is None or plan.rows < at else plan.rows + 1
+    return parts, moved, plan._replace(vector=at + 1, rows=rows)
+
+
 class Division(NamedTuple):
     """How workers divide tiles: into chunks of so many, or as evenly as can be if `chunks` is 0."""
 
