@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite")
 
 from scalargrad import ops
-from scalargrad.compiler import fuse, native
+from scalargrad.compiler import fuse, llvm, native
 from scalargrad.compiler.emit import Emitter
 from scalargrad.compiler.ir import Module
 from scalargrad.compiler.loops import (
@@ -183,6 +185,15 @@ def test_the_divider_is_spared_by_estimates_alone(real, monkeypatch):
     assert not beside(512, True)
     assert beside(256, False)
     assert beside(256, True)
+
+
+def test_sums_are_added_in_line_where_they_wait_for_the_divider(monkeypatch):
+    """No more of them are under way than the four vectors that may wait."""
+    monkeypatch.setattr(fuse, "WIDE", 1)
+    monkeypatch.setattr(llvm, "vector_bits", lambda: (256, 16, True))
+    ir = native.build(dividing(), fuse.FEW, "fast").llvm_ir
+    heads = re.findall(r"^b\d+:\n(?:  %\w+ = phi .*\n)+", ir, re.M)
+    assert 1 <= max(len(re.findall(r"phi <4 x double>", head)) for head in heads) <= 4
 
 
 def test_tiles_are_small_where_vectors_wait_for_the_divider():

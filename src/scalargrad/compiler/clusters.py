@@ -52,7 +52,7 @@ class ClusterCode:
         self._owner: dict[Operand, int] = {}
         self.each = 1  # how many examples a step along their axis is
         self.inverse: dict[int, str] = {}
-        self.quick = False
+        self.quick, self.divider = False, 0.0
         self.waiting: list[Block] = []
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
@@ -127,7 +127,7 @@ class ClusterCode:
         masks = module.width * module.size >= 32 and not calls
         read = [uses[k] for k in operands]
         waits = module.divides * sum(divides(m.step) for m in self.members)
-        divider = _DIVIDER[module.registers < 32] * waits
+        self.divider = divider = _DIVIDER[module.registers < 32] * waits
         chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own, divider)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
@@ -239,7 +239,8 @@ class ClusterCode:
                     for k, spot in enumerate(tile.spots)
                 ]
             else:
-                sums = Sums(tile, member.step, self.refs, len(self.nest.axes), values)
+                depth = len(self.nest.axes)
+                sums = Sums(tile, member.step, self.refs, depth, values, self.divider)
                 if member.before is None:
                     computed = sums.start()
                 else:

@@ -44,9 +44,11 @@ class Sums:
         refs: Sequence[Ref],
         depth: int,
         earlier: Sequence[Sequence[str]],
+        meanwhile: float = 0.0,
     ) -> None:
+        """`meanwhile` is how many terms can be added while the CPU's divider has others' sums."""
         self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
-        self.earlier = earlier
+        self.earlier, self.meanwhile = earlier, meanwhile
         self.nest, self.function = tile.nest, tile.function
         self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
 
@@ -147,10 +149,11 @@ class Sums:
         whole = extent // times * times
 
         # In fast mode terms of a pass have sums of their own, as many as registers hold besides
-        # what is read: additions need not wait in line.
+        # what is read: additions need not wait in line. (Where all wait for the divider, what
+        # counts is how few instructions there are.)
         module, width = self.nest.module, len(self.kinds)
         apart = 1
-        if module.fast and self.step.op == ops.ADD:
+        if module.fast and self.step.op == ops.ADD and extent > self.meanwhile:
             apart = max(min(times, module.registers * 3 // 4 // width), 1)
         nothing = [self.tile.arithmetic(spot).constant(-0.0) for spot in self.tile.spots]
 
