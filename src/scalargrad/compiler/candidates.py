@@ -1,7 +1,8 @@
 """Before packing: the candidates of one selection are brought into one space.
 
 `take([parameter, result, constant], index)` is one address computed from the index only if all
-candidates lie in one space. Where they do not, the selection reads copies.
+candidates lie in one space. Where they do not, the selection reads copies. So does what adds to
+chosen candidates, if what it adds is no result, or not one for each example that it goes over.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .flat import Flat
+from .flat import OVER, SCATTER, Flat
 from .loops import Space
 
 
 def copy_candidates(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[np.int32]]:
     """The graph, and the nodes of the outputs, with copies of the candidates that need them."""
     mixed = [i for i in np.flatnonzero(flat.kind == ops.TAKE).tolist() if _is_mixed(flat, i)]
+    mixed += _adding_from_elsewhere(flat)
     if not mixed:
         return flat, outputs
-    counts = [int(flat.first[i + 1] - flat.first[i]) for i in mixed]
+    copied = flat.kind[mixed] != SCATTER
+    counts = np.where(copied, np.diff(flat.first)[mixed], 1).tolist()
     before = np.repeat(mixed, counts)  # each copy is a node placed before its selection
-    terms = np.concatenate([np.arange(flat.first[i], flat.first[i + 1]) for i in mixed])
+    terms = np.concatenate([flat.first[i] + np.arange(n) for i, n in zip(mixed, counts)])
     n, added = len(flat), len(before)
     shift = np.searchsorted(before, np.arange(n), side="right").astype(np.int32)
     number = np.arange(n, dtype=np.int32) + shift
@@ -29,7 +32,7 @@ def copy_candidates(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArr
     space = np.full(added, Space.TEMPORARY, np.uint8)
     for place, (i, count) in zip(np.cumsum(counts) - counts, zip(mixed, counts)):
         candidates = flat.left[flat.first[i] : flat.first[i + 1]]
-        if batched[candidates].any():
+        if batched[candidates].any() or flat.style[flat.first[i]] & OVER:
             space[place : place + count] = Space.BATCHED
     zeros = np.zeros(added, np.int32)
     copies = np.arange(added, dtype=np.int32) + before.astype(np.int32)
@@ -53,6 +56,15 @@ def copy_candidates(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArr
         np.insert(flat.origin, at, 0),
     )
     return new, number[outputs]
+
+
+def _adding_from_elsewhere(flat: Flat) -> list[int]:
+    """What adds to chosen candidates something that must be copied."""
+    nodes = np.flatnonzero(flat.kind == SCATTER)
+    added = flat.first[nodes]
+    wanted = np.where(flat.style[added] & OVER, Space.BATCHED, Space.TEMPORARY)
+    found: list[int] = nodes[flat.space[flat.left[added]] != wanted].tolist()
+    return found
 
 
 def _is_mixed(flat: Flat, i: int) -> bool:

@@ -10,6 +10,9 @@ result, even of one that is the same for all examples, belongs to an example, an
 a parameter goes over the examples from the last to the first, all contributions of one before
 those of the next. The penalty comes after the examples in the tape, so before them here.
 
+What selections among evenly spaced leaves pass on is added to the chosen ones alone, at the end
+(see `families`).
+
 The engine passes nothing on where a gradient is exactly 0, or a partial is. That differs from
 adding 0 * d only where d is not finite, so a term skips zeros (`SKIP_RIGHT` for the gradient,
 `SKIP_LEFT` for the partial) only where that can be while the result is finite: at an operation
@@ -70,7 +73,7 @@ else:
         WHERE,
     )
 
-from .flat import FOLD_MAXIMUM, INDICATOR, OVER, Flat
+from .flat import FOLD_MAXIMUM, INDICATOR, LONE, OVER, SCATTER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 from .marks import GRADIENT, Marks
 from .partials import add_partials
@@ -90,7 +93,8 @@ def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
     _reach(flat, wanted.astype(np.uint8), np.array(roots, np.int32), reached)
     growing, partial, minus = add_partials(flat, reached > 0)
     one, zero = growing.constant(1.0), growing.constant(0.0)
-    contributions = _contributions(flat, reached)
+    brief = (flat.kind == TAKE) & (flat.const > np.diff(flat.first))
+    contributions = _contributions(flat, reached, brief.view(np.uint8))
     nodes, terms = growing.nodes, growing.terms
     wide = growing.flat(*_more(flat, len(roots), int(contributions[0][len(flat)])))
     del growing
@@ -113,9 +117,41 @@ def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
         np.array(roots, np.int32),
         np.array(seeds, np.int32),
         over,
+        *_chosen(flat, np.flatnonzero(brief & (reached > 0))),
         one,
         zero,
     )
+
+
+def _chosen(flat: Flat, takes: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Selections among evenly spaced leaves, in an order of `backward`, and which those leaves are.
+
+    Selections among the same leaves come from the last to the first. Apart from that, the columns
+    of a table come together, in their order.
+    """
+    if not len(takes):
+        return takes.astype(np.int32), np.zeros(len(flat), np.uint8)
+    begin, second = (flat.left[flat.first[takes] + k] for k in range(2))
+    step = flat.slot[second] - flat.slot[begin]
+    count = flat.const[takes].astype(np.int64)
+    form = np.column_stack((flat.space[begin], step, count, flat.slot[begin]))
+    families, own = np.unique(form, axis=0, return_inverse=True)
+    own = own.reshape(-1)
+    table, members = np.zeros(len(families), np.int64), np.zeros(len(flat), np.uint8)
+    chosen = np.zeros((len(Space), int(flat.slot.max(initial=0)) + 1), np.uint8)
+    start: list[int] = []
+    for k, (space, distance, many, first) in enumerate(families.tolist()):
+        if families[k, :3].tolist() != start[:3] or first - start[3] >= abs(distance):
+            start = [space, distance, many, first]
+            table[k:] = k
+        chosen[space, first + distance * np.arange(many)] = 1
+    leaves = flat.kind == LEAF
+    members[leaves] = chosen[flat.space[leaves], flat.slot[leaves]]
+    by_family = np.argsort(own, kind="stable")
+    after = np.empty(len(takes), np.int64)  # how many among the same leaves come after each
+    after[by_family] = np.cumsum(np.bincount(own))[own[by_family]] - 1 - np.arange(len(takes))
+    order = np.lexsort((takes, after, table[own]))
+    return takes[order].astype(np.int32), members
 
 
 def _more(flat: Flat, phases: int, contributions: int) -> tuple[int, int]:
@@ -292,11 +328,12 @@ def _candidates(flat: Flat) -> NDArray[np.int32]:
 
 
 def _contributions(
-    flat: Flat, reached: NDArray[np.uint8]
+    flat: Flat, reached: NDArray[np.uint8], brief_: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
     """Who passes a gradient on to each node: terms and slots, in the order of `backward`.
 
-    Those of node i are `terms[targets[i]:targets[i + 1]]`; slot 0 is the left factor.
+    Those of node i are `terms[targets[i]:targets[i + 1]]`; slot 0 is the left factor. Selections
+    that are `brief` pass nothing on here.
     """
     size: cython.int = len(flat)
     count: cython.int = len(flat.left)
@@ -307,6 +344,7 @@ def _contributions(
     right: cython.int[::1] = flat.right.data
     origin: cython.int[::1] = flat.origin.data
     live: cython.uchar[::1] = reached.data
+    brief: cython.uchar[::1] = brief_.data
     targets = np.zeros(size + 1, np.int32)
     ends: cython.int[::1] = targets.data
     place: cython.int[::1] = np.zeros(highest + 2, np.int32).data
@@ -317,7 +355,7 @@ def _contributions(
     total: cython.int = 0
     # Terms by descending origin: a counting sort, stable within an origin.
     for i in range(size):
-        if live[i] == 0:
+        if live[i] == 0 or brief[i]:
             continue
         for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
             place[highest - origin[t] + 1] += 1
@@ -328,7 +366,7 @@ def _contributions(
     for k in range(highest + 1):
         place[k + 1] += place[k]
     for i in range(size):
-        if live[i] == 0:
+        if live[i] == 0 or brief[i]:
             continue
         for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
             order[place[highest - origin[t]]] = t
@@ -370,6 +408,8 @@ def _emit(
     roots_: NDArray[np.int32],
     seeds_: NDArray[np.int32],
     over_: NDArray[np.uint8],
+    takes_: NDArray[np.int32],
+    members_: NDArray[np.uint8],
     one: cython.int,
     zero: cython.int,
 ) -> Flat:
@@ -398,6 +438,8 @@ def _emit(
     roots: cython.int[::1] = roots_.data
     seeds: cython.int[::1] = seeds_.data
     over: cython.uchar[::1] = over_.data
+    takes: cython.int[::1] = takes_.data
+    members: cython.uchar[::1] = members_.data
     owner: cython.int[::1] = owners.data
     batched_space = np.array([s.batched for s in Space] + [False], np.uint8)
     is_batched: cython.uchar[::1] = batched_space.data
@@ -446,6 +488,8 @@ def _emit(
     NO_GRADIENT: cython.int = int(SKIP_RIGHT)
     NO_PARTIAL: cython.int = int(SKIP_LEFT)
     INDICATOR_KIND: cython.int = int(INDICATOR)
+    SCATTER_KIND: cython.int = int(SCATTER)
+    ONE_TERM: cython.int = int(LONE)
 
     for phase in range(phases):
         gradient[phase, roots[phase]] = seeds[phase]
@@ -565,12 +609,35 @@ def _emit(
             gradient[phase, p] = n
             n += 1
             first[n] = t
-        if wanted[p]:
+        if wanted[p] and (m > 0 or members[p] == 0):
             for k in range(m):
                 left[t], right[t], style[t] = made_left[k], made_right[k], made_style[k]
                 t += 1
             kind[n], const[n], rank[n] = ADD, 0.0, rank[p]
             space[n], slot[n] = gradient_space[space[p]], slot[p]
+            n += 1
+            first[n] = t
+    for phase in range(phases):
+        for k in range(len(takes)):
+            p = takes[k]
+            g = gradient[phase, p]
+            if g < 0:
+                continue
+            if sign[phase, p]:
+                left[t], right[t], style[t] = g, -1, NEGATIVE
+                t += 1
+                kind[n], const[n], rank[n], extra[n] = ADD, -0.0, rank[p], ONE_TERM
+                space[n] = BATCHED_RESULT if is_batched[space[g]] else RESULT
+                g = n
+                n += 1
+                first[n] = t
+            left[t], left[t + 1], left[t + 2] = g, left[first[p]], left[first[p] + 1]
+            right[t] = right[t + 1] = right[t + 2] = -1
+            style[t] = over[phase]
+            t += 3
+            kind[n], const[n], rank[n] = SCATTER_KIND, const[p], rank[p]
+            space[n] = gradient_space[space[left[first[p]]]]
+            slot[n], extra[n] = slot[p], extra[p]
             n += 1
             first[n] = t
     return wide.cut(n, t)

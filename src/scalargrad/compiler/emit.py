@@ -21,9 +21,20 @@ from .clusters import ClusterCode
 from .environment import SCRATCH
 from .fuse import Cluster, fuse
 from .ir import Function
-from .loops import Apply, Contract, Indicator, Instruction, Repeat, Space, Take, Walk, work
+from .loops import (
+    Apply,
+    Contract,
+    Indicator,
+    Instruction,
+    Repeat,
+    Scatter,
+    Space,
+    Take,
+    Walk,
+    work,
+)
 from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, phases
-from .selections import indicator, take
+from .selections import indicator, scatter, take
 from .team import TRIAL
 from .tiles import Division
 
@@ -194,5 +205,6 @@ def _walk(emitter: Emitter, cluster: Cluster) -> Piece:
 _PIECE: dict[type[Instruction], Callable[[Emitter, Cluster], Piece]] = {
     Indicator: indicator,
     Take: take,
+    Scatter: scatter,
     Walk: _walk,
 }

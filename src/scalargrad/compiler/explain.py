@@ -19,6 +19,7 @@ from .loops import (
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Segment,
     Space,
     Walk,
@@ -130,7 +131,15 @@ def pseudo_code(loops: Loops, step: Instruction) -> list[str]:
     if isinstance(step, Indicator):
         return [f"{head} = {index} == {_place(step.candidate)}"]
     letter = _LETTERS[len(step.lanes)]
+    if isinstance(step, Scatter):
+        head = f"for {', '.join(_ranges(step))}: " if step.lanes or step.over else ""
+        to, source = _operand(loops, step.result), _operand(loops, step.source)
+        return [f"{head}{to} += {source} at {letter} = {index} of {step.count}"]
     return [f"{head} = {_operand(loops, step.source)} at {letter} = {index} of {step.count}"]
+
+
+def _ranges(step: Scatter) -> list[str]:
+    return [*(["b from B-1"] if step.over else []), *([_loops(step.lanes)] if step.lanes else [])]
 
 
 def _sum(loops: Loops, step: Contract, head: str) -> list[str]:
@@ -184,6 +193,8 @@ def operation(step: Instruction, batch: int | None = None) -> str:
         return f"{ops.BY_CODE[step.op].name} of {lanes}"
     if isinstance(step, Indicator):
         return f"indicator of {lanes}"
+    if isinstance(step, Scatter):
+        return f"add {'B x ' if step.over else ''}{lanes} to those selected of {step.count}"
     return f"select {lanes} of {step.count}"
 
 
@@ -193,7 +204,7 @@ def _contraction(step: Contract, batch: int | None, lanes: str) -> str:
         candidates = sum(count(step.lanes + s.loops) for _, s in found)
         return f"{_FOLD[step.op]} of {candidates} numbers in {lanes} rows"
     if not found:
-        return f"fill of {lanes}"
+        return f"nothing added to {lanes}" if step.resume else f"fill of {lanes}"
     group, main = max(found, key=lambda pair: count(step.lanes + pair[1].loops))
     over = group.over != 0
     if main.right is None:

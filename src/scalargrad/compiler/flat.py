@@ -3,6 +3,10 @@
 A chain of additions whose inner results are used once is one node here, a sum of terms; a
 multiplication used once by a sum is a term of it, a product of two nodes. A sum of n products is
 then one node with n terms instead of 2n - 1 nodes, and the loop over n is already visible.
+
+The terms of a `take` are its candidates. If there are more than terms, they are leaves of one
+space, as far apart as the two that are terms. The terms of a SCATTER are what is added, and the
+first two candidates; those of one space add in the order of the graph, when all else is done.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 # Kinds of nodes are the codes of the op table, ADD being a sum of any number of terms, and:
 FOLD_MAXIMUM, FOLD_MINIMUM = 40, 41  # of any number of terms; no gradient flows through them
 INDICATOR = 42  # 1.0 where an integer argument is `extra`
+SCATTER = 43  # adds to the gradient of the candidate that an integer argument selects
 
 LONE = 1  # extra: a sum, or maximum, of one term, to be computed as those of several are
 OVER = 8  # style: this term, and all that follow, are added for each example, last example first
@@ -29,10 +34,10 @@ class Flat:
     """A graph of n nodes with t terms, operands before results.
 
     kind     uint8[n]    0 for a leaf
-    const    float64[n]  the number of a constant leaf, the exponent or slope; the start of a sum
+    const    float64[n]  the number of a constant leaf, the exponent or slope; the start of a sum;
+                         how many candidates there are
     space    uint8[n]    where a leaf lies (`Space`); for a result TEMPORARY or BATCHED, or the
-                         gradient it is; for `take` and an indicator the space of the index is in
-                         `extra_space`
+                         gradient it is, or adds to
     slot     int32[n]    place of a leaf, or of a gradient, in its space; place of the index
     extra    int32[n]    the candidate of an indicator; 1 for an index that is batched; LONE
     rank     int32[n]    orders the lanes of a pack: the place in the tape of the node this one
@@ -91,6 +96,11 @@ class Flat:
         shown = [f"v{self.left[t]}" for t in terms]
         if kind in (FOLD_MAXIMUM, FOLD_MINIMUM):
             return f"{'max' if kind == FOLD_MAXIMUM else 'min'}({', '.join(shown)})"
+        if kind == SCATTER:
+            chosen = f"v{self.left[terms[1]]}, v{self.left[terms[2]]}, ... {int(const)}"
+            return f"{space.short}: {self._term(terms[0])} at [{chosen}] of i[{self.slot[i]}]"
+        if kind == ops.TAKE and len(terms) < const:
+            shown.append(f"... {int(const)}")
         row = ops.BY_CODE[kind]
         c = f"i[{self.slot[i]}]" if kind == ops.TAKE else ops.constant_text(const)
         return row.text.format(*shown, c=c, operands=", ".join(shown))
@@ -139,6 +149,7 @@ def verify(graph: Flat) -> Flat:
 def _verify_kinds(graph: Flat, counts: NDArray[np.int32], owner: NDArray[np.int64]) -> None:
     arity = np.full(256, -2)
     arity[[ops.LEAF, INDICATOR]] = 0
+    arity[SCATTER] = 3
     arity[[ops.ADD, FOLD_MAXIMUM, FOLD_MINIMUM, ops.TAKE]] = -1
     for row in ops.TABLE:
         if row.code not in (ops.ADD, ops.SUB, ops.MUL, ops.NEG, ops.TAKE):
@@ -149,7 +160,7 @@ def _verify_kinds(graph: Flat, counts: NDArray[np.int32], owner: NDArray[np.int6
         i = int(wrong[0])
         raise VerifyError(f"node {i}: kind {graph.kind[i]} with {counts[i]} terms")
     product = (graph.right >= 0) | (graph.style != 0)
-    if (graph.kind[owner][product] != ops.ADD).any():
+    if (~np.isin(graph.kind[owner][product], (ops.ADD, SCATTER))).any():
         raise VerifyError("a product, or a styled term, outside a sum")
     batched = is_batched(graph)
     for operand in (graph.left, graph.right):

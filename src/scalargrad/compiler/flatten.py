@@ -58,6 +58,7 @@ else:
     )
 
 from ..tape import Tape
+from .families import in_families
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
 from .loops import MINUS, SEED, Space
 from .marks import Marks
@@ -77,7 +78,8 @@ def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
     wanted = np.isin(marks.space, marks.wanted)
     constant = marks.space == Space.CONSTANT
     zero = constant & (marks.number == 0.0) & ~np.signbit(marks.number)
-    selected = int(tape.rhs[tape.op == TAKE].sum())
+    brief = in_families(tape, marks)
+    selected = int(tape.rhs[(tape.op == TAKE) & ~brief].sum()) + 2 * int(brief.sum())
     capacity = 2 * n + len(tape.many) + selected + 2
     kind, first = np.zeros(n + 1, np.uint8), np.zeros(n + 2, np.int32)
     const, rank = np.zeros(n + 1), np.zeros(n + 1, np.int32)
@@ -98,6 +100,7 @@ def flatten(tape: Tape, marks: Marks) -> tuple[Flat, NDArray[np.int32]]:
         wanted.astype(np.uint8),
         zero.astype(np.uint8),
         fixed,
+        brief.view(np.uint8),
         marks.space,
         marks.place,
         marks.number,
@@ -125,6 +128,7 @@ def _gather(
     wanted_: NDArray[np.uint8],
     zero_: NDArray[np.uint8],
     fixed_: NDArray[np.int32],
+    brief_: NDArray[np.uint8],
     leaf_space_: NDArray[np.uint8],
     leaf_place_: NDArray[np.int32],
     leaf_number_: NDArray[np.float64],
@@ -142,6 +146,7 @@ def _gather(
     wanted: cython.uchar[::1] = wanted_.data
     zero: cython.uchar[::1] = zero_.data
     fixed: cython.int[::1] = fixed_.data
+    brief: cython.uchar[::1] = brief_.data
     leaf_space: cython.uchar[::1] = leaf_space_.data
     leaf_place: cython.int[::1] = leaf_place_.data
     leaf_number: cython.double[::1] = leaf_number_.data
@@ -196,7 +201,7 @@ def _gather(
             if fixed[many[j]] >= 0:
                 uses[many[many[j + 1] + fixed[many[j]]]] += 1
             else:
-                for k in range(many[j + 1], many[j + 1] + rhs[i]):
+                for k in range(many[j + 1], many[j + 1] + (2 if brief[i] else rhs[i])):
                     uses[many[k]] += 1
         else:
             uses[lhs[i]] += 1
@@ -216,7 +221,7 @@ def _gather(
             active[i] = active[many[lhs[i] + 1]] | active[many[lhs[i] + 2]]
         elif code == TAKE:
             j = many[lhs[i] + 1]
-            for k in range(j, j + rhs[i]):
+            for k in range(j, j + (2 if brief[i] else rhs[i])):
                 active[i] |= active[many[k]]
         else:
             active[i] = active[lhs[i]]
@@ -233,7 +238,7 @@ def _gather(
             active[many[lhs[i] + 2]] |= 2
         elif code == TAKE:
             j = many[lhs[i] + 1]
-            for k in range(j, j + rhs[i]):
+            for k in range(j, j + (2 if brief[i] else rhs[i])):
                 active[many[k]] |= 2
         else:
             active[lhs[i]] |= 2
@@ -346,7 +351,8 @@ def _gather(
                 slot[n] = index_place[many[j]]
                 batched = index_space[many[j]] == SPACE_EXAMPLE_INDEX
                 extra[n] = batched
-                for k in range(many[j + 1], many[j + 1] + rhs[i]):
+                const[n] = rhs[i]
+                for k in range(many[j + 1], many[j + 1] + (2 if brief[i] else rhs[i])):
                     left[t] = node[many[k]]
                     right[t] = -1
                     origin[t] = i

@@ -35,6 +35,7 @@ from .loops import (
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Space,
     Walk,
     count,
@@ -177,6 +178,9 @@ def touched(
         if found is not None:
             yield found
 
+    if isinstance(step, Scatter):
+        writes = [*reached(step.result, (Loop(step.count),))]
+        return [*writes, *reached(step.index), *reached(step.source)], writes
     writes = [*reached(step.result)]
     if isinstance(step, Contract):
         reads = [*writes] if step.resume else []
@@ -276,6 +280,8 @@ def _clustered(
 ) -> list[Cluster]:
     clusters: list[Cluster] = []
     for step in steps:
+        if isinstance(step, Contract) and step.resume and not step.groups:
+            continue  # it adds nothing to what is there
         reads, writes = touched(loops, step, counts)
         for cluster in clusters[: -WINDOW - 1 : -1]:
             shaped = _shaped(step, cluster)

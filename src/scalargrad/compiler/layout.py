@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import VerifyError
-from .flat import Flat
+from .flat import SCATTER, Flat
 from .loops import Space
 
 
@@ -63,7 +63,7 @@ def verify_layout(flat: Flat, layout: Layout) -> None:
     missing = np.flatnonzero(layout.address < 0)
     if len(missing):
         raise VerifyError(f"layout: node {missing[0]} has no place")
-    results = flat.kind != 0
+    results = (flat.kind != 0) & (flat.kind != SCATTER)
     place = flat.space[results].astype(np.int64) << 40 | layout.address[results]
     if len(np.unique(place)) != len(place):
         raise VerifyError("layout: two results share a place")

@@ -41,6 +41,9 @@ that goes over the batch. In a program without batched spaces there is one examp
     Indicator  result = 1.0 where the integer at `index` equals the number `candidate`, else 0.0
     Take       result = the candidate that the integer at `index` selects: `source` has one stride
                more than there are lanes, for the number of the candidate
+    Scatter    result += source at the element of `result` that the integer at `index` selects, as
+               Take reads it: the instruction changes what others have written. Its lanes run in
+               their order; with `over`, all of them for each example, from the last to the first
     Walk       single scalar operations one after the other, from arrays: code without structure
 
 **Inputs.** PARAMETER, ARGUMENT, EXAMPLE (the batched arguments), INDEX and EXAMPLE_INDEX (integer
@@ -48,7 +51,8 @@ arguments) are the caller's; CONSTANT is `Loops.constants`; SCALAR holds, in a p
 batch, the gradient of each example's loss (1/B for the mean of B examples) and B, as float64.
 **Results.** OUTPUT, EXAMPLE_OUTPUT and the three gradients; STATE and, in an update program,
 PARAMETER are read and written. Everything else is scratch. Every element of a result is written
-exactly once, and every element read is an input or was written before.
+exactly once, before a Scatter may add to it, and every element read is an input or was written
+before.
 """
 
 from __future__ import annotations
@@ -223,6 +227,19 @@ class Take:
     origin: Origin = NOWHERE
 
 
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Adds to the candidate, of `count`, that an integer argument selects."""
+
+    result: Operand
+    lanes: tuple[Loop, ...]
+    index: Operand
+    source: Operand
+    count: int
+    over: bool = False
+    origin: Origin = NOWHERE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
     """Scalar operations in order, element by element; arrays of the length stated.
@@ -258,12 +275,12 @@ class Walk:
 class Repeat:
     """Instructions, `count` times one after the other: steps of a recurrence, of an integration."""
 
-    body: tuple[Contract | Apply | Indicator | Take | Repeat, ...]
+    body: tuple[Nest | Repeat, ...]
     count: int
 
 
-Nest: TypeAlias = Contract | Apply | Indicator | Take
-Instruction: TypeAlias = Contract | Apply | Indicator | Take | Walk | Repeat
+Nest: TypeAlias = Contract | Apply | Indicator | Take | Scatter
+Instruction: TypeAlias = Nest | Walk | Repeat
 
 
 def _no_numbers() -> NDArray[np.float64]:
@@ -442,9 +459,12 @@ def work(step: Instruction, batch: int = 1) -> int:
     if isinstance(step, Walk):
         examples = batch if len(step.space) and Space(int(step.space[0])).batched else 1
         return len(step.left) * examples
-    examples = batch if step.result.space.batched else 1
+    over = isinstance(step, Scatter) and step.over
+    examples = batch if over or step.result.space.batched else 1
     if not isinstance(step, Contract):
         return count(step.lanes) * examples
+    if step.resume and not step.groups:
+        return 0
     terms = (
         count(step.lanes + segment.loops) * (batch if group.over else 1)
         for group, segment in segments(step)

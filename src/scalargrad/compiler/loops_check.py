@@ -30,6 +30,7 @@ from .loops import (
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Segment,
     Space,
     Take,
@@ -105,6 +106,9 @@ class Verifier:
             return
         try:
             rows = counters(step.lanes)
+            if isinstance(step, Scatter):
+                self._check_scatter(step, rows)
+                return
             self._check_depth(step.result, len(step.lanes))
             for operand, inner, batched in self._reads(step, rows):
                 self._check_batch(operand, batched)
@@ -152,6 +156,20 @@ class Verifier:
             self._check_depth(step.source, depth + 1)
             yield step.source, counters((Loop(step.count),), rows), batched
 
+    def _check_scatter(self, step: Scatter, rows: NDArray[np.int64]) -> None:
+        if step.result.space not in RESUMED or step.result.space.batched or step.result.indirect:
+            self._fail(f"cannot add to {step.result}: not an unbatched gradient at a known place")
+        if step.over and not self.loops.batched:
+            self._fail("goes over the batch of a program without one")
+        self._check_index(step.index)
+        for operand in (step.index, step.source):
+            self._check_depth(operand, len(step.lanes))
+            self._check_batch(operand, step.over)
+            self._read(operand, rows, step)
+        self._check_depth(step.result, len(step.lanes) + 1)
+        # What it adds to was written before.
+        self._read(step.result, counters((Loop(step.count),), rows), step)
+
     def _check_shared(self, group: Group, segment: Segment) -> None:
         shared = segment.loops[: group.shared]
         if len(shared) < group.shared or shared != group.segments[0].loops[: group.shared]:
@@ -181,7 +199,7 @@ class Verifier:
             )
 
     def _read(self, operand: Operand, rows: NDArray[np.int64], step: Instruction) -> None:
-        index = isinstance(step, Indicator | Take) and operand is step.index
+        index = isinstance(step, Indicator | Take | Scatter) and operand is step.index
         if operand.space in INTEGERS and not index:
             self._fail(f"{operand} is an integer, read as a number")
         places = addresses(operand, rows, self.loops.table)

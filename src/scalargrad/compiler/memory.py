@@ -28,6 +28,7 @@ from .loops import (
     Loops,
     Nest,
     Operand,
+    Scatter,
     Space,
     Take,
     Walk,
@@ -243,6 +244,8 @@ class Memory:
                 yield operand, step.lanes
         elif isinstance(step, Take):
             yield step.source, (*step.lanes, Loop(step.count))
+        elif isinstance(step, Scatter):
+            yield step.source, step.lanes
         else:
             assert isinstance(step, Indicator)
 

@@ -6,6 +6,9 @@ sum, however many terms in a row read each pack: ragged rows, as of causal atten
 together. So the nodes of a pack do not depend on each other, and where they came from a loop in the
 user's program their operands lie in patterns that can be found again. Their order is that of their
 ranks.
+
+What adds to chosen candidates comes last, in its order in the graph: nodes of one space, count and
+distance are a pack, wherever the numbers that they add were computed.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ else:
     from .hashing import mix
 
 from ..errors import VerifyError
-from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, Flat
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, SCATTER, Flat
 from .loops import Space
 
 MAX_OF_MANY = cython.declare(cython.int, FOLD_MAXIMUM)
 MIN_OF_MANY = cython.declare(cython.int, FOLD_MINIMUM)
+ADDS_TO_CHOSEN = cython.declare(cython.int, SCATTER)
 
 LEAVES = len(Space)  # packs below this number are the leaves of a space
 ALL = 2**31 - 1
@@ -101,7 +105,9 @@ def ordered(flat: Flat) -> Ordered:
     level = np.zeros(len(flat), np.int32)
     _levels(flat, level)
     results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
-    by_rank, _ = _sorted(results, flat.rank, int(flat.rank.max(initial=0)))
+    # What adds to chosen candidates keeps its order in the graph.
+    rank = np.where(flat.kind == SCATTER, np.arange(len(flat), dtype=np.int32), flat.rank)
+    by_rank, _ = _sorted(results, rank, int(rank.max(initial=0)))
     by_level, _ = _sorted(by_rank, level, int(level.max(initial=0)))
     return Ordered(by_level, level)
 
@@ -190,6 +196,7 @@ def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
     i: cython.int
     t: cython.int
     highest: cython.int
+    last: cython.int = 0
     for i in range(len(kind)):
         if kind[i] == LEAF:
             continue
@@ -200,6 +207,10 @@ def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
             if right[t] >= 0 and level[right[t]] > highest:
                 highest = level[right[t]]
         level[i] = highest + 1
+        last = max(last, level[i])
+    for i in range(len(kind)):
+        if kind[i] == ADDS_TO_CHOSEN:
+            level[i] = last + 1
 
 
 @cython.cfunc
@@ -255,6 +266,7 @@ def _group(
     h: cython.ulonglong
     many: cython.bint
     base: cython.int = int(LEAVES)
+    slot: cython.int[::1] = flat.slot.data
     for z in range(size):
         if count > most:
             return count, z
@@ -262,9 +274,13 @@ def _group(
         h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])
         if kind[i] == TAKE:
             h = mix(mix(h, first[i + 1] - first[i]), extra[i])
+        if kind[i] == ADDS_TO_CHOSEN:
+            t = first[i]
+            h = mix(mix(mix(h, extra[i]), style[t]), slot[left[t + 2]] - slot[left[t + 1]])
+            h = mix(h, space[left[t]])
         last_a = last_b = last_c = -2
         many = _any_number(kind[i])
-        for t in range(first[i], first[i + 1]):
+        for t in range(first[i], first[i] if kind[i] == ADDS_TO_CHOSEN else first[i + 1]):
             a = sort[left[t]]
             b = -1 if right[t] < 0 else sort[right[t]]
             c = style[t]
@@ -309,6 +325,8 @@ def _alike(
         return False
     s: cython.int = first[i]
     t: cython.int = first[j]
+    if kind[i] == ADDS_TO_CHOSEN:
+        return space[left[s]] == space[left[t]]
     a: cython.int
     b: cython.int
     c: cython.int

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .affine import MANY, Found, Rows, nest
+from .choices import choices, is_choice
 from .cuts import labels
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat, is_batched
 from .layout import Layout
@@ -139,6 +140,8 @@ class Recovery:
 
         Where a nest would do less work than `worth`, its nodes are given back instead.
         """
+        if is_choice(self.flat, nodes):
+            return _numbered(choices(self, nodes), origin), nodes[:0]
         kind = int(self.flat.kind[nodes[0]])
         # If the first of very many have no loops, then not all have.
         sampled = worth and len(nodes) > MANY_NODES
@@ -155,8 +158,7 @@ class Recovery:
                 self._nest(plan.nodes, kind, plan.runs, plan.extra, found) for found in plan.found
             ]
             rest = nodes[:0]
-        parts = [origin._replace(part=(k, len(made))) for k in range(1, len(made) + 1)]
-        return [replace(step, origin=part) for step, part in zip(made, parts)], rest
+        return _numbered(made, origin), rest
 
     def _pieces(self, plan: Plan) -> int:
         """How many segments the nests of a plan would have."""
@@ -324,7 +326,7 @@ class Recovery:
         space = Space(int(self.flat.space[nodes[0]]))
         lanes = found.loops
         steps = np.array(found.steps, np.int64).reshape(len(lanes), len(found.first))
-        result = self._place(nodes, space, found, steps)
+        result = self.place(nodes, space, found, steps)
 
         def column(k: int) -> tuple[int, tuple[int, ...]]:
             return int(found.first[k]), tuple(steps[:, k].tolist())
@@ -374,7 +376,7 @@ class Recovery:
             step = run.step[item].tolist()
             yield (0, (step[0],)), (0, (step[1],)), (Loop(count, slopes),)
 
-    def _place(self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows) -> Operand:
+    def place(self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows) -> Operand:
         """Where the results of a nest lie; new temporaries are placed."""
         if space > Space.BATCHED:
             return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
@@ -417,12 +419,11 @@ class Recovery:
             return Indicator(result, lanes, chosen, candidate)
         if kind == ops.TAKE:
             index = Space.EXAMPLE_INDEX if self.flat.extra[node] else Space.INDEX
-            counted = int(self.flat.first[node + 1] - self.flat.first[node])
             chosen = Operand(index, *indices[0], indirect)
             source = parts[0][1].left
             if len(source.strides) == len(lanes):
                 source = source._replace(strides=(*source.strides, 0))
-            return Take(result, lanes, chosen, source, counted)
+            return Take(result, lanes, chosen, source, int(const))
         constant = const if ops.BY_CODE[kind].constant else 0.0
         operands = tuple(segment.left for _, segment in parts)
         return Apply(result, lanes, kind, operands, constant)
@@ -493,6 +494,12 @@ class Recovery:
         if np.array_equal(even, places):
             return Operand(space, int(places[0, 0]), (step, *([pace] if inner else [])))
         return Operand(space, self.tables.add(places), (columns, *inner), indirect=True)
+
+
+def _numbered(made: Sequence[Nest], origin: Origin) -> list[Nest]:
+    """The nests of one pack, each with its origin."""
+    parts = [origin._replace(part=(k, len(made))) for k in range(1, len(made) + 1)]
+    return [replace(step, origin=part) for step, part in zip(made, parts)]
 
 
 def _cost(plan: Plan) -> int:

@@ -28,6 +28,7 @@ from .loops import (
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Segment,
     Space,
     Take,
@@ -222,6 +223,19 @@ def _take(loops: Loops, step: Take, memory: Memory) -> None:
     _write(loops, step.result, lanes, np.column_stack(columns), memory)
 
 
+def _scatter(loops: Loops, step: Scatter, memory: Memory) -> None:
+    lanes = counters(step.lanes)
+    chosen = _read(loops, step.index, lanes, memory)
+    added = _read(loops, step.source, lanes, memory)
+    examples = range(memory[Space.EXAMPLE].shape[1])[::-1] if step.over else [0]
+    for example in examples:
+        rows = np.column_stack((lanes, chosen[:, example if chosen.shape[1] > 1 else 0]))
+        places = addresses(step.result, rows, loops.table).tolist()
+        terms = added[:, example if added.shape[1] > 1 else 0]
+        for place, term in zip(places, terms.tolist()):
+            memory[step.result.space][place] += term
+
+
 def _walk(loops: Loops, step: Walk, memory: Memory) -> None:
     for i in range(len(step.code)):
         terms = range(int(step.first[i]), int(step.first[i + 1]))
@@ -258,6 +272,7 @@ _RUN: dict[type[Instruction], Any] = {
     Apply: _apply,
     Indicator: _indicator,
     Take: _take,
+    Scatter: _scatter,
     Walk: _walk,
     Repeat: _repeat,
 }

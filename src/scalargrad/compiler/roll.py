@@ -26,7 +26,7 @@ from .. import ops
 from ..tape import Tape
 from .candidates import copy_candidates
 from .derive import derive
-from .flat import Flat, verify
+from .flat import SCATTER, Flat, verify
 from .flatten import flatten
 from .layout import Layout, verify_layout
 from .loops import (
@@ -176,13 +176,14 @@ def _loops(
     instructions += _outputs(flat, outputs, marks, layout, results)
     sizes = {**marks.sizes, **layout.sizes, **results}
     sizes[Space.CONSTANT] = len(layout.constants)
+    first: list[Instruction] = []
     for space in marks.wanted:
         sizes[GRADIENT[space]] = marks.sizes.get(space, 0)
-        instructions += _untouched(flat, GRADIENT[space], sizes[GRADIENT[space]], marks.accumulate)
+        first += _untouched(flat, GRADIENT[space], sizes[GRADIENT[space]], marks.accumulate)
     if marks.batch is not None:
         sizes[Space.SCALAR] = SCALARS
     return Loops(
-        tuple(instructions),
+        (*first, *instructions),
         {space: size for space, size in sizes.items() if size},
         layout.constants,
         recovery.tables.array(),
@@ -223,7 +224,7 @@ class _Instructions:
                 nodes = self.packs.members[first[0] : first[-1]]
                 self.walks.add(nodes, np.repeat(level, np.diff(first)))
             elif steady[number[low]]:
-                self._steady(low, high, int(number[low]), turning)
+                self._steady(low, high, number, turning)
             else:
                 self._nests(low, high, worth)
         return self.made + self.walks.flush()
@@ -244,12 +245,14 @@ class _Instructions:
                 self.walks.add(rest, np.full(len(rest), self.packs.level[k]))
         return made
 
-    def _steady(self, low: int, high: int, number: int, turning: Mapping[int, Tandem]) -> None:
-        """The packs of tandem repeats that follow one another; pack low is known as `number`."""
+    def _steady(
+        self, low: int, high: int, number: NDArray[np.intp], turning: Mapping[int, Tandem]
+    ) -> None:
+        """The packs of tandem repeats that follow one another; pack k is known as `number[k]`."""
         while low < high:
-            tandem = turning[number]
+            tandem = turning[int(number[low])]
             self._turns(tandem._replace(start=low))
-            low, number = low + tandem.stop - tandem.start, tandem.stop
+            low += tandem.stop - tandem.start
 
     def _turns(self, tandem: Tandem) -> None:
         """The packs of one: where possible, later turns are like the first few."""
@@ -281,9 +284,9 @@ def _origin(rank: NDArray[np.int32], lines: SourceLines) -> Origin:
 
 
 def _untouched(flat: Flat, space: Space, size: int, accumulate: bool) -> list[Instruction]:
-    """Zeros for the elements of a gradient whose leaf the tape does not have."""
+    """Zeros for the elements of a gradient that no node of the graph sets."""
     there = np.zeros(size, bool)
-    there[flat.slot[(flat.space == space) & (flat.kind != ops.LEAF)]] = True
+    there[flat.slot[(flat.space == space) & ~np.isin(flat.kind, (ops.LEAF, SCATTER))]] = True
     edges = np.flatnonzero(np.diff(np.concatenate(([True], there, [True]))))
     return [
         Contract(Operand(space, a, (1,)), (Loop(b - a),), (), start=0.0, resume=accumulate)

@@ -1,16 +1,19 @@
-"""Nests that select by integers: indicators and takes."""
+"""Nests that select by integers: indicators, takes, and what is added to the chosen ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 from .binding import Binder, Piece, touched, unit_of
 from .fuse import Cluster
 from .ir import Counter, Function, vector
-from .loops import Indicator, Loop, Operand, Space, Take
+from .loops import Indicator, Loop, Operand, Scatter, Space, Take
 from .nests import Cursor, Nest, Spot, Tile
 from .tiles import Axis, Division, Plan, Ref, Use, divide, plan, typical
+
+WIDE = 4  # vectors that are added at once
 
 
 def _other(
@@ -147,3 +150,52 @@ def take(binder: Binder, cluster: Cluster) -> Piece:
             tile.write(result, tile.cursors[0], spot, value)
 
     return _other(binder, cluster, axes, [result, index, source], chosen, body)
+
+
+def scatter(binder: Binder, cluster: Cluster) -> Piece:
+    """A nest that adds to the numbers that indices select, one lane after the other.
+
+    Lanes that are neighbours in the result, and have one index, are apart: those are a vector.
+    """
+    step = cluster.steps[0]
+    assert isinstance(step, Scatter)
+    axes = binder.axes(step.lanes, step.over)
+    index = binder.bind(step.index, step.over, step.lanes)
+    source = binder.bind(step.source, step.over, step.lanes)
+    loops = (*step.lanes, Loop(step.count))
+    result = binder.bind(step.result, step.over, loops, len(step.lanes))
+    refs = [result, index, source]
+    if step.over:
+        refs = [_downwards(ref, binder.batch) for ref in refs]
+    result, index, source = refs
+    last = len(axes)
+    chosen = Plan()
+    if step.lanes and result.step(last - 1) == 1 and not index.moves(last - 1):
+        few = -(-axes[-1].extent // binder.module.width)
+        if not axes[-1].slopes:
+            chosen = Plan(vector=last - 1, width=min(few, WIDE))
+
+    def body(tile: Tile) -> None:
+        for spot in tile.spots:
+            m = tile.arithmetic(spot)
+            number = tile.nest.load("i64", index, tile.shifted(index, tile.cursors[1], spot))
+            place = tile.nest.move(result, tile.cursors[0], last, number)
+            added = tile.fetch(source, tile.cursors[2], spot)
+            tile.write(result, place, spot, m.add(tile.fetch(result, place, spot), added))
+
+    def write(function: Function, _: Division | None) -> None:
+        Nest(function, axes, refs, chosen).run(body)
+
+    reads, writes = touched(cluster.reads), touched(cluster.writes)
+    return Piece(write, reads, writes, cycles=prod(typical(axes)))
+
+
+def _downwards(ref: Ref, batch: int) -> Ref:
+    """A ref whose first axis, that of the examples, is counted from the last to the first."""
+    if ref.number is not None:
+        return ref
+    if ref.beyond is not None:
+        far, *others = ref.beyond
+        return replace(ref, shift=ref.shift + (batch - 1) * far, beyond=(-far, *others))
+    far, *others = ref.strides
+    return replace(ref, base=ref.base + (batch - 1) * far, strides=(-far, *others))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, SCATTER, Flat
 from .layout import Layout
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Origin, Space, Walk
 from .steps import FEW
@@ -37,7 +37,7 @@ class Walks:
     def take(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether each node can be walked through: it selects nothing and goes over no batch."""
         flat = self.flat
-        free = ~np.isin(flat.kind[nodes], (ops.TAKE, INDICATOR))
+        free = ~np.isin(flat.kind[nodes], (ops.TAKE, INDICATOR, SCATTER))
         gradient = flat.space[nodes] > Space.BATCHED
         return free & ~(gradient & self._over[nodes])
 
