@@ -38,6 +38,7 @@ from scalargrad.compiler.loops import (  # noqa: E402
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Segment,
     Space,
 )
@@ -525,3 +526,27 @@ print(len(xs.devices()), "all-reduce" in step.as_text(), np.allclose(value, expe
 def test_examples_can_be_shared_out_among_devices() -> None:
     flags = "--xla_force_host_platform_device_count=4"
     assert run_python("-c", SHARDED, XLA_FLAGS=flags, JAX_PLATFORMS="cpu") == "4 True True True\n"
+
+
+@pytest.mark.parametrize("batch", [None, "mean"])
+@pytest.mark.parametrize("per_example", [False, True])
+def test_what_is_added_to_chosen_rows(batch: str | None, per_example: bool) -> None:
+    rng = random.Random(3)
+    table = [[Value(rng.gauss(0, 1)) for _ in range(3)] for _ in range(60)]
+
+    def f(rows: Any, tokens: Any) -> Value:
+        chosen = [sg.take(rows if per_example else table, token) for token in tokens]
+        return sg.total((x * (k + 1)).tanh() for k, row in enumerate(chosen) for x in row)
+
+    tokens = np.array([[5, 0, 59, 5, 7], [5, 5, 5, 5, 5], [1, 2, 3, 4, 59]])
+    rows = np.random.default_rng(3).normal(size=(3, 60, 3))
+    given_ = (rows, tokens) if batch else (rows[0], tokens[0])
+    wrt = 0 if per_example else "parameters"
+    by_xla = sg.compile(f, backend="jax", mode="fast", batch=batch)
+    by_steps = sg.compile(f, backend="interpreter", batch=batch)
+    value, gradient = by_xla.value_and_grad(*given_, wrt=wrt)
+    right, expected = by_steps.value_and_grad(*given_, wrt=wrt)
+    np.testing.assert_allclose(value, right, rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+    if not per_example:
+        assert any(isinstance(step, Scatter) for step in by_xla.loops.instructions)

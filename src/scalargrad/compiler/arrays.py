@@ -37,6 +37,7 @@ from .loops import (
     Loops,
     Operand,
     Repeat,
+    Scatter,
     Segment,
     Space,
     Take,
@@ -516,16 +517,42 @@ def _indicator(step: Indicator, memory: Memory) -> None:
 
 def _take(step: Take, memory: Memory) -> None:
     lanes = points_of(step.lanes)
-    loops = (*step.lanes, Loop(step.count))
-    candidates: Points = Box(loops)
-    if not isinstance(lanes, Box):
-        rows = counters(loops)
-        candidates = Rows(rows, np.arange(len(rows)).reshape(*lanes.shape, step.count))
-    source = memory.read(step.source, candidates)
+    source = memory.read(step.source, _candidates(step, lanes))
     chosen = memory.read(step.index, lanes)[..., None]
     if source.shape[-1] > 1:
         source = jnp.take_along_axis(source, chosen, axis=-1, mode="clip")
     memory.write(step.result, lanes, source[..., 0])
+
+
+def _scatter(step: Scatter, memory: Memory) -> None:
+    assert isinstance(memory, Apart)  # no repeat has one
+    lanes, space = points_of(step.lanes), step.result.space
+    places = memory.addresses(step.result, _candidates(step, lanes))
+    reached, slot = np.unique(places, return_inverse=True)
+    slot = np.broadcast_to(slot.reshape(places.shape), (*lanes.shape, step.count))
+    chosen = memory.read(step.index, lanes)
+    chosen = jnp.broadcast_to(chosen, (len(chosen), *lanes.shape))[..., None]
+    slots = jnp.take_along_axis(jnp.asarray(slot)[None], chosen, axis=-1, mode="clip")[..., 0]
+    added = memory.read(step.source, lanes)
+    lead = memory.examples if step.over or space.batched else 1
+    slots, added = (
+        jnp.broadcast_to(x, (lead, *lanes.shape)).reshape(lead, -1) for x in (slots, added)
+    )
+    present = memory.fetch(space, reached)
+    if step.over:
+        found = present.at[0, slots].add(added)
+    else:
+        found = _spread(present, lead).at[np.arange(lead)[:, None], slots].add(added)
+    memory.define(space, reached, found)
+
+
+def _candidates(step: Take | Scatter, lanes: Points) -> Points:
+    """All that may be selected: the lanes, with an axis more."""
+    loops = (*step.lanes, Loop(step.count))
+    if isinstance(lanes, Box):
+        return Box(loops)
+    rows = counters(loops)
+    return Rows(rows, np.arange(len(rows)).reshape(*lanes.shape, step.count))
 
 
 _NESTS: dict[Any, Any] = {
@@ -533,6 +560,7 @@ _NESTS: dict[Any, Any] = {
     Apply: _apply,
     Indicator: _indicator,
     Take: _take,
+    Scatter: _scatter,
 }
 
 
