@@ -1031,7 +1031,7 @@ def test_integers_too_large_for_float64() -> None:
         ({"mode": "quick"}, "^mode: expected 'exact' or 'fast', got 'quick'"),
         ({"dtype": "float16"}, "^dtype: expected 'float64' or 'float32', got 'float16'"),
         ({"batch": "max"}, "^batch: expected None or 'mean' or 'sum', got 'max'"),
-        ({"backend": "abacus"}, "^backend: expected None or .*'interpreter', got 'abacus'"),
+        ({"backend": "abacus"}, "^backend: expected None or .*'jax', got 'abacus'"),
         ({"mode": ["exact"]}, r"^mode: expected .*, got \['exact'\]"),
         (
             {"backend": "interpreter", "dtype": "float32"},

@@ -128,7 +128,9 @@ def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
     """The packs of a graph, coarse ones if it has no structure, and their tandem repeats."""
     order = ordered(flat)
     # If there are as many without a period, then there is no structure, whatever the rest is like.
-    enough = max(min(len(flat) // 4, VERY_MANY), len(flat) // FEW_NODES + WINDOW, MANY_PACKS)
+    enough = max(
+        min(len(flat) // 4, VERY_MANY), len(flat) // max(FEW_NODES, 1) + WINDOW, MANY_PACKS
+    )
     packs = find_packs(flat, order, most=enough)
     tandems = periods(flat, packs, LEAST) if len(packs) > MANY_PACKS else []
     if not packs.complete and tandems:
