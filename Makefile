@@ -12,11 +12,12 @@ DATA ?= data/mnist
 demo: $(VENV)/.installed
 	$(BIN)/scalargrad train digits --out runs/digits
 
+# A worker on each core.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-pure: $(VENV)/.installed
-	SCALARGRAD_PURE=1 $(BIN)/python -m pytest -m pure
+	SCALARGRAD_PURE=1 $(BIN)/python -m pytest -n auto -m pure
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
