@@ -111,10 +111,18 @@ def halves(table: Any, w: Any, tokens: Any) -> Value:
     return bag(table, w, tokens) + bag(table[1:] + table[:1], w, tokens[:1])
 
 
+def shifted(table: Any, w: Any, tokens: Any) -> Value:
+    """Two lists that overlap, in turn."""
+    numbers = [x for row in table for x in row]
+    lists = numbers[:-1], numbers[1:]
+    chosen = [sg.take(lists[k % 2], token) for k, token in enumerate(tokens)]
+    return sg.total((x * w[k % len(w)]).tanh() for k, x in enumerate(chosen))
+
+
 SCATTERED: dict[str, Program] = {
     f.__name__: f for f in (bag, recurrence, plain_sum, pairs, untaken, uneven)
 }
-PROGRAMS = SCATTERED | {f.__name__: f for f in (decayed, tied, begun, halves)}
+PROGRAMS = SCATTERED | {f.__name__: f for f in (decayed, tied, begun, halves, shifted)}
 
 
 def bits(numbers: Any) -> list[int]:
@@ -174,7 +182,7 @@ def test_the_reference_has_the_bits_of_the_engine(
     loops, traced = rolled(f, table, w, uses, batch)
     scatters = [step for step in loops.nests if isinstance(step, Scatter)]
     if name in SCATTERED or batch is None:
-        assert bool(scatters) == (name not in ("tied", "begun"))
+        assert bool(scatters) == (name not in ("tied", "begun", "shifted"))
     assert all(step.over == (batch is not None) for step in scatters)
     count = 1 if batch is None else data.draw(st.integers(1, 5))
     examples = [[rng.randrange(rows) for _ in range(uses)] for _ in range(count)]
