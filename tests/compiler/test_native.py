@@ -249,7 +249,8 @@ def test_the_lanes_of_a_triangle_run_side_by_side_and_end_where_it_ends(rows, fi
     loops = Loops(steps, sizes)
     agree(loops, numbers, None)
     program = native.build(loops)
-    assert rows == 1 or re.search(r"fdiv <\d+ x double>", program.llvm_ir)
+    if rows > 1 and llvm.vector_bits()[0] > 128:  # registers of two lanes are not worth it
+        assert re.search(r"fdiv <\d+ x double>", program.llvm_ir)
     got = program.execute(numbers)[Space.OUTPUT].reshape(2, rows, width)
     beyond = np.arange(width) >= np.arange(rows)[:, None] + first
     assert not got[:, beyond].any()
