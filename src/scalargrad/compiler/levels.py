@@ -8,7 +8,7 @@ terms: a longer one is a sum of sums.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,16 +164,16 @@ def _placed(nodes: _Nodes, results: list[int]) -> Turns:
         rank[order] = np.arange(len(own)) - np.searchsorted(own[order], own[order])
         return start[own] + rank // widths[code], rank % widths[code]
 
-    def filled(code: int, values: NDArray[np.generic], default: float) -> NDArray[np.generic]:
+    def filled(code: int, values: NDArray[Any], default: float) -> NDArray[Any]:
         table = np.full((turns, widths[code], *values.shape[1:]), default, values.dtype)
         table[spots(code)] = values
         return table
 
     def integers(code: int, numbers: object, default: int) -> Slots:
-        return filled(code, slots(numbers).astype(np.int32), default)  # type: ignore[return-value]
+        return filled(code, slots(numbers).astype(np.int32), default)
 
     def reals(code: int, numbers: object) -> NDArray[np.float64]:
-        return filled(code, np.array(numbers, np.float64), 0.0)  # type: ignore[return-value]
+        return filled(code, np.array(numbers, np.float64), 0.0)
 
     padded = [terms + [_Term(ZERO)] * (TERMS - len(terms)) for _, _, terms in nodes.sums]
     table = np.array(padded, np.int64).reshape(-1, TERMS, 3)
@@ -184,7 +184,7 @@ def _placed(nodes: _Nodes, results: list[int]) -> Turns:
         integers(ops.ADD, table[..., 0], ZERO),
         integers(ops.ADD, table[..., 1], ONE),
         reals(ops.ADD, np.where(style & MINUS, -1.0, 1.0)),
-        filled(ops.ADD, style, 0),  # type: ignore[arg-type]
+        filled(ops.ADD, style, 0),
     )
     each = {
         code: Each(
