@@ -20,12 +20,12 @@ import scalargrad as sg
 from generated import program, run
 from processes import run_python
 from scalargrad import Graph, TraceError, Value
-from scalargrad.explore import Drawing
-from scalargrad.explore.drawing import look, ordering
-from scalargrad.explore.drawing.layering import layered
-from scalargrad.explore.drawing.layout import Layout, Rectangle, Shape, laid_out
-from scalargrad.explore.drawing.ordering import ordered
-from scalargrad.explore.drawing.placing import spread
+from scalargrad.views import Drawing
+from scalargrad.views.drawing import look, ordering
+from scalargrad.views.drawing.layering import layered
+from scalargrad.views.drawing.layout import Layout, Rectangle, Shape, laid_out
+from scalargrad.views.drawing.ordering import ordered
+from scalargrad.views.drawing.placing import spread
 from strategies import Program, wild_programs
 
 pytestmark = pytest.mark.pure

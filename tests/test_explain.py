@@ -14,10 +14,10 @@ from hypothesis import given
 import scalargrad as sg
 from generated import program, run
 from scalargrad import Graph, StaleGraphError, TraceError, Value
-from scalargrad.explore import chain
-from scalargrad.explore.chain import Derivatives, passed_on
-from scalargrad.explore.formulas import operation, slopes
-from scalargrad.explore.names import names_in
+from scalargrad.views import chain
+from scalargrad.views.chain import Derivatives, passed_on
+from scalargrad.views.formulas import operation, slopes
+from scalargrad.views.names import names_in
 from strategies import Program, same_bits, wild_programs
 
 pytestmark = pytest.mark.pure

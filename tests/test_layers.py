@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("compiler",),
     ("transforms", "gradcheck"),
-    ("train", "checkpoint", "data", "explore", "interop"),
+    ("train", "checkpoint", "data", "interop", "views"),
     ("__init__",),
     ("cli",),
     ("__main__",),

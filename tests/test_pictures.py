@@ -18,10 +18,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scalargrad.errors import MissingExtraError, ShapeError
-from scalargrad.explore import pictures
-from scalargrad.explore.pictures.confusion_matrix import recall, shades
-from scalargrad.explore.pictures.style import COLOURS, number, numbers, percent
-from scalargrad.explore.pictures.training import epoch_ticks
+from scalargrad.views import pictures
+from scalargrad.views.pictures.confusion_matrix import recall, shades
+from scalargrad.views.pictures.style import COLOURS, number, numbers, percent
+from scalargrad.views.pictures.training import epoch_ticks
 
 matplotlib = pytest.importorskip("matplotlib", reason="pictures need the plot extra")
 
@@ -32,7 +32,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 from matplotlib.transforms import Bbox  # noqa: E402
 
-from scalargrad.explore.pictures.page import fitting_size, shortened, spread, text_width  # noqa: E402
+from scalargrad.views.pictures.page import fitting_size, shortened, spread, text_width  # noqa: E402
 
 NAN, INF = float("nan"), float("inf")
 
@@ -177,7 +177,7 @@ class TestEveryPicture:
     def test_neither_pyplot_nor_a_display_is_touched(self) -> None:
         program = (
             "import sys\n"
-            "from scalargrad.explore import pictures\n"
+            "from scalargrad.views import pictures\n"
             "assert 'matplotlib' not in sys.modules\n"
             "pictures.curves([1.0, 0.5])._repr_png_()\n"
             "assert 'matplotlib.pyplot' not in sys.modules\n"
@@ -187,7 +187,7 @@ class TestEveryPicture:
     def test_two_processes_write_the_same_bytes(self, tmp_path: Path) -> None:
         program = (
             "import sys\n"
-            "from scalargrad.explore import pictures\n"
+            "from scalargrad.views import pictures\n"
             "pictures.save(pictures.confusion([0, 1, 1], [0, 1, 0]), sys.argv[1])\n"
         )
         written = []

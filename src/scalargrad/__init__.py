@@ -5,10 +5,10 @@ from __future__ import annotations
 from . import _pure as _pure  # first: it decides which engine is imported
 from . import data as data
 from . import errors as errors
-from . import explore as explore
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim
+from . import views as views
 from .clock import live_values as live_values
 from .compiler import Index as Index
 from .compiler import compile as compile
@@ -28,7 +28,6 @@ from .errors import StateError as StateError
 from .errors import TraceError as TraceError
 from .errors import UnrepeatableError as UnrepeatableError
 from .errors import VerifyError as VerifyError
-from .explore import draw as draw
 from .functional import dot as dot
 from .functional import log_softmax as log_softmax
 from .functional import logsumexp as logsumexp
@@ -54,5 +53,6 @@ from .transforms import jacobian as jacobian
 from .transforms import jvp as jvp
 from .transforms import value_and_grad as value_and_grad
 from .transforms import vjp as vjp
+from .views import draw as draw
 
 __version__ = "0.1.0"

@@ -27,7 +27,7 @@ else:
 
 if TYPE_CHECKING:
     from .engine import Value
-    from .explore.explanation import Explanation
+    from .views.explanation import Explanation
 
 MODIFIED = cython.declare(cython.int, 1)  # flag: the data of this result was overwritten
 LABELLED = cython.declare(cython.int, 2)  # flag: `_labels` has an entry for this node
@@ -36,7 +36,7 @@ _freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
 _unfreed = cython.declare(list, [])
 # Modules that need Value and enter themselves here.
 copying: Any = None  # `copies`
-explaining: Any = None  # `explore.explanation`
+explaining: Any = None  # `views.explanation`
 
 
 @cython.no_gc

@@ -17,9 +17,9 @@ from .. import data, losses
 from ..data import Examples, Split
 from ..engine import Value
 from ..errors import DataError
-from ..explore.pictures.style import percent
 from ..nn import MLP
 from ..train import accuracy
+from ..views.pictures.style import percent
 from .images import drawn, read_image
 from .settings import Settings
 
@@ -137,14 +137,14 @@ def _verdict(right: bool) -> str:
 
 
 def _draw_regression(test: Examples, scores: Scores, predict: Predict) -> dict[str, Figure]:
-    from ..explore import pictures
+    from ..views import pictures
 
     title = "|x1| + |x2|, learned from points"
     return {"regression.png": pictures.regression(test.y, scores, title=title)}
 
 
 def _draw_decision(test: Examples, scores: Scores, predict: Predict) -> dict[str, Figure]:
-    from ..explore import pictures
+    from ..views import pictures
 
     return {"decision.png": pictures.decision_boundary(predict, *test)}
 
@@ -211,7 +211,7 @@ def _answer_digit(scores: Any, true: Any) -> str:
 
 
 def _draw_images(test: Examples, scores: Scores, predict: Predict) -> dict[str, Figure]:
-    from ..explore import pictures
+    from ..views import pictures
 
     guess, sure = scores.argmax(axis=1), probabilities(scores).max(axis=1)
     gallery = pictures.predictions(test.x, test.y, guess, confidence=sure)

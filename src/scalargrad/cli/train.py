@@ -162,7 +162,7 @@ def _conclude(
 
 
 def _save(figures: Mapping[str, Figure], out: Path) -> None:
-    from ..explore import pictures
+    from ..views import pictures
 
     paths = [pictures.save(figure, out / name) for name, figure in figures.items()]
     print("pictures: " + ", ".join(str(path) for path in paths))

@@ -57,10 +57,10 @@ class History:
     def plot(self, title: str | None = None) -> Figure:
         """Loss and metrics over the epochs, as a matplotlib `Figure`.
 
-        `scalargrad.explore.pictures.save` writes it to a file. Raises `ShapeError` before the
+        `scalargrad.views.pictures.save` writes it to a file. Raises `ShapeError` before the
         first epoch is finished and `MissingExtraError` without matplotlib.
         """
-        from ..explore import pictures
+        from ..views import pictures
 
         held_out = {f"validation {name}": each for name, each in self.validation_metrics.items()}
         return pictures.curves(
