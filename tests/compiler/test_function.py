@@ -1083,6 +1083,25 @@ def test_methods() -> None:
     assert twin.at.parameters == [twin.slope]
 
 
+def test_a_method_of_a_shallow_copy_is_its_own() -> None:
+    a = Line(2.0)
+    assert a.at(3.0) == 6.0
+    twin = copy.copy(a)
+    twin.slope = Value(10.0)
+    assert (twin.at(3.0), a.at(3.0)) == (30.0, 6.0)
+    assert twin.at is twin.at is not a.at
+
+
+def test_methods_given_to_a_class_later() -> None:
+    class Late:
+        pass
+
+    setattr(Late, "one", compile(lambda self, x: x + 1))  # noqa: B010
+    setattr(Late, "two", compile(lambda self, x: x + 2))  # noqa: B010
+    late: Any = Late()
+    assert [late.one(1.0), late.two(1.0), late.one(1.0)] == [2.0, 3.0, 2.0]
+
+
 class SteepLine(Line):
     @compile
     def at(self, x: Value) -> Value:
@@ -1105,7 +1124,9 @@ def test_a_method_needs_a_place_in_its_object() -> None:
         __slots__ = ()
         at = compile(lambda self, x: x)
 
-    with pytest.raises(TypeError, match=r"^at: expected an object with a __dict__ .*, got Slotted"):
+    with pytest.raises(
+        TypeError, match=r"Slotted\.at: expected an object with a __dict__ .*, got Slotted"
+    ):
         Slotted().at(1.0)
 
 

@@ -147,6 +147,22 @@ def test_few_calls_are_not_worth_compiling() -> None:
     assert f.stats["nests"] is f.stats["threads"] is f.stats["seconds"] is None
 
 
+def test_many_calls_are_worth_compiling_however_small_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 200
+    monkeypatch.setattr(jit, "PATIENCE", calls * jit.CALL)
+    f = sg.compile(lambda x: x * x, backend="llvm")
+    for _ in range(calls):
+        f(3.0)
+    assert len(f.graph) * calls < jit.PATIENCE
+    end = time.monotonic() + 60.0
+    while f.stats["nests"] is None and time.monotonic() < end:
+        assert f(3.0) == 9.0
+        time.sleep(0.01)
+    assert f.stats["nests"] is not None
+
+
 @pytest.mark.usefixtures("at_once")
 def test_parameters_count_with_their_present_numbers_and_gradients_add_up() -> None:
     model, loss, x, y = network()

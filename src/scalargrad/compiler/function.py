@@ -75,7 +75,7 @@ class CompiledFunction:
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._options = options
-        self._owner = ""  # the class that it is a method of
+        self._place = f".{self.__name__}"  # the key under which an object keeps it as its method
         self._names = ArgumentNames(function)
         self._branches: OrderedDict[Call, Branches] = OrderedDict()
         self._recent: Branches | None = None
@@ -383,25 +383,29 @@ class CompiledFunction:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.__name__ = name
-        self._owner = owner.__qualname__
+        # No attribute's name, as a subclass may have a method of this name of its own.
+        self._place = f"{owner.__qualname__}.{name}"
 
     def __get__(self, instance: object, owner: type | None = None) -> CompiledFunction:
-        """The method of one object, compiled once and kept in the object under its name."""
+        """The method of one object, compiled once and kept in the object."""
         if instance is None:
             return self
-        name = self.__name__
-        if getattr(type(instance), name, None) is not self:  # asked for by super()
-            name = f"{self._owner}.{name}"
-        kept = getattr(instance, "__dict__", None)
-        if kept is None:
+        name = self._place
+        try:
+            kept = instance.__dict__
+        except AttributeError:
             raise TypeError(
                 f"{name}: expected an object with a __dict__ to keep its compiled method in, got "
                 f"{type(instance).__name__}, which has __slots__: give it one more, '__dict__'"
-            )
+            ) from None
         known: CompiledFunction | None = kept.get(name)
-        if known is None:
-            method = types.MethodType(self._function, instance)
-            known = kept.setdefault(name, CompiledFunction(method, self._options))
+        if known is not None:
+            method: Any = known._function
+            # A shallow copy holds the methods of its original, and names need not be unique.
+            if method.__self__ is instance and method.__func__ is self._function:
+                return known
+        known = CompiledFunction(types.MethodType(self._function, instance), self._options)
+        kept[name] = known
         return known
 
     def __reduce__(self) -> str | tuple[Any, ...]:

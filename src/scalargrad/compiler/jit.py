@@ -30,6 +30,7 @@ from .trace import Trace
 # How many nodes the interpreter visits before compiling is taken to be worth it: what it does in
 # some milliseconds. A function that is called once or twice is not worth a compilation.
 PATIENCE = 2_000_000
+CALL = 50  # what every call counts for on top: code is called the quicker, too
 VISIT = 3e-9  # seconds, about, that the interpreter takes for a node, there and back
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
@@ -184,7 +185,7 @@ class Native:
         coming = self._kernels.get(purpose)
         if coming is None:
             if self._tiered:
-                self._visited += len(self.trace.tape) * purpose.examples
+                self._visited += CALL + len(self.trace.tape) * purpose.examples
                 if self._visited < PATIENCE:
                     return None
             coming = self._kernels[purpose] = later(functools.partial(self._compile, purpose))
