@@ -23,7 +23,8 @@ cclass = final = no_gc = cfunc = ccall = inline = nogil = _same
 freelist = exceptval = _decorator
 
 double = float
-int = uint = char = uchar = ushort = longlong = ulonglong = Py_ssize_t = size_t = builtins.int
+int = uint = char = uchar = ushort = ulong = longlong = ulonglong = builtins.int
+Py_ssize_t = size_t = builtins.int
 bint = bool
 address, pointer = _same, list
 void = NULL = None

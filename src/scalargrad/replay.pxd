@@ -1,4 +1,9 @@
-# The C layout of a Replay.
+# The C layout of a Replay and of a Mirror.
+
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    # What a list holds, uncounted: counting takes longer than copying a number.
+    PyObject** borrowed "PySequence_Fast_ITEMS"(list values)
 
 cdef class Replay:
     cdef unsigned char[::1] op

@@ -18,10 +18,16 @@ if cython.compiled:
     from cython.cimports.scalargrad import clock, rules
     from cython.cimports.scalargrad.engine import Value
     from cython.cimports.scalargrad.node import MODIFIED
+    from cython.cimports.scalargrad.replay import PyObject, borrowed
 else:
     from . import clock, rules
     from .engine import Value
     from .node import MODIFIED
+
+    def borrowed(values: list[Value]) -> list[Value]:
+        """The list itself: only compiled code can do without counting who holds its Values."""
+        return values
+
 
 if TYPE_CHECKING:
     from .tape import Tape
@@ -267,14 +273,13 @@ class Mirror:
     @cython.ccall
     def read(self) -> None:
         """data[i] = values[i].data; nothing is done where no Value was written since."""
-        v: Value
         i: cython.Py_ssize_t
         if self.fresh and self.clock == clock.time:
             return
+        values: cython.pointer[cython.pointer[PyObject]] = borrowed(self.values)
         data: cython.double[::1] = self.data
         for i in range(len(data)):
-            v = self.values[i]
-            data[i] = v._data
+            data[i] = cython.cast(Value, values[i])._data
         self.clock = clock.time
         self.fresh = True
 
@@ -286,19 +291,17 @@ class Mirror:
     @cython.ccall
     def read_grad(self) -> None:
         """grad[i] = values[i].grad"""
-        v: Value
         i: cython.Py_ssize_t
+        values: cython.pointer[cython.pointer[PyObject]] = borrowed(self.values)
         grad: cython.double[::1] = self.grad
         for i in range(len(grad)):
-            v = self.values[i]
-            grad[i] = v._grad
+            grad[i] = cython.cast(Value, values[i])._grad
 
     @cython.ccall
     def write_grad(self) -> None:
         """values[i].grad = grad[i]"""
-        v: Value
         i: cython.Py_ssize_t
+        values: cython.pointer[cython.pointer[PyObject]] = borrowed(self.values)
         grad: cython.double[::1] = self.grad
         for i in range(len(grad)):
-            v = self.values[i]
-            v._grad = grad[i]
+            cython.cast(Value, values[i])._grad = grad[i]

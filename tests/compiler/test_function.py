@@ -1255,6 +1255,8 @@ class Calling(tuple[Any, ...]):
             function([10.0, 20.0])
             function.value_and_grad([10.0, 20.0])
             function.backward([10.0, 20.0])
+            function.trace([10.0, 20.0])
+            function.work(Variant.forward, [10.0, 20.0])
         Calling.function = function
         return super().__new__(cls, items)
 

@@ -55,6 +55,30 @@ def test_a_list_may_be_changed_like_any_other() -> None:
         del x[1:]
 
 
+@pytest.mark.parametrize("put", [None, 7, 2.5, np.float64(2.5), "text", [1.0]])
+@pytest.mark.parametrize("longer", [-1, 0, 1])
+def test_what_was_put_into_a_list_does_not_come_back(put: object, longer: int) -> None:
+    build, rows = builder(Row(list, 3, "number"))
+    for step in range(6):
+        rows[:] = [step, step + 0.25, step + 0.5]
+        x = build.build()
+        assert x == rows[0].tolist()
+        assert [type(number) for number in x] == [float] * 3
+        x[1] = put
+        x[3 + longer :] = [put] * longer
+        del x
+
+
+def test_a_list_is_nobody_elses_as_long_as_it_is_seen_from_anywhere() -> None:
+    build, rows = builder(Row(list, 2, "number"))
+    held: list[Any] = []
+    for step in range(6):
+        rows[:] = step
+        held.append({"nested": (build.build(),)} if step % 2 else iter(build.build()))
+    for step, x in enumerate(held):
+        assert (x["nested"][0] if isinstance(x, dict) else list(x)) == [step, step]
+
+
 def test_every_bit_of_a_number_arrives() -> None:
     numbers = [0.0, -0.0, np.inf, -np.inf, 5e-324, 1.0 / 3.0]
     build, rows = builder(Row(tuple, len(numbers), "number"))

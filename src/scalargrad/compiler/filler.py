@@ -25,6 +25,19 @@ if cython.compiled:
         PyBuffer_Release,
         PyObject_GetBuffer,
     )
+    from cython.cimports.cpython.float import PyFloat_AS_DOUBLE
+    from cython.cimports.cpython.ref import PyObject
+    from cython.cimports.scalargrad.compiler.filler import borrowed
+else:
+
+    def PyFloat_AS_DOUBLE(x: float) -> float:
+        """The number that a float is."""
+        return x
+
+    def borrowed(items: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
+        """The items themselves: only compiled code can do without counting who holds them."""
+        return items
+
 
 from .structure import Array, Batched, Items, Keyed, Row, Scalar, Signature, Static
 
@@ -178,6 +191,8 @@ class Filler:
         end: cython.Py_ssize_t = at + slot.size
         if len(x) != slot.size:
             return False
+        if slot.kind == FLOATS and (slot.expected is list or slot.expected is tuple):
+            return self._write_floats(x, row, at)
         wanted = float if slot.kind == FLOATS else int
         for item in x:
             if type(item) is not wanted or at == end:
@@ -185,6 +200,17 @@ class Filler:
             self.numbers[row, at] = item
             at += 1
         return at == end
+
+    @cython.cfunc
+    def _write_floats(self, x: Any, row: cython.Py_ssize_t, at: cython.Py_ssize_t) -> cython.bint:
+        """Write a list or tuple, which stays as it is: to ask a float runs nobody's code."""
+        k: cython.Py_ssize_t
+        items: cython.pointer[cython.pointer[PyObject]] = borrowed(x)
+        for k in range(len(x)):
+            if type(cython.cast(object, items[k])) is not float:
+                return False
+            self.numbers[row, at + k] = PyFloat_AS_DOUBLE(cython.cast(object, items[k]))
+        return True
 
     @cython.cfunc
     def _write_items(self, slot: Slot, x: Any, row: cython.Py_ssize_t) -> cython.bint:

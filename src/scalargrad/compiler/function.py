@@ -12,11 +12,10 @@ import functools
 import operator
 import os
 import sys
-import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
 import numpy as np
@@ -29,6 +28,7 @@ from ..modes import current
 from . import uncompiled
 from .arguments import ArgumentNames, Call, Layout, read, refuse_beyond_float64
 from .branches import Branches
+from .entrance import Entrance, Way, Wrt, is_plain
 from .explain import listing
 from .launch import Launch
 from .loops import Loops
@@ -57,12 +57,9 @@ if TYPE_CHECKING:
     from .jit import Kernel
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
-PLAIN = {int, str}  # types of which equal positions and names are the same
-
-Wrt: TypeAlias = str | int | tuple[str | int, ...] | None
 
 
-class CompiledFunction:
+class CompiledFunction(Entrance):
     """A function compiled by `compile`; call it like the function.
 
     It is safe to call from several threads, which take turns.
@@ -71,6 +68,7 @@ class CompiledFunction:
     __name__: str
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
+        super().__init__(WAYS)
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self._function = function
@@ -79,119 +77,12 @@ class CompiledFunction:
         self._names = ArgumentNames(function)
         self._branches: OrderedDict[Call, Branches] = OrderedDict()
         self._recent: Branches | None = None
-        self._latest: Variant | None = None
         self._parameters = ParameterList()
-        self._default: str | int = 0  # what gradients are with respect to where nothing is said
-        self._calls = self._traces = 0
-        # What answers a call like the one before at once, by what the gradient is with respect to,
-        # None for the value alone; and the code that answered it last.
-        self._launches: dict[Wrt, Launch] = {}
+        self._traces = 0
+        # The code that answered the last call, by what the gradient is with respect to.
         self._answered: dict[Wrt, Kernel] = {}
-        self._lock = threading.RLock()
-        # Whether a call is under way, and who answers one that comes in the middle of it.
-        self._busy = False
-        self._other: CompiledFunction | None = None
+        self._other: CompiledFunction | None = None  # answers a call in the middle of a call
         _alive.add(self)
-
-    # --- calling -----------------------------------------------------------------------------
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The function's result in floats, nested as the function returns it.
-
-        With `batch`, the mean or sum over the examples; with `has_aux` beside it, `(value, aux)`.
-        Called with Values among the arguments, or inside a function that is being compiled or
-        differentiated, it is the function itself.
-
-        Raises `TraceError` where the function cannot be compiled (see `compile`), `IndexError`
-        for an integer argument that selects out of range, `ShapeError` and `TypeError` for
-        arguments that are no numbers or no batch.
-        """
-        with self._lock:
-            if self._busy:
-                return self._another()(*args, **kwargs)
-            try:
-                self._busy = True
-                if not kwargs:
-                    answer = self._at_once(Launch.value, None, args)
-                    if answer is not None:
-                        return answer
-                call = self._read(args, kwargs)
-                if call is not None:
-                    variant, outputs = self._run(*call, Variant.forward)
-                    self._prepare(None, *call, variant)
-                    return self._result(variant, outputs)
-            finally:
-                self._busy = False
-        return self._itself(args, kwargs)
-
-    def value_and_grad(self, *args: Any, wrt: Wrt = None, **kwargs: Any) -> tuple[Any, Any]:
-        """`(value, gradient)` of a function that returns one number.
-
-        `wrt` says with respect to what: "parameters", the position of an argument, or a tuple of
-        these, which gives a tuple. `None` means the parameters if the function has any, else
-        argument 0. The gradient for the parameters is one float64 array in the order of
-        `f.parameters`, for an argument it has the argument's structure, with 0 for integers in it
-        that only select. No `grad` is changed. With `has_aux` the value is `(value, aux)`.
-
-        Raises `ShapeError` if the function returns anything but one number, `ValueError` for
-        another `wrt` and `TypeError` for an argument that has no numbers or only selects.
-        """
-        with self._lock:
-            if self._busy:
-                return self._another().value_and_grad(*args, wrt=wrt, **kwargs)
-            try:
-                self._busy = True
-                if not kwargs:
-                    answer = None
-                    if wrt is None:
-                        answer = self._at_once(Launch.value_and_grad, self._default, args)
-                    elif _is_plain(wrt):
-                        answer = self._at_once(Launch.value_and_grad, wrt, args)
-                    if answer is not None:
-                        return answer  # type: ignore[no-any-return]
-                call = self._read(args, kwargs)
-                if call is not None:
-                    return self._differentiate(*call, wrt)
-            finally:
-                self._busy = False
-        raise TypeError(
-            "value_and_grad takes and gives plain numbers, but was called with Values or "
-            "inside a function that is being compiled or differentiated: use "
-            "scalargrad.value_and_grad there, whose result is made of Values"
-        )
-
-    def backward(self, *args: Any, **kwargs: Any) -> Any:
-        """Add the gradient to the `grad` of the parameters, and return the value.
-
-        The gradients are, bit for bit, those of the eager `function(*args).backward()`; with
-        `batch`, of `backward()` on the mean or sum of the examples' results. With `has_aux`
-        returns `(value, aux)`.
-
-        Raises `ShapeError` if the function returns anything but one number.
-        """
-
-        def work(variant: Variant, rows: Floats) -> Floats:
-            return variant.backward(rows, self._seed(variant, rows), None, True)
-
-        with self._lock:
-            if self._busy:
-                return self._another().backward(*args, **kwargs)
-            try:
-                self._busy = True
-                if not kwargs:
-                    answer = self._at_once(Launch.backward, "parameters", args)
-                    if answer is not None:
-                        return answer
-                call = self._read(args, kwargs)
-                if call is not None:
-                    variant, outputs = self._run(*call, work, backward=True)
-                    variant.mirror.write_grad()
-                    self._prepare("parameters", *call, variant)
-                    return self._answer(variant, outputs)
-            finally:
-                self._busy = False
-        self._refuse_inside("backward()")
-        return uncompiled.backward(self._itself(args, kwargs), self._options)
 
     # --- for those who keep the parameters' numbers themselves -------------------------------
 
@@ -207,17 +98,10 @@ class CompiledFunction:
             variant.mirror.forget()
             return do(variant, rows)
 
-        with self._lock:
-            if self._busy:
-                return self._another().work(do, *args)
-            try:
-                self._busy = True
-                call = self._read(args, {})
-                if call is not None:
-                    return self._run(*call, work)
-            finally:
-                self._busy = False
-        raise TypeError(f"{self.__name__}: expected plain numbers as arguments, got Values")
+        def run(f: CompiledFunction, branches: Branches, rows: Floats) -> tuple[Variant, Floats]:
+            return f._run(branches, rows, work)
+
+        return self._in_turn(self.__name__, run, args, {})
 
     def aux(self, variant: Variant, outputs: Floats) -> Any:
         """What the function returned beside the loss, from the outputs of a batch.
@@ -264,7 +148,7 @@ class CompiledFunction:
             "variants": len(variants),
             "traces": self._traces,
             "trace_seconds": sum(variant.seconds for variant in variants),
-            "parameters": len(self._parameters.values),
+            "parameters": len(self._parameters),
             **dict.fromkeys(("packs", "nests", "rolled", "threads", "shared", "seconds")),
         }
         if self._latest is not None:
@@ -349,32 +233,30 @@ class CompiledFunction:
                 "jax_function: expected a function without has_aux, whose result is one number or "
                 "all that it computes: compile one that returns the loss alone"
             )
-        with self._lock:
-            call = self._read(args, {})
-            if call is None:
-                raise TypeError("jax_function: expected plain numbers as arguments, got Values")
-            branches, rows = call
-            variant, _ = self._run(branches, rows, Variant.forward)
-            if self._options.batch is not None:
-                self._loss_and_aux(variant)
-        layout = branches.layout
-        return JaxFunction(
-            self.__name__,
-            variant.trace,
-            list(variant.parameters),
-            layout.call.positional,
-            layout.titles,
-            self._options.batch,
-        )
+
+        def function(f: CompiledFunction, branches: Branches, rows: Floats) -> JaxFunction:
+            variant, _ = f._run(branches, rows, Variant.forward)
+            if f._options.batch is not None:
+                f._loss_and_aux(variant)
+            layout = branches.layout
+            return JaxFunction(
+                f.__name__,
+                variant.trace,
+                list(variant.parameters),
+                layout.call.positional,
+                layout.titles,
+                f._options.batch,
+            )
+
+        return self._in_turn("jax_function", function, args, {})
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The trace that answers a call with these arguments, which is made."""
-        with self._lock:
-            call = self._read(args, kwargs)
-            if call is None:
-                raise TypeError("trace: expected plain numbers as arguments, got Values")
-            variant, _ = self._run(*call, Variant.forward)
-            return variant.trace
+
+        def run(f: CompiledFunction, branches: Branches, rows: Floats) -> Trace:
+            return f._run(branches, rows, Variant.forward)[0].trace
+
+        return self._in_turn("trace", run, args, kwargs)
 
     def __repr__(self) -> str:
         return f"<compiled function {self.__name__}, backend {self._options.backend!r}>"
@@ -418,26 +300,27 @@ class CompiledFunction:
     # --- one call ----------------------------------------------------------------------------
 
     def _another(self) -> CompiledFunction:
-        """Answers a call in the middle of one: what a call is read into is there but once.
-
-        Such a call comes from a finaliser that the garbage collector runs, or a signal's handler.
-        """
         if self._other is None:
             self._other = CompiledFunction(self._function, self._options)
         return self._other
 
-    def _at_once(self, ask: Callable[[Launch, tuple[Any, ...]], Any], wrt: Wrt, args: Any) -> Any:
-        """The answer to a call that is like the one before; None for another."""
-        launch = self._launches.get(wrt)
-        if launch is None:
-            return None
-        answer = ask(launch, args)
-        if answer is None:
-            del self._launches[wrt]
-        else:
-            self._calls += 1
-            self._latest = launch.variant
-        return answer
+    def _value(self, _: None, branches: Branches, rows: Floats) -> Any:
+        variant, outputs = self._run(branches, rows, Variant.forward)
+        self._prepare(None, branches, rows, variant)
+        return self._result(variant, outputs)
+
+    def _accumulate(self, wrt: str, branches: Branches, rows: Floats) -> Any:
+        def work(variant: Variant, rows: Floats) -> Floats:
+            return variant.backward(rows, self._seed(variant, rows), None, True)
+
+        variant, outputs = self._run(branches, rows, work, backward=True)
+        variant.mirror.write_grad()
+        self._prepare(wrt, branches, rows, variant)
+        return self._answer(variant, outputs)
+
+    def _do(self, about: tuple[str, Callable[..., Any]], branches: Branches, rows: Floats) -> Any:
+        _, do = about
+        return do(self, branches, rows)
 
     def _prepare(self, wrt: Wrt, branches: Branches, rows: Floats, variant: Variant) -> None:
         """Have calls like this one answered at once, if it is the second that is like that."""
@@ -461,7 +344,9 @@ class CompiledFunction:
         mean = options.batch == "mean"
         launch = Launch(filler, rows, variant, kernel, mean, result, answer)
         if wrt is not None:
-            spread = functools.partial(self._parameters.spread, variant.parameters)
+            known, spread = self._parameters, None
+            if len(variant.parameters) < len(known):
+                spread = functools.partial(known.spread, variant.parameters)
             launch.differentiate(wrt, branches.layout, spread)
         self._launches[wrt] = launch
 
@@ -502,9 +387,6 @@ class CompiledFunction:
         self._branches.move_to_end(call)
         return branches
 
-    def _itself(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return uncompiled.call(self._function, self._names, self._options, args, kwargs)
-
     def _run(
         self,
         branches: Branches,
@@ -521,7 +403,7 @@ class CompiledFunction:
         self._latest, outputs = branches.run(rows, work)
         return self._latest, outputs
 
-    def _differentiate(self, branches: Branches, rows: Floats, wrt: Wrt) -> tuple[Any, Any]:
+    def _differentiate(self, wrt: Wrt, branches: Branches, rows: Floats) -> tuple[Any, Any]:
         """The value and the gradient, for the numbers of a call."""
         gradient = np.empty_like(rows)
 
@@ -539,13 +421,14 @@ class CompiledFunction:
             found = tuple(parts)
         else:
             found = self._gradient(wrt, branches.layout, variant, gradient)
-        if _is_plain(wrt):
+        if is_plain(wrt):
             self._prepare(wrt, branches, rows, variant)
         return self._answer(variant, outputs), found
 
     def _learn(self, variant: Variant) -> None:
         self._traces += 1
-        self._parameters.add(variant.parameters)
+        if self._parameters.add(variant.parameters):
+            self._launches.clear()  # the gradients they give have no place for the new ones
         if self._parameters.values:
             self._default = "parameters"
 
@@ -610,13 +493,29 @@ class CompiledFunction:
             )
         return positional[wrt].build(Gradients(gradient[:, columns]))
 
-    def _refuse_inside(self, what: str) -> None:
+    # --- where the function itself is called -------------------------------------------------
+
+    def _itself(self, _: None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return uncompiled.call(self._function, self._names, self._options, args, kwargs)
+
+    def _refuse_values(self, *_: Any) -> Any:
+        raise TypeError(
+            "value_and_grad takes and gives plain numbers, but was called with Values or "
+            "inside a function that is being compiled or differentiated: use "
+            "scalargrad.value_and_grad there, whose result is made of Values"
+        )
+
+    def _backward_of_itself(self, _: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if current.tracer is not None or current.differentiating:
             raise TraceError(
-                f"{what} of {self.__name__} at {user_line()}, inside a function that is being "
+                f"backward() of {self.__name__} at {user_line()}, inside a function that is being "
                 "compiled or differentiated: it would only happen this once. Use "
                 "scalargrad.grad(function), whose result is made of Values"
             )
+        return uncompiled.backward(self._itself(None, args, kwargs), self._options)
+
+    def _refuse(self, about: tuple[str, Callable[..., Any]], *_: Any) -> Any:
+        raise TypeError(f"{about[0]}: expected plain numbers as arguments, got Values")
 
     def _require_traced(self, what: str) -> Variant:
         if self._latest is None:
@@ -630,20 +529,20 @@ _alive: WeakSet[CompiledFunction] = WeakSet()
 
 
 def _abandon() -> None:
-    """In a forked process: a thread of the parent's that was in the middle of a call is not there."""
     for function in list(_alive):
-        function._lock, function._busy = threading.RLock(), False
+        function._abandon()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon)
 
 
-def _is_plain(wrt: Wrt) -> bool:
-    """Whether it equals only what means the same: True equals 1, and is no position."""
-    if type(wrt) is tuple:
-        return PLAIN.issuperset(map(type, wrt))
-    return type(wrt) in PLAIN
+WAYS = (
+    Way(CompiledFunction._value, CompiledFunction._itself),
+    Way(CompiledFunction._differentiate, CompiledFunction._refuse_values),
+    Way(CompiledFunction._accumulate, CompiledFunction._backward_of_itself),
+    Way(CompiledFunction._do, CompiledFunction._refuse),
+)
 
 
 # --- the decorator --------------------------------------------------------------------------------

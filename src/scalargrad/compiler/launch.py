@@ -87,9 +87,10 @@ class Launch:
     of them; without both it is output 0, its sum over the examples, or with `mean` their mean.
     """
 
-    variant = cython.declare(object, visibility="readonly")
-    rows = cython.declare(object, visibility="readonly")
+    variant: Any
+    rows: Any
     kernel: Any
+    purpose: Any
     filler: Any
     program: Any
     answer: Any
@@ -132,7 +133,7 @@ class Launch:
         answer: Callable[[Floats], Any] | None,
     ) -> None:
         self.filler, self.rows, self.variant, self.answer = filler, rows, variant, answer
-        self.kernel, self.program = kernel, variant.program
+        self.kernel, self.purpose, self.program = kernel, kernel.purpose, variant.program
         self.mirror = variant.mirror
         self.code, self.environment = kernel.frame.program.code, kernel.frame.address
         arrays = kernel.frame.arrays
@@ -168,11 +169,13 @@ class Launch:
         self.seed = 1.0 / len(rows) if mean else 1.0
         self.mean = mean
 
-    def differentiate(self, wrt: Any, layout: Layout, spread: Callable[[Floats], Any]) -> None:
+    def differentiate(
+        self, wrt: Any, layout: Layout, spread: Callable[[Floats], Any] | None
+    ) -> None:
         """Have `value_and_grad` give the gradient with respect to `wrt`.
 
         `wrt` is as the caller said it, and right. `spread` makes the gradient with respect to the
-        parameters from that of this branch.
+        parameters from that of this branch, unless these are all.
         """
         shared, own = self.gradients
         self.several, self.spread = isinstance(wrt, tuple), spread
@@ -183,11 +186,13 @@ class Launch:
             part = layout.call.positional[x]
             self.slopes.append(Builder(part, shared, layout.columns[x].start, True, own))
 
+    @cython.ccall
     def value(self, args: tuple[Any, ...]) -> Any:
         """The result."""
         return self._answer() if self._fill(args) and self._run() else None
 
-    def value_and_grad(self, args: tuple[Any, ...]) -> tuple[Any, Any] | None:
+    @cython.ccall
+    def value_and_grad(self, args: tuple[Any, ...]) -> Any:
         """The result and the gradient."""
         k: cython.Py_ssize_t
         if not self._fill(args):
@@ -200,6 +205,7 @@ class Launch:
             self.own[k] = 0.0
         return (self._answer(), self._gradient()) if self._run() else None
 
+    @cython.ccall
     def backward(self, args: tuple[Any, ...]) -> Any:
         """The result; its gradient is added to what the parameters have in `grad`."""
         if not self._fill(args):
@@ -211,6 +217,7 @@ class Launch:
         return self._answer()
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def _fill(self, args: tuple[Any, ...]) -> cython.bint:
         """Put arguments and parameters where the code reads them, if it may answer the call."""
         b: cython.Py_ssize_t
@@ -241,6 +248,7 @@ class Launch:
         return True
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def _run(self) -> cython.bint:
         """Run the code; whether its branch is the one that answers."""
         b: cython.Py_ssize_t
@@ -256,7 +264,7 @@ class Launch:
             for b in range(len(self.results)):
                 if self.results[b, first + k] != self.expected[k]:
                     return False
-        self.program.latest = self.kernel.purpose
+        self.program.latest = self.purpose
         return True
 
     @cython.cfunc
@@ -280,7 +288,10 @@ class Launch:
 
     @cython.cfunc
     def _slope(self, builder: Builder | None) -> Any:
-        return self.spread(self.program.gradient) if builder is None else builder.build()
+        if builder is not None:
+            return builder.build()
+        gradient = self.program.gradient
+        return gradient.copy() if self.spread is None else self.spread(gradient)
 
     # --- float32 -----------------------------------------------------------------------------
 

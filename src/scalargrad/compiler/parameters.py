@@ -22,13 +22,17 @@ class ParameterList:
         self.values: list[Value] = []
         self._numbers: NDArray[np.uint64] = np.empty(0, np.uint64)
 
-    def add(self, parameters: Sequence[Value]) -> None:
-        """Take in the parameters of a trace; those already known stay where they are in order."""
+    def add(self, parameters: Sequence[Value]) -> bool:
+        """Take in the parameters of a trace, in order with those already known; whether any is new."""
         known = set(self._numbers.tolist())
         new = [p for p in parameters if p.number not in known]
         if new:
             self.values = sorted([*self.values, *new], key=operator.attrgetter("number"))
             self._numbers = np.array([p.number for p in self.values], np.uint64)
+        return bool(new)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def spread(self, parameters: Sequence[Value], gradient: Floats) -> Floats:
         """The gradient of some of the parameters as a gradient of all: 0 for the others."""

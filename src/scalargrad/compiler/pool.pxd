@@ -1,4 +1,4 @@
-# The C face of pool.py: the number inside a float that nobody else has.
+# The C face of pool.py: lists that nobody else has, and the numbers inside such floats.
 
 cdef extern from *:
     """
@@ -11,11 +11,12 @@ cdef extern from *:
 
     static CYTHON_INLINE int sg_renew(PyObject *floats, Py_ssize_t k, double number) {
         PyObject *x = PyList_GET_ITEM(floats, k);
-        if (!SG_IS_OURS(x)) return 0;
+        if (!SG_IS_OURS(x) || !PyFloat_CheckExact(x)) return 0;
         ((PyFloatObject *) x)->ob_fval = number;
         return 1;
     }
     """
+    bint is_ours "SG_IS_OURS"(list floats) noexcept
     bint renew "sg_renew"(list floats, Py_ssize_t k, double number) noexcept
 
 cdef class Pool:

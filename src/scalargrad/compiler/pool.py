@@ -1,8 +1,9 @@
-"""Lists of floats for results, made of floats that nobody has any more.
+"""Lists of floats for results, made of lists and floats that nobody has any more.
 
 Python takes 7 ns to make a float and to free it: for 200 of them longer than what computes them.
-A `Pool` keeps the floats it gave out. Those that nobody else holds by now are as good as freed, and
-get other numbers; CPython's `zip` does so with its tuples.
+A `Pool` keeps the lists it gave out. One that nobody else holds by now is as good as freed, and is
+given out again with other numbers in its floats; CPython's `zip` does so with its tuples. Floats
+that somebody took out of it are left to him.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ except ModuleNotFoundError:
     from .. import _uncompiled as cython
 
 if cython.compiled:
-    from cython.cimports.scalargrad.compiler.pool import renew
+    from cython.cimports.scalargrad.compiler.pool import is_ours, renew
 
 
 @cython.final
 @cython.cclass
 class Pool:
-    """Makes lists of the present `numbers`, each of the floats of the list before last.
+    """Makes lists of the present `numbers`, from the list before last if that is free.
 
     The last list is still there, as a rule, when the next is asked for: `gradient = f(x)`.
     """
@@ -30,7 +31,7 @@ class Pool:
 
     def __init__(self, numbers: memoryview) -> None:
         self.numbers = numbers
-        self.recent, self.older = [None] * len(numbers), [None] * len(numbers)
+        self.recent, self.older = [], []
 
     @cython.cfunc
     def listed(self) -> list:
@@ -38,10 +39,13 @@ class Pool:
         if not cython.compiled:
             return self.numbers.tolist()
         k: cython.Py_ssize_t
+        count: cython.Py_ssize_t = len(self.numbers)
         floats: list = self.older
         self.older = self.recent
-        self.recent = floats
-        for k in range(len(self.numbers)):
+        if not is_ours(floats) or len(floats) != count:
+            floats = [None] * count
+        for k in range(count):
             if not renew(floats, k, self.numbers[k]):
                 floats[k] = self.numbers[k]
-        return floats[:]
+        self.recent = floats
+        return floats
