@@ -1,7 +1,9 @@
 """Sums whose terms share vectors, for fast mode.
 
 A nest of few lanes with many terms each has no lanes to fill a vector register. There neighbouring
-terms fill it, several registers are summed side by side, and their lanes are added at the end.
+terms fill it, several registers are summed side by side, and their lanes are added at the end. So
+it is, too, where lanes are not neighbours in memory but terms are; as many lanes as a register
+holds then have their registers added up together, and what follows has them in one.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from .. import ops
 from .arithmetic import FORMS, Arithmetic
 from .ir import Counter, vector
 from .nests import Cursor, Nest, Spot, Tile
+from .stores import some_lanes
 from .tiles import Piece, Ref
 
 SUMS = 4  # registers side by side, so that none waits for the one before
@@ -21,10 +24,11 @@ NOTHING = {ops.ADD: -0.0, ops.MAXIMUM: -math.inf, ops.MINIMUM: math.inf}
 
 def reducible(nest: Nest, factors: Sequence[Ref], axis: int, extent: int) -> bool:
     """Whether the terms along an axis can share vectors."""
-    if not nest.module.fast or nest.plan.vector is not None:
+    whole, lanes = nest.plan.turned, nest.module.width
+    if not nest.module.fast or (nest.plan.vector is not None and not whole):
         return False
     steps = {factor.step(axis) for factor in factors}
-    return extent >= 2 * nest.module.width > 2 and steps <= {-1, 0, 1} and steps != {0}
+    return extent >= (1 if whole else 2) * lanes > 1 and steps <= {-1, 0, 1} and steps != {0}
 
 
 def joined(m: Arithmetic, op: int, a: str, b: str) -> str:
@@ -40,30 +44,43 @@ def reduced(
     axis: int,
     extent: int,
 ) -> list[str]:
-    """The terms along an axis folded, as many as fill whole vectors: a number for each spot."""
+    """The terms along an axis folded, as many as fill whole vectors: the results of each spot."""
     nest, function, lanes = tile.nest, tile.function, tile.nest.module.width
     m, count = nest.arithmetic(lanes), extent // lanes
-    side = min(count, max(SUMS // len(tile.spots), 1))
+    across = nest.plan.vector
+    sums = [(spot, lane) for spot in tile.spots for lane in range(tile.parts[spot[1]].valid)]
+    side = min(count, max(SUMS // len(sums), 1))
+    # Where all factors run backwards, they meet without being reversed.
+    backwards = all(ref.step(axis) != 1 for ref, _ in factors)
 
-    def read(ref: Ref, cursor: Cursor, spot: Spot, at: Counter) -> str:
+    def fetch(ref: Ref, cursor: Cursor, spot: Spot, lane: int, at: Counter) -> str:
         if ref.number is not None:
             return m.constant(ref.number)
         step = ref.step(axis)
         first = function.add(at, lanes - 1) if step == -1 else at
-        place = nest.move(ref, tile.shifted(ref, cursor, spot), axis, first)
+        place = nest.move(ref, tile.shifted(ref, cursor, spot, lane), axis, first)
         if step == 0:
             return m.splat(nest.load(nest.real, ref, place))
         numbers = nest.load_vector(nest.real, ref, place, Piece(0, lanes, lanes))
-        return numbers if step == 1 else tile.reversed(nest.real, numbers, lanes)
+        return numbers if backwards or step == 1 else tile.reversed(nest.real, numbers, lanes)
 
-    def folded(sums: Sequence[str], at: Counter) -> list[str]:
+    def folded(totals: Sequence[str], at: Counter) -> list[str]:
+        seen: dict[tuple[int, Spot, int], str] = {}
+
+        def read(ref: Ref, cursor: Cursor, spot: Spot, lane: int) -> str:
+            own = across is not None and ref.moves(across)
+            key = id(ref), tile.key(ref, spot), lane if own else 0
+            if key not in seen:
+                seen[key] = fetch(ref, cursor, spot, lane, at)
+            return seen[key]
+
         after = []
-        for spot, total in zip(tile.spots, sums):
-            terms = [read(ref, cursor, spot, at) for ref, cursor in factors]
+        for (spot, lane), total in zip(sums, totals):
+            terms = [read(ref, cursor, spot, lane) for ref, cursor in factors]
             after.append(m.folded(op, total, terms[0], terms[1] if len(terms) > 1 else None, minus))
         return after
 
-    width = len(tile.spots)
+    width = len(sums)
 
     def several(counter: Counter, carried: list[str]) -> list[str]:
         after: list[str] = []
@@ -74,18 +91,33 @@ def reduced(
 
     start = [m.constant(NOTHING[op])] * (side * width)
     stop = count // side * side * lanes
-    sums = function.loop(stop, side * lanes, [m.kind] * len(start), start, several)
+    totals = function.loop(stop, side * lanes, [m.kind] * len(start), start, several)
     for at in range(stop, count * lanes, lanes):
-        sums[:width] = folded(sums[:width], at)
-    return [_total(nest, op, sums[k::width]) for k in range(width)]
+        totals[:width] = folded(totals[:width], at)
+    single = [_together(m, op, totals[k::width]) for k in range(width)]
+    if across is None:
+        return [_total(nest, op, total) for total in single]
+    results = []
+    for spot in tile.spots:
+        piece = tile.parts[spot[1]]
+        own, single = single[: piece.valid], single[piece.valid :]
+        own += [m.constant(NOTHING[op])] * (lanes - piece.valid)
+        every = turned(m, op, own)
+        results.append(some_lanes(function, nest.real, every, lanes, 0, piece.width))
+    return results
 
 
-def _total(nest: Nest, op: int, sums: Sequence[str]) -> str:
-    """All lanes of some registers folded into one number."""
+def _together(m: Arithmetic, op: int, parts: Sequence[str]) -> str:
+    """Partial results folded, lane by lane."""
+    total = parts[0]
+    for other in parts[1:]:
+        total = joined(m, op, total, other)
+    return total
+
+
+def _total(nest: Nest, op: int, total: str) -> str:
+    """All lanes of a register folded into one number."""
     width = nest.module.width
-    total = sums[0]
-    for other in sums[1:]:
-        total = joined(nest.arithmetic(width), op, total, other)
     while width > 1:
         full, half = vector(nest.real, width), width // 2
         parts = []
@@ -98,3 +130,31 @@ def _total(nest: Nest, op: int, sums: Sequence[str]) -> str:
         total = joined(nest.arithmetic(half), op, *parts)
         width = half
     return total
+
+
+def turned(m: Arithmetic, op: int, rows: Sequence[str]) -> str:
+    """All lanes of each of a square of registers folded: one register with a lane for each.
+
+    Each round folds two registers into one with half as many lanes of either: first inside pieces
+    of 16 bytes, then of whole such pieces. CPUs have one instruction for either.
+    """
+    count, current = len(rows), list(rows)
+    short = 16 // m.module.size
+    while len(current) > 1:
+        inside = len(rows) // len(current) < short
+        unit, group = (1, short) if inside else (short, count)
+        halves = []
+        for a, b in zip(current[::2], current[1::2]):
+            parts = []
+            for half in (0, 1):
+                picks = [
+                    first + source + k + lane
+                    for first in range(0, count, group)
+                    for source in (0, count)
+                    for k in range(half * unit, group, 2 * unit)
+                    for lane in range(unit)
+                ]
+                parts.append(m.function.shuffled(m.real, count, a, b, picks))
+            halves.append(joined(m, op, *parts))
+        current = halves
+    return current[0]

@@ -8,7 +8,9 @@ from __future__ import annotations
 from .ir import Counter, Function, vector
 
 
-def _lanes(function: Function, kind: str, numbers: str, width: int, first: int, count: int) -> str:
+def some_lanes(
+    function: Function, kind: str, numbers: str, width: int, first: int, count: int
+) -> str:
     """So many lanes of a vector of some width."""
     if count == 1:
         return function.emit(f"extractelement {vector(kind, width)} {numbers}, i32 {first}")
@@ -27,7 +29,7 @@ def store_known(
     while count:
         part = 1 << (count.bit_length() - 1)
         place = function.at(kind, pointer, first)
-        _store(function, kind, _lanes(function, kind, numbers, width, first, part), part, place)
+        _store(function, kind, some_lanes(function, kind, numbers, width, first, part), part, place)
         first, count = first + part, count - part
 
 
@@ -48,7 +50,7 @@ def store_first(
     while width > 1:
         # One half of what there is to come: the first, if that is to be written itself.
         width //= 2
-        low, high = (_lanes(function, kind, numbers, 2 * width, k, width) for k in (0, width))
+        low, high = (some_lanes(function, kind, numbers, 2 * width, k, width) for k in (0, width))
         bit = function.emit(f"and i64 {count}, {width}")
         there = function.emit(f"icmp ne i64 {bit}, 0")
         before, part, after = function.block, function.label(), function.label()

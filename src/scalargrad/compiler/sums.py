@@ -132,9 +132,10 @@ class Sums:
         refs, axis, op = [ref for ref, _ in factors], self.depth + level, self.step.op
         if part.skip or min(places) < 0 or not reducible(self.nest, refs, axis, extent):
             return 0, values
-        m, width = self.nest.arithmetic(1), self.nest.module.width
+        width = self.nest.module.width
         partial = reduced(self.tile, op, part.minus, factors, axis, extent)
-        values = [joined(m, op, *pair) for pair in zip(values, partial)]
+        spots = zip(self.tile.spots, values, partial)
+        values = [joined(self.tile.arithmetic(spot), op, a, b) for spot, a, b in spots]
         return extent // width * width, values
 
     def _unrolled(

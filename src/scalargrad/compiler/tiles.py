@@ -9,6 +9,8 @@ Its numbers are `Ref`s: places in memory with a stride for every axis. `plan` ch
              not depend on it is loaded once for all of them
     height   how many rows, and `width` how many vectors, make one tile of accumulators
     copies   the operands to be copied beforehand so that neighbouring lanes are neighbours in memory
+    turned   whether neighbouring terms share a register while they are added, and only the results
+             are turned so that the lanes do: where sums need no copies for it
 
 by counting, roughly, the cycles of each choice. Any plan gives the same bits: lanes do not depend
 on one another.
@@ -80,6 +82,7 @@ class Plan(NamedTuple):
     width: int = 1
     height: int = 1
     copies: frozenset[int] = frozenset()
+    turned: bool = False
 
     def crosses(self, result: Ref) -> bool:
         """Whether the rows of a result are neighbours in memory, and the lanes of a vector not."""
@@ -182,6 +185,7 @@ def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
 _LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
 _CROSS = 2.5  # to store a vector of a tile along the rows
 _JOIN = 12.0  # to add up the lanes of a register
+_TURN = 3.0  # to add up two registers into one, half of whose lanes are of each
 _ALONE = 2.0  # of terms that no other lane shares
 _LATENCY = 4.0  # of an addition: so many must be under way at once
 _TEAMS = (2, 2, 4, 8)  # numbers of workers for whom work is to be divided evenly
@@ -194,14 +198,19 @@ _CODE = 1.5  # what an operation more in the code is worth: it must be compiled,
 
 
 def _copies_and_cost(
-    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], vector: int, machine: Machine
+    axes: Sequence[Axis],
+    results: Sequence[Ref],
+    uses: Sequence[Use],
+    vector: int,
+    machine: Machine,
+    turned: bool,
 ) -> tuple[float, frozenset[int]]:
     extents = typical(axes)
     across = longest(axes)[vector]
     lanes = min(machine.lanes, across)
     vectors = -(-across // machine.lanes)
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
-    cost = 0.0
+    cost = steps * _TURN * (machine.lanes - 1) if turned else 0.0
     rows = _best_rows(axes, uses, free(axes, uses), vector) if any(u.terms for u in uses) else None
     for result in results:
         if rows is not None and extents[rows] >= lanes and Plan(vector, rows).crosses(result):
@@ -213,6 +222,10 @@ def _copies_and_cost(
         terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
         step = use.ref.step(vector)
         cost += terms
+        if turned and use.terms:
+            last = use.terms[-1].extent
+            cost += terms * (_LOAD + _GATHER * lanes * (last % machine.lanes) / last)
+            continue
         if step in (-1, 0, 1):
             cost += 0.0 if use.ref.number is not None else _LOAD * terms
             continue
@@ -250,16 +263,33 @@ def _scalar_cost(axes: Sequence[Axis], uses: Sequence[Use], machine: Machine) ->
     terms = [prod(typical((*axes, *use.terms))[len(axes) :]) for use in uses]
     most = max(sum(terms), 1.0)
     sums = [use for use in uses if use.terms]
-    if machine.reduces and sums and all(_reduces(len(axes), use, machine) for use in sums):
+    if (
+        machine.reduces
+        and sums
+        and all(_reduces(len(axes), use, 2 * machine.lanes) for use in sums)
+    ):
         return lanes * (_JOIN + _ALONE * most / machine.lanes)
     return _SCALAR * lanes * most
 
 
-def _reduces(depth: int, use: Use, machine: Machine) -> bool:
-    """Whether the innermost terms of an operand can share vectors."""
+def _reduces(depth: int, use: Use, fewest: int) -> bool:
+    """Whether the innermost terms of an operand, if there are so many, can share vectors."""
     last = use.terms[-1]
     step = use.ref.step(depth + len(use.terms) - 1)
-    return not ragged(last) and last.extent >= 2 * machine.lanes and step in (-1, 0, 1)
+    return not ragged(last) and last.extent >= fewest and step in (-1, 0, 1)
+
+
+def _turns(axes: Sequence[Axis], uses: Sequence[Use], vector: int, machine: Machine) -> bool:
+    """Whether the terms of sums can share vectors, and none is read again for other lanes."""
+    sums = [use for use in uses if use.terms]
+    others = [k for k in range(len(axes)) if k != vector and axes[k].extent > 1]
+    return (
+        machine.reduces
+        and bool(sums)
+        and not ragged(axes[vector])
+        and all(_reduces(len(axes), use, machine.lanes) for use in sums)
+        and all(use.ref.moves(k) for use in sums for k in others)
+    )
 
 
 def _best_rows(
@@ -368,13 +398,18 @@ def plan(
             continue
         if ragged(axes[axis]) and not (masks and _can_mask(axes, results, uses, axis)):
             continue
-        cost, copies = _copies_and_cost(axes, results, uses, axis, machine)
-        if cost < best:
-            best, chosen = cost, Plan(axis, copies=copies)
+        for turned in (False, True):
+            if turned and not _turns(axes, uses, axis, machine):
+                continue
+            cost, copies = _copies_and_cost(axes, results, uses, axis, machine, turned)
+            if cost < best:
+                best, chosen = cost, Plan(axis, copies=copies, turned=turned)
     vectors = 1
     if chosen.vector is not None:
         vectors = -(-extents[chosen.vector] // machine.lanes)
     most = max(vectors // 2, 1) if chosen.vector == divided else vectors
+    if chosen.turned:
+        return chosen._replace(width=min(most, max(machine.registers // (2 * machine.lanes), 1)))
     if any(use.terms for use in uses):
         candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
