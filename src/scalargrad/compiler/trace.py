@@ -13,6 +13,7 @@ then come the arguments; leaves made by the function itself are constants.
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -390,12 +391,11 @@ def _assembled(
     tape, nodes = graph.tape, graph.nodes
     arguments = np.full(len(inputs.numbers), -1, np.int32)
     constant: list[int] = []
-    parameters = 0
-    for i, leaf in enumerate(nodes[: tape.leaves]):
-        k = tracer.arguments.get(leaf.number)
-        if leaf.number < tracer.oldest:
-            parameters += 1
-        elif k is None:
+    number = attrgetter("number")
+    parameters = bisect_left(nodes, tracer.oldest, hi=tape.leaves, key=number)
+    for i in range(parameters, tape.leaves):
+        k = tracer.arguments.get(nodes[i].number)
+        if k is None:
             constant.append(i)
         else:
             arguments[k] = i
