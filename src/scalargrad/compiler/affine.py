@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cuts import labels, runs
+from .distinct import distinct
 from .loops import Loop
 
 MANY = 2**31
@@ -97,7 +98,7 @@ def _borrow(
     step: Rows, kinds: NDArray[np.int64], before: NDArray[np.int64], single: NDArray[np.bool_]
 ) -> None:
     """A run of one has any step: give it the most frequent one of what was its kind before."""
-    lone = np.unique(before[single])
+    lone = distinct(before[single])
     if len(lone) > FEW_KINDS:
         return
     for kind in lone.tolist():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import serial
+from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
 from .ir import Function, Module
@@ -308,7 +309,7 @@ def spaces_written(step: Instruction) -> frozenset[Space]:
     found: set[Space] = set()
     for leaf, _ in leaves((step,)):
         if isinstance(leaf, Walk):
-            found.update(Space(int(s)) for s in np.unique(leaf.space))
+            found.update(Space(int(s)) for s in distinct(leaf.space))
         else:
             found.add(leaf.result.space)
     return frozenset(found)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .affine import Found, nest
+from .distinct import distinct
 from .flat import OVER, SCATTER, Flat
 from .loops import Nest, Operand, Scatter, Space, Take
 
@@ -95,5 +96,5 @@ def _loops(
 def _apart(found: list[Found], base: NDArray[np.int64]) -> bool:
     """Whether no two of the nests add to the same numbers."""
     starts = [part.item for part in found[1:]]
-    own = sum(len(np.unique(part)) for part in np.split(base, starts))
-    return own == len(np.unique(base))
+    own = sum(len(distinct(part)) for part in np.split(base, starts))
+    return own == len(distinct(base))

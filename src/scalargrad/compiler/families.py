@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..tape import Tape
+from .distinct import distinct
 from .loops import Space
 from .marks import Marks
 
@@ -80,7 +81,7 @@ def _apart(candidates: list[NDArray[np.int32]], leaves: int) -> NDArray[np.bool_
     good = np.ones(len(candidates), np.bool_)
     owner = np.full(leaves, -1)
     for k, members in enumerate(candidates):
-        others = np.unique(owner[members])
+        others = distinct(owner[members])
         if others[-1] >= 0:
             good[k] = good[others[others >= 0]] = False
         owner[members] = k

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from .distinct import distinct
 from .loops import (
     Apply,
     Contract,
@@ -197,7 +198,7 @@ def touched(
 
 
 def _spread(spaces: NDArray[np.uint8], places: NDArray[np.int32]) -> Iterator[Region]:
-    for space in np.unique(spaces):
+    for space in distinct(spaces):
         own = places[spaces == space]
         low, high = int(own.min()), int(own.max())
         yield Region(Space(int(space)), low, high, steps=((1, high - low + 1),))

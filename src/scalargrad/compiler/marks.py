@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import VerifyError
 from ..tape import Tape
+from .distinct import distinct
 from .loops import Space
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def verify_marks(tape: Tape, marks: Marks) -> None:
     pairs = [(marks.space, marks.place, allowed)]
     allowed_index = (Space.INDEX, Space.EXAMPLE_INDEX, Space.CONSTANT)
     for spaces, places, ok in (*pairs, (marks.index_space, marks.index_place, allowed_index)):
-        for space in {Space(s) for s in np.unique(spaces).tolist()}:
+        for space in {Space(s) for s in distinct(spaces).tolist()}:
             if space not in ok:
                 raise VerifyError(f"marks: {space.name} is not among {[s.name for s in ok]}")
             highest = int(places[spaces == space].max())

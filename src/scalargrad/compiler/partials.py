@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..tape import tape_of
+from .distinct import distinct
 from .flat import NODE_ARRAYS, TERM_ARRAYS, Flat, is_batched
 from .flatten import flatten
 from .loops import MINUS, Space
@@ -270,7 +271,7 @@ def add_partials(
 def _alike(flat: Flat, at: NDArray[np.int32]) -> list[tuple[int, float, NDArray[np.int32]]]:
     """The nodes of `at` grouped by op and constant, each group in order."""
     groups = []
-    for code in np.unique(flat.kind[at]).tolist():
+    for code in distinct(flat.kind[at]).tolist():
         nodes = at[flat.kind[at] == code]
         if not ops.BY_CODE[code].constant:
             groups.append((code, 0.0, nodes))

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .distinct import distinct
 from .loops import Loop, Operand, counters
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -92,7 +93,7 @@ def ragged(lanes: Sequence[Loop], loops: Sequence[Loop]) -> list[Ragged]:
     else:
         size = np.frexp(count)[1]  # lanes whose numbers of terms are within a factor of 2
     found = []
-    for each in np.unique(size[count > 0]).tolist():
+    for each in distinct(size[count > 0]).tolist():
         picked = np.flatnonzero(size == each)
         k = np.arange(count[picked].max())
         present = k < count[picked, None]

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from .. import ops
 from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .cuts import labels
+from .distinct import distinct
 from .environment import WALKS
 from .ir import Counter, Function, Module
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
@@ -321,7 +322,7 @@ def _streamed(binder: Binder, function: Function, step: Walk) -> None:
         (step.left_space, step.left),
         (step.right_space[used], step.right[used]),
     ):
-        for space in map(Space, np.unique(spaces).tolist()):
+        for space in map(Space, distinct(spaces).tolist()):
             layouts[space] = memory.layout(space, int(places[spaces == space].min()))
             elements[space] = layouts[space].element
     start, runs = streams.add(step, elements)
