@@ -7,7 +7,7 @@ and once more for what is left over at the end of an axis.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .arithmetic import Arithmetic
 from .environment import TABLE
@@ -17,6 +17,8 @@ from .stores import store_first, store_known
 from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
+# By type, pointer and stride: the pointer moved so far.
+Known: TypeAlias = dict[tuple[str, str, int], str]
 
 
 class Place(NamedTuple):
@@ -210,31 +212,43 @@ class Nest:
         """The type of an element of the ref's array."""
         return "i64" if ref.slot in INTEGERS else self.real
 
-    def _moved(self, place: Place, kind: str, counter: Counter, stride: int) -> Place:
+    def _moved(
+        self, place: Place, kind: str, counter: Counter, stride: int, known: Known | None
+    ) -> Place:
         if stride == 0 or counter == 0:
             return place
         if isinstance(counter, int):
             return place._replace(offset=place.offset + counter * stride)
-        distance = self.function.multiply(counter, stride)
-        return place._replace(pointer=self.function.at(kind, place.pointer, distance))
+        key = kind, place.pointer, stride
+        pointer = None if known is None else known.get(key)
+        if pointer is None:
+            distance = self.function.multiply(counter, stride)
+            pointer = self.function.at(kind, place.pointer, distance)
+            if known is not None:
+                known[key] = pointer
+        return place._replace(pointer=pointer)
 
-    def move(self, ref: Ref, cursor: Cursor, axis: int, counter: Counter) -> Cursor:
-        """The cursor for a counter of an axis."""
+    def move(
+        self, ref: Ref, cursor: Cursor, axis: int, counter: Counter, known: Known | None = None
+    ) -> Cursor:
+        """The cursor for a counter of an axis; `known` are pointers moved by it just before."""
         if ref.number is not None:
             return cursor
         if ref.beyond is None:
-            return Cursor(
-                self._moved(cursor.data, self.kind(ref), counter, ref.strides[axis]), None
-            )
+            stride = ref.strides[axis]
+            return Cursor(self._moved(cursor.data, self.kind(ref), counter, stride, known), None)
         assert cursor.table is not None
         return Cursor(
-            self._moved(cursor.data, self.kind(ref), counter, ref.beyond[axis]),
-            self._moved(cursor.table, "i32", counter, ref.strides[axis]),
+            self._moved(cursor.data, self.kind(ref), counter, ref.beyond[axis], known),
+            self._moved(cursor.table, "i32", counter, ref.strides[axis], known),
         )
 
     def moved(self, cursors: Sequence[Cursor], axis: int, counter: Counter) -> list[Cursor]:
         """All cursors for a counter of an axis."""
-        return [self.move(ref, cursor, axis, counter) for ref, cursor in zip(self.refs, cursors)]
+        known: Known = {}
+        return [
+            self.move(ref, cursor, axis, counter, known) for ref, cursor in zip(self.refs, cursors)
+        ]
 
     def address(self, kind: str, ref: Ref, cursor: Cursor) -> str:
         """The pointer to a ref's number."""

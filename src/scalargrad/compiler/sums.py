@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import ops
 from .ir import Counter
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
-from .nests import Cursor, Spot, Tile
+from .nests import Cursor, Known, Spot, Tile
 from .reductions import joined, reduced, reducible
 from .tiles import Axis, Ref
 
@@ -78,19 +78,30 @@ class Sums:
             return values
 
         def inside(counter: Counter, carried: list[str]) -> list[str]:
-            moved = []
-            for part, own in zip(parts, cursors):
-                moved.append(list(own))
-                self._advance(part, level, counter, moved[-1])
-            known = [*counters, counter]
-            return self._together(parts, level + 1, common, known, moved, carried)
+            known: Known = {}
+            moved = [
+                self._advanced(part, level, counter, own, known)
+                for part, own in zip(parts, cursors)
+            ]
+            passed = [*counters, counter]
+            return self._together(parts, level + 1, common, passed, moved, carried)
 
         return self.function.loop(parts[0].terms[level].extent, 1, self.kinds, values, inside)
 
-    def _advance(self, part: Part, level: int, counter: Counter, cursors: list[Cursor]) -> None:
+    def _advanced(
+        self,
+        part: Part,
+        level: int,
+        counter: Counter,
+        cursors: Sequence[Cursor],
+        known: Known | None = None,
+    ) -> list[Cursor]:
+        """All cursors, those of a part moved by the counter of one of its loops."""
+        moved, known = list(cursors), {} if known is None else known
         for place in {s.ref for s in (part.left, part.right) if s is not None and s.ref >= 0}:
             ref, axis = self.refs[place], self.depth + level
-            cursors[place] = self.nest.move(ref, cursors[place], axis, counter)
+            moved[place] = self.nest.move(ref, cursors[place], axis, counter, known)
+        return moved
 
     def _loops(
         self,
@@ -105,8 +116,7 @@ class Sums:
         extent = self.nest.extent(part.terms[level], counters)
 
         def inside(counter: Counter, carried: list[str]) -> list[str]:
-            moved = list(cursors)
-            self._advance(part, level, counter, moved)
+            moved = self._advanced(part, level, counter, cursors)
             return self._loops(part, level + 1, [*counters, counter], moved, carried)
 
         if isinstance(extent, int) and level + 1 == len(part.terms):
@@ -120,7 +130,7 @@ class Sums:
                 values = inside(k, values)
             return values
         if isinstance(extent, int) and level + 1 == len(part.terms):
-            return self._unrolled(extent, inside, values)
+            return self._unrolled(part, extent, cursors, values)
         return self.function.loop(extent, 1, self.kinds, values, inside)
 
     def _reduced(
@@ -139,12 +149,10 @@ class Sums:
         return extent // width * width, values
 
     def _unrolled(
-        self,
-        extent: int,
-        inside: Callable[[Counter, list[str]], list[str]],
-        values: list[str],
+        self, part: Part, extent: int, cursors: list[Cursor], values: list[str]
     ) -> list[str]:
         """The innermost loop, a few terms at a time where a tile alone is too little work."""
+        level = len(part.terms) - 1
         times = next((n for n in (8, 4, 2) if n * len(self.kinds) <= UNROLLED), 1)
         times = min(times, extent)
         whole = extent // times * times
@@ -160,8 +168,10 @@ class Sums:
 
         def several(counter: Counter, carried: list[str]) -> list[str]:
             sums = [carried[k * width : (k + 1) * width] for k in range(apart)]
+            moved = self._advanced(part, level, counter, cursors)
             for k in range(times):
-                sums[k % apart] = inside(self.function.add(counter, k), sums[k % apart])
+                term = self._advanced(part, level, k, moved)
+                sums[k % apart] = self._add(part, term, sums[k % apart])
             return [value for part in sums for value in part]
 
         carried = self.function.loop(
@@ -169,7 +179,7 @@ class Sums:
         )
         values = self._joined([carried[k * width : (k + 1) * width] for k in range(apart)])
         for k in range(whole, extent):
-            values = inside(k, values)
+            values = self._add(part, self._advanced(part, level, k, cursors), values)
         return values
 
     def _joined(self, sums: list[list[str]]) -> list[str]:
