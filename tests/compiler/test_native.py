@@ -26,7 +26,7 @@ from programs import sparse
 from programs.case import Case, capture, data_for, inputs_for
 from programs.corpus import CORPUS
 from scalargrad import ops
-from scalargrad.compiler import emit, fuse, llvm, native, serial
+from scalargrad.compiler import abreast, emit, fuse, llvm, native, serial
 from scalargrad.compiler.arithmetic import Arithmetic
 from scalargrad.compiler.loops import (
     MINUS,
@@ -105,14 +105,72 @@ def test_short_walks_have_the_bits_of_the_reference(case):
     st.sampled_from((serial.NARROW, 0)),
     st.sampled_from((serial.CHUNK, 3)),
     st.sampled_from((serial.FAR, 0)),
+    st.sampled_from((abreast.BYTES, 8)),
 )
-def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk, far):
+def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk, far, wide):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(abreast, "BYTES", wide)
         patch.setattr(serial, "FAR", far)
         patch.setattr(serial, "WRITTEN_OUT", -1)
         patch.setattr(serial, "NARROW", narrow)
         patch.setattr(serial, "CHUNK", chunk)
         agree(*case)
+
+
+def elementwise(op: int, space: Space, start: int, source: Space, places: list[int]) -> Walk:
+    """space[start + k] = op(source[places[k]])."""
+    n = len(places)
+    nothing, style = np.full(n, -1, np.int32), np.zeros(n, np.uint8)
+    return Walk(
+        np.full(n, op, np.uint8),
+        np.full(n, space, np.uint8),
+        np.arange(start, start + n, dtype=np.int32),
+        np.zeros(n),
+        np.arange(n + 1, dtype=np.int32),
+        np.full(n, source, np.uint8),
+        np.array(places, np.int32),
+        style,
+        nothing,
+        style,
+        np.zeros(n, np.int32),
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 9, 70])
+def test_what_a_walk_reads_may_lie_apart_from_what_it_writes(batch, monkeypatch):
+    """u[i] = -x[i], u[n + i] = tanh(u[n - 1 - i]), z[i] = u[n + i] for i < n."""
+    n = 20
+    first = Apply(
+        Operand(Space.BATCHED, 0, (1,)), (Loop(n),), ops.NEG, (Operand(Space.EXAMPLE, 0, (1,)),)
+    )
+    walk = elementwise(ops.TANH, Space.BATCHED, n, Space.BATCHED, [*range(n)][::-1])
+    results = Segment(Operand(Space.BATCHED, n, (1,)))
+    last = Contract(Operand(Space.EXAMPLE_OUTPUT, 0, (1,)), (Loop(n),), (Group((results,)),))
+    sizes = {Space.EXAMPLE: n, Space.BATCHED: 2 * n, Space.EXAMPLE_OUTPUT: n}
+    loops = Loops((first, walk, last), sizes, batched=True)
+    verify(loops)
+    monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
+    agree(loops, {Space.EXAMPLE: np.random.default_rng(batch).normal(size=(batch, n))}, batch)
+
+
+def test_examples_go_through_a_walk_abreast_where_they_fill_vectors(monkeypatch):
+    """z[0] = |x[1]|, z[1] = |x[0]|."""
+    walk = elementwise(ops.ABS, Space.EXAMPLE_OUTPUT, 0, Space.EXAMPLE, [1, 0])
+    loops = Loops((walk,), {Space.EXAMPLE: 2, Space.EXAMPLE_OUTPUT: 2}, batched=True)
+    monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
+    lanes = llvm.vector_bits()[0] // 64
+    for batch in (1, lanes, 2 * lanes + 1, 40 * lanes + 3):
+        program = native.build(loops, batch)
+        calls = program.llvm_ir.count("call void @abreast(")
+        assert calls == (1 if batch >= lanes > 1 else 0)
+        # What follows the last example in the caller's array is not the walk's to write.
+        x, z = np.random.default_rng(0).normal(size=(batch, 2)), np.full((batch + lanes, 2), 7.0)
+        frame = program.frame()
+        frame.bind(Space.EXAMPLE, x)
+        frame.bind(Space.EXAMPLE_OUTPUT, z[:batch])
+        frame.run()
+        assert np.array_equal(z[:batch], np.abs(x[:, ::-1]))
+        assert (z[batch:] == 7.0).all()
 
 
 def test_of_all_walks_only_some_are_written_out(monkeypatch):

@@ -195,10 +195,11 @@ class Emitter(Binder):
 def _walk(emitter: Emitter, cluster: Cluster) -> Piece:
     step = cluster.steps[0]
     assert isinstance(step, Walk)
+    write, scratch = serial.prepare(emitter, step)
     return Piece(
-        lambda function, _: serial.write(emitter, function, step),
+        lambda function, _: write(function),
         touched(cluster.reads),
-        touched(cluster.writes),
+        (*touched(cluster.writes), *scratch),
     )
 
 

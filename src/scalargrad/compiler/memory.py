@@ -35,7 +35,7 @@ from .loops import (
     leaves,
 )
 
-_COPY, _SCATTER = 0.7, 1.5
+_COPY, _SCATTER, _ALONE = 0.7, 1.5, 4.0
 BESIDE, AFTER = 0, 1  # examples side by side, or one after the other
 SWEEPS = 4  # over all regions, while any of them changes its form
 
@@ -162,23 +162,30 @@ class Memory:
         needs: list[_Need] = []
         users: list[list[_Need]] = [[] for _ in sizes]
         for step, counts in leaves(self.loops.instructions):
-            if not isinstance(step, Walk):  # which touches all as one, and goes over examples
+            if isinstance(step, Walk):
+                need = self._abreast(step)
+            else:
                 need = self._need(step, float(prod(counts)))
-                needs.append(need)
-                for k in {k for way in need.ways for k in way.regions}:
-                    users[k].append(need)
+            needs.append(need)
+            for k in {k for way in need.ways for k in way.regions}:
+                users[k].append(need)
         found = [_settled(start, sizes, users) for start in (BESIDE, AFTER)]
         return min(found, key=lambda forms: sum(need.cost(forms) for need in needs))
 
     def _bounds(self) -> list[tuple[int, int]]:
         """The batched temporaries cut where no operand reaches across."""
-        found = sorted(
-            (r.low, r.high)
-            for step in self.loops.instructions
-            for regions in touched(self.loops, step)
-            for r in regions
-            if r.space == Space.BATCHED
-        )
+        found: list[tuple[int, int]] = []
+        for step in self.loops.instructions:
+            own = [
+                (r.low, r.high)
+                for regions in touched(self.loops, step)
+                for r in regions
+                if r.space == Space.BATCHED
+            ]
+            if own and isinstance(step, Walk):  # whose operands may all lie anywhere
+                own = [(min(low for low, _ in own), max(high for _, high in own))]
+            found += own
+        found.sort()
         bounds: list[tuple[int, int]] = []
         for low, high in found:
             if bounds and low <= bounds[-1][1]:
@@ -186,6 +193,14 @@ class Memory:
             else:
                 bounds.append((low, high))
         return bounds or [(0, self.loops.size(Space.BATCHED) - 1)]
+
+    def _abreast(self, step: Walk) -> _Need:
+        """What a walk costs whose examples do not go abreast."""
+        way, own = _Way(BESIDE), step.at[step.space == Space.BATCHED]
+        if len(own):
+            k = max(bisect_right(self._starts, int(own[0])) - 1, 0)
+            way.regions[k] = _ALONE * len(own) * self.batch
+        return _Need((way,))
 
     def _need(self, step: Nest, times: float) -> _Need:
         """What a nest costs with vectors of examples, or of lanes if there are enough of them."""

@@ -17,27 +17,33 @@ All walks of a program share one function, which has a piece of code for every f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
+from . import abreast
+from .arithmetic import heavy, lane_by_lane
 from .cuts import labels
 from .distinct import distinct
 from .environment import WALKS
+from .forms import ALIKE, FOLDS, MIXED, STEP, Form, value
+from .interpreter import VECTORS, Interpreter
 from .ir import Counter, Function, Module
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
+from .phases import Touched
 from .steps import in_steps
 from .tiles import Axis, Plan, Ref
 from .walks import PRODUCT, term_code
 
 if TYPE_CHECKING:
     from .binding import Binder
+
+Key = tuple[int, bytes, int, int]  # a form as it is looked up
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
@@ -46,55 +52,30 @@ CHUNK = 1 << 16  # operations that are put into a stream at a time
 FAR = 1 << 21  # bytes of a space that are too many for the nearer caches
 AHEAD = 96  # operations, or terms of long sums, ahead of which operands are fetched
 NARROW = 1 << 27  # elements of a space that 32 bits can tell apart
-SPACE = 15  # of a place shifted down, the bits that are its space
-
-# In place of a number of terms: a step; many with the same code, or with different ones.
-STEP, ALIKE, MIXED = 253, 254, 255
-_FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
-
-Term = tuple[str, str | None, int]  # left factor, right factor, style
 
 
-def write(binder: Binder, function: Function, step: Walk) -> None:
-    """The code of a walk."""
+def prepare(binder: Binder, step: Walk) -> tuple[Callable[[Function], None], list[Touched]]:
+    """What writes the code of a walk, and the memory that it needs beside that of its numbers."""
     size = len(step.left)
-    if not len(step.code):
-        return
     if size <= WRITTEN_OUT and binder.streams.written + size <= ALL_WRITTEN_OUT:
         binder.streams.written += size
-        _straight(binder, function, step)
-    else:
-        _streamed(binder, function, step)
+        return partial(_straight, binder, step), []
+    step = in_steps(step, binder.constant(1.0), binder.constant(-0.0))
+    batched = _batched(step)
+    walk = abreast.prepare(binder, step) if batched else None
+    if walk is not None:
+        return walk.write, [walk.scratch]
+    return partial(_streamed, binder, step), []
 
 
 def _batched(step: Walk) -> bool:
     return Space(int(step.space[0])).batched
 
 
-def _value(m: Arithmetic, code: int, const: float, terms: Sequence[Term]) -> str:
-    """An operation on numbers."""
-    numbers = [left for left, _, _ in terms]
-    if code not in _FOLDS:
-        return FORMS[code](m, *numbers, const)
-    if code != ops.ADD:
-        return reduce(lambda value, number: m.folded(code, value, number, None, False), numbers)
-    return reduce(lambda value, term: _folded(m, code, value, term), terms, m.constant(const))
-
-
-def _folded(m: Arithmetic, code: int, value: str, term: Term) -> str:
-    """What comes of a value and the next term of its sum, or of its maximum or minimum."""
-    left, right, style = term
-    after = m.folded(code, value, left, right, bool(style & MINUS))
-    for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
-        if style & flag and right is not None and factor is not None:
-            after = m.select(m.compare("oeq", factor, m.constant(0.0)), value, after)
-    return after
-
-
 # --- short walks ---------------------------------------------------------------------------------
 
 
-def _straight(binder: Binder, function: Function, step: Walk) -> None:
+def _straight(binder: Binder, step: Walk, function: Function) -> None:
     batched, count = _batched(step), len(step.code)
     axes: tuple[Axis, ...] = (Axis(binder.batch),) if batched else ()
     known: dict[tuple[int, int], Ref] = {}
@@ -130,9 +111,9 @@ def _straight(binder: Binder, function: Function, step: Walk) -> None:
                 factor = rights[t]
                 right = None if factor is None else number(factor)
                 terms.append((number(lefts[t]), right, int(step.style[t])))
-            value = _value(m, int(step.code[i]), float(step.const[i]), terms)
-            seen[id(results[i])] = value
-            tile.write(results[i], tile.cursors[where[id(results[i])]], spot, value)
+            result = value(m, int(step.code[i]), float(step.const[i]), terms)
+            seen[id(results[i])] = result
+            tile.write(results[i], tile.cursors[where[id(results[i])]], spot, result)
 
     def body(tile: Tile) -> None:
         for spot in tile.spots:
@@ -142,35 +123,6 @@ def _straight(binder: Binder, function: Function, step: Walk) -> None:
 
 
 # --- streams -------------------------------------------------------------------------------------
-
-
-class Form(NamedTuple):
-    """What operations of one form have in common.
-
-    `many` is the number of terms, STEP, ALIKE or MIXED; `terms` are their codes (the one code that all
-    have where they are ALIKE), four bits each, the first in the lowest; of a step, only when x * y is
-    left out.
-    """
-
-    code: int
-    const: float
-    many: int
-    terms: int
-
-    def term(self, k: int) -> int:
-        """The code of term k."""
-        return self.terms >> 4 * k & 15
-
-    @property
-    def period(self) -> int:
-        """How many integers lie between operands that play the same part."""
-        if self.many == STEP:
-            return 4
-        if self.many == MIXED:
-            return 3
-        if self.many == ALIKE:
-            return 1 + (self.term(0) & PRODUCT)
-        return 1 + sum(1 + (self.term(k) & PRODUCT) for k in range(self.many))
 
 
 class Streams:
@@ -187,33 +139,43 @@ class Streams:
         self.kind, self.shift = ("i32", 27) if narrow else ("i64", 56)
         self.dtype: Any = np.int32 if narrow else np.int64
         self.negative = int(np.iinfo(self.dtype).min)  # the highest bit
-        self.forms: dict[tuple[int, bytes, int, int], int] = {}
+        # The forms of walks of one example, and of several abreast.
+        self.forms: tuple[dict[Key, int], dict[Key, int]] = {}, {}
         self.parts: list[NDArray[Any]] = []
         self.size = self.written = 0
 
-    def add(self, step: Walk, elements: NDArray[np.int64]) -> tuple[int, int]:
+    def add(
+        self, step: Walk, elements: NDArray[np.int64], abreast: bool = False
+    ) -> tuple[int, int]:
         """Where the stream of a walk begins, and how many runs it has.
 
         `elements[space]` is how far apart the elements of a space are.
         """
         start, runs = self.size, 0
         for low in range(0, len(step.code), CHUNK):
-            part, count = self._part(step, low, min(low + CHUNK, len(step.code)), elements)
-            self.parts.append(part)
-            self.size += len(part)
+            high = min(low + CHUNK, len(step.code))
+            part, count = self._part(step, low, high, elements, abreast)
+            self.put(part)
             runs += count
         return start, runs
 
+    def put(self, part: NDArray[Any]) -> int:
+        """Where integers begin that are put behind the others."""
+        self.parts.append(part.astype(self.dtype, copy=False))
+        self.size += len(part)
+        return self.size - len(part)
+
     def array(self) -> NDArray[Any]:
         """All streams, one after the other, and places to fetch past the end."""
-        end = self.ahead * max((form.period for form in self.known()), default=0)
+        forms = self.known(False) + self.known(True)
+        end = self.ahead * max((form.period for form in forms), default=0)
         return np.concatenate((*self.parts, np.zeros(end, self.dtype)))
 
-    def known(self) -> list[Form]:
+    def known(self, abreast: bool) -> list[Form]:
         """The forms, by number."""
         return [
             Form(code, float(np.frombuffer(const)[0]), count, terms)
-            for code, const, count, terms in self.forms
+            for code, const, count, terms in self.forms[abreast]
         ]
 
     def lanes(self, form: Form) -> int:
@@ -228,7 +190,7 @@ class Streams:
         return space.astype(np.int64) << self.shift | place * elements[space]
 
     def _part(
-        self, step: Walk, low: int, high: int, elements: NDArray[np.int64]
+        self, step: Walk, low: int, high: int, elements: NDArray[np.int64], abreast: bool
     ) -> tuple[NDArray[Any], int]:
         counts = np.diff(step.first[low : high + 1])
         begin, end = int(step.first[low]), int(step.first[high])
@@ -238,16 +200,17 @@ class Streams:
         style = step.style[begin:end]
         code = term_code(style, product)
         code[step.code[low:high][owner] != ops.ADD] = 0
-        form, shape = self._forms(step, low, high, counts, owner, own, code)
+        form, shape = self._forms(step, low, high, counts, owner, own, code, abreast)
         # How many integers each term takes, each operation, and the head of each run.
         mixed, many = shape == MIXED, shape >= ALIKE
         width = np.where(mixed[owner], 3, 1 + product)
         head = np.ones(high - low, bool)
         head[1:] = form[1:] != form[:-1]
-        # What is done at once must not depend on one another.
-        whole = np.array([self.lanes(known) > 1 for known in self.known()])
-        level = step.level[low:high]
-        head[1:] |= whole[form[1:]] & (level[1:] != level[:-1])
+        if not abreast:
+            # What is done at once must not depend on one another.
+            whole = np.array([self.lanes(known) > 1 for known in self.known(False)])
+            level = step.level[low:high]
+            head[1:] |= whole[form[1:]] & (level[1:] != level[:-1])
         before = np.cumsum(width) - width
         size = 1 + many + np.bincount(owner, width, high - low).astype(np.int64) + 2 * head
         at = np.cumsum(size) - size + 2 * head
@@ -279,10 +242,11 @@ class Streams:
         owner: NDArray[np.int64],
         own: NDArray[np.int64],
         code: NDArray[np.uint8],
+        abreast: bool,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The number of each operation's form, and its `many`."""
         op, n = step.code[low:high], high - low
-        folds = np.isin(op, tuple(_FOLDS))
+        folds = np.isin(op, tuple(FOLDS))
         changes = np.flatnonzero((owner[1:] == owner[:-1]) & (code[1:] != code[:-1]))
         mixed = np.bincount(owner[1:][changes], minlength=n) > 0
         shape = counts.astype(np.int64)
@@ -302,19 +266,19 @@ class Streams:
         number = labels(rows)
         highest = np.maximum.accumulate(number)
         first = np.flatnonzero(np.diff(highest, prepend=-1))
+        forms = self.forms[abreast]
         known = [
-            self.forms.setdefault(
-                (int(op[k]), const[k].tobytes(), int(shape[k]), int(terms[k])), len(self.forms)
+            forms.setdefault(
+                (int(op[k]), const[k].tobytes(), int(shape[k]), int(terms[k])), len(forms)
             )
             for k in first.tolist()
         ]
         return np.array(known)[number], shape
 
 
-def _streamed(binder: Binder, function: Function, step: Walk) -> None:
+def _streamed(binder: Binder, step: Walk, function: Function) -> None:
     """A call of the interpreter, for each example."""
     streams, memory = binder.streams, binder.memory
-    step = in_steps(step, binder.constant(1.0), binder.constant(-0.0))
     elements, layouts = np.ones(len(Space), np.int64), {}
     used = step.right >= 0
     for spaces, places in (
@@ -351,167 +315,12 @@ def _streamed(binder: Binder, function: Function, step: Walk) -> None:
     function.loop(binder.batch, 1, [], [], example)
 
 
-# --- the interpreter -----------------------------------------------------------------------------
-
-
 def finish(binder: Binder) -> None:
-    """The function that interprets the streams, if there are any."""
-    if binder.streams.parts:
-        function = Function(binder.module, "walk", "ptr %bases, ptr %stream, i64 %runs")
-        _Interpreter(function, binder.streams).write()
-        binder.module.finish(function)
-
-
-class _Interpreter:
-    def __init__(self, function: Function, streams: Streams) -> None:
-        self.function, self.streams = function, streams
-        self.m = Arithmetic(function, 1)
-        self.real = function.module.real
-
-    def write(self) -> None:
-        """The loop over the runs."""
-        self.function.loop("%runs", 1, ["i64"], ["0"], self._run)
-
-    def _run(self, _: Counter, carried: list[str]) -> list[str]:
-        f, at = self.function, carried[0]
-        number, count = self.integer(at), self.integer(f.add(at, 1))
-        first = str(f.add(at, 2))
-        forms = self.streams.known()
-        names, done = [f.label() for _ in forms], f.label()
-        cases = " ".join(f"i64 {k}, label %{name}" for k, name in enumerate(names))
-        f.do(f"switch i64 {number}, label %{names[0]} [ {cases} ]")
-        ends = []
-        for form, name in zip(forms, names):
-            f.begin(name)
-            end, rest, lanes = [first], count, self.streams.lanes(form)
-            if lanes > 1:
-                blocks = f.emit(f"udiv i64 {count}, {lanes}")
-                rest = f.emit(f"urem i64 {count}, {lanes}")
-                end = f.loop(blocks, 1, ["i64"], end, partial(self._block, form, lanes))
-            end = f.loop(rest, 1, ["i64"], end, partial(self._step, form))
-            ends.append(f"[ {end[0]}, %{f.block} ]")
-            f.do(f"br label %{done}")
-        f.begin(done)
-        return [f.emit(f"phi i64 {', '.join(ends)}")]
-
-    def _block(self, form: Form, lanes: int, _: Counter, carried: list[str]) -> list[str]:
-        """As many operations as a vector has lanes; where the next one is."""
-        f, m = self.function, Arithmetic(self.function, lanes)
-        places = [str(f.add(carried[0], lane * form.period)) for lane in range(lanes)]
-        operands = []
-        for k in range(1, form.period):
-            operand = "poison"
-            for lane, at in enumerate(places):
-                number = self.number(f.add(at, k), self.streams.ahead * form.period)
-                operand = f.emit(
-                    f"insertelement {m.kind} {operand}, {self.real} {number}, i32 {lane}"
-                )
-            operands.append(operand)
-        values = FORMS[form.code](m, *operands, form.const)
-        for lane, at in enumerate(places):
-            value = f.emit(f"extractelement {m.kind} {values}, i32 {lane}")
-            f.do(f"store {self.real} {value}, ptr {self.pointer(at)}")
-        return [str(f.add(places[-1], form.period))]
-
-    def _step(self, form: Form, _: Counter, carried: list[str]) -> list[str]:
-        """One operation; where the next one is."""
-        f, at = self.function, carried[0]
-        result, after = self.pointer(at), str(f.add(at, 1))
-        distance = self.streams.ahead * form.period
-        if form.many == STEP:
-            z, x = (self.number(f.add(after, k), distance) for k in range(2))
-            y = self.signed(f.add(after, 2), distance)
-            value = _folded(self.m, ops.ADD, z, (x, y, form.term(1) >> 1))
-            after = str(f.add(after, 3))
-        elif form.many >= ALIKE:
-            count, after = self.integer(after), str(f.add(after, 1))
-            start = form.const if form.code == ops.ADD else _FOLDS[form.code]
-
-            def term(_: Counter, carried: list[str]) -> list[str]:
-                if form.many == MIXED:
-                    return self._mixed(form.code, distance, *carried)
-                own, following = self._term(form.term(0), carried[1], distance)
-                return [_folded(self.m, form.code, carried[0], own), following]
-
-            carried = [self.m.constant(start), after]
-            value, after = f.loop(count, 1, [self.real, "i64"], carried, term)
-        else:
-            terms = []
-            for k in range(form.many):
-                own, after = self._term(form.term(k), after, distance)
-                terms.append(own)
-            value = _value(self.m, form.code, form.const, terms)
-        f.do(f"store {self.real} {value}, ptr {result}")
-        return [after]
-
-    def _term(self, code: int, at: str, distance: int) -> tuple[Term, str]:
-        """A term whose code is known, and where the next one is."""
-        left, after = self.number(at, distance), str(self.function.add(at, 1))
-        if not code & PRODUCT:
-            return (left, None, code >> 1), after
-        right, after = self.number(after, distance), str(self.function.add(after, 1))
-        return (left, right, code >> 1), after
-
-    def _mixed(self, code: int, distance: int, value: str, at: str) -> list[str]:
-        """What comes of a value and a term that says itself what it is."""
-        f, m = self.function, self.m
-        left, right = self.number(at, distance), self.number(f.add(at, 1), distance)
-        style = self.integer(f.add(at, 2))
-        right = m.select(self._flag(style, PRODUCT), right, m.constant(1.0))
-        product = m.multiply(left, right)
-        minus = self._flag(style, MINUS << 1)
-        after = m.folded(code, value, m.select(minus, m.negative(product), product), None, False)
-        for flag, factor in ((SKIP_RIGHT, right), (SKIP_LEFT, left)):
-            absent = m.compare("oeq", factor, m.constant(0.0))
-            both = f.emit(f"and i1 {absent}, {self._flag(style, flag << 1)}")
-            after = m.select(both, value, after)
-        return [after, str(f.add(at, 3))]
-
-    def _flag(self, style: str, flag: int) -> str:
-        masked = self.function.emit(f"and i64 {style}, {flag}")
-        return self.function.emit(f"icmp ne i64 {masked}, 0")
-
-    # --- reading the stream ----------------------------------------------------------------------
-
-    def integer(self, at: Counter) -> str:
-        """An integer of the stream."""
-        f, kind = self.function, self.streams.kind
-        entry = f.emit(f"load {kind}, ptr {f.at(kind, '%stream', at)}")
-        return entry if kind == "i64" else f.emit(f"sext {kind} {entry} to i64")
-
-    def pointer(self, at: Counter) -> str:
-        """The element whose place is in the stream."""
-        return self._element(self.integer(at))
-
-    def _element(self, place: str, signed: bool = False) -> str:
-        f, shift = self.function, self.streams.shift
-        space = f.emit(f"lshr i64 {place}, {shift}")
-        if signed:
-            space = f.emit(f"and i64 {space}, {SPACE}")
-        element = f.emit(f"and i64 {place}, {(1 << shift) - 1}")
-        base = f.emit(f"load ptr, ptr {f.at('ptr', '%bases', space)}")
-        return f.at(self.real, base, element)
-
-    def number(self, at: Counter, distance: int) -> str:
-        """The number whose place is in the stream; that at a distance from it is fetched."""
-        self._fetch(at, distance)
-        return self.function.emit(f"load {self.real}, ptr {self.pointer(at)}")
-
-    def signed(self, at: Counter, distance: int) -> str:
-        """As `number`, with the other sign where the highest bit of its place is set."""
-        self._fetch(at, distance)
-        f, bits = self.function, 8 * self.m.module.size
-        place, kind = self.integer(at), f"i{bits}"
-        number = f.emit(f"load {kind}, ptr {self._element(place, signed=True)}")
-        negative = f.emit(f"lshr i64 {place}, 63")
-        if bits < 64:
-            negative = f.emit(f"trunc i64 {negative} to {kind}")
-        sign = f.emit(f"shl {kind} {negative}, {bits - 1}")
-        return f.emit(f"bitcast {kind} {f.emit(f'xor {kind} {number}, {sign}')} to {self.real}")
-
-    def _fetch(self, at: Counter, distance: int) -> None:
-        f = self.function
-        if distance:
-            f.declare("void", "llvm.prefetch.p0", "ptr", *("i32 immarg",) * 3)
-            coming = self._element(self.integer(f.add(at, distance)), signed=True)
-            f.do(f"call void @llvm.prefetch.p0(ptr {coming}, i32 0, i32 3, i32 1)")
+    """The functions that interpret the streams, if there are any."""
+    for side, name in ((False, "walk"), (True, "abreast")):
+        if binder.streams.forms[side]:
+            vectors = f", i64 {VECTORS}" if side else ""
+            parameters = f"ptr %bases, ptr %stream, i64 %runs{vectors}"
+            function = Function(binder.module, name, parameters)
+            Interpreter(function, binder.streams, side).write()
+            binder.module.finish(function)
