@@ -93,6 +93,20 @@ def test_tiles_of_long_products_multiply_more_than_they_read(registers, steps):
     assert products + chosen.width + steps < registers
 
 
+@pytest.mark.parametrize(
+    ("registers", "steps", "terms", "most"),
+    [(16, 1, 16, 8), (16, 1, 784, 12), (16, 2, 16, 12), (32, 1, 16, 24)],
+)
+def test_tiles_of_short_fused_sums_are_as_many_as_can_be_under_way(registers, steps, terms, most):
+    axes = (Axis(96), Axis(16))
+    left = Ref(0, 0, (terms, 0, 1))
+    right = Ref(1, 0, (0, 1, 16))
+    uses = [Use(left, (Axis(terms),)), Use(right, (Axis(terms),))]
+    chosen = make(axes, [Ref(2, 0, (16, 1))], uses, Machine(4, registers, steps))
+    shape = chosen.height * chosen.width
+    assert shape == most if most == 8 else 8 < shape <= most
+
+
 def layer(units: int) -> Loops:
     """y[i] = sum_k p[i, k] x[k] for every example."""
     segment = Segment(

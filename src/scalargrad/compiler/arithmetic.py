@@ -87,7 +87,9 @@ class Arithmetic:
     def folded(self, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
         """value + left * right, or the larger, or the smaller of the two; the term negated."""
         if op == ops.ADD and right is not None and self.module.fast:
-            return self.fused(self.negative(left) if minus else left, right, value)
+            left = self.negative(left) if minus else left
+            nothing = value == self.constant(-0.0)
+            return self.multiply(left, right) if nothing else self.fused(left, right, value)
         term = left if right is None else self.multiply(left, right)
         if op == ops.ADD:
             return self.subtract(value, term) if minus else self.add(value, term)

@@ -192,6 +192,9 @@ _TEAMS = (2, 2, 4, 8)  # numbers of workers for whom work is to be divided evenl
 _EVEN = 1.7  # the speed-up of two workers that is enough
 _TURNS = 64.0  # numbers, or some lines, that a worker should write before it is another's turn
 _UNEVEN = 0.6  # of the speed-up that is left where other loops get longer along the axis
+# Of a tile of more sums than fused instructions can be under way, each costs so much more: while
+# their results wait to be stored, little of the next tile fits into the CPU's queues.
+_UNDERWAY, _STORED = 8, 3.5
 _QUEUED = 4  # vectors of a tile that may wait for the divider while the next sums are under way
 _FEW = 16  # vector registers
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
@@ -347,11 +350,14 @@ def _tile(
         return cycles
 
     crossing = sum(map(plan.crosses, results))
+    # With many registers, tiles are larger than that anyway, and sums the longer part.
+    stored = _STORED if machine.steps == 1 and machine.registers <= _FEW else 0.0
 
     def busy(height: int, width: int) -> float:
         sums, divisions = passes(height, width), divider * height * width
         whole, rest = divmod(height, machine.lanes)
         stores = crossing * width * machine.lanes * (_CROSS * whole + _SCATTER * rest)
+        stores += 6.0 + stored * max(height * width - _UNDERWAY, 0)
         return stores + (max(sums, divisions) if height * width <= _QUEUED else sums + divisions)
 
     def total(height: int, width: int) -> float:
@@ -361,7 +367,7 @@ def _tile(
                 (count // width, int(count % width > 0)), (width, count % width)
             ):
                 if number and again:
-                    cycles += number * again * (busy(part, piece) + 6.0)
+                    cycles += number * again * busy(part, piece)
                     code += part * piece
         return cycles * outer + _CODE * code * min(most, 4.0)
 
