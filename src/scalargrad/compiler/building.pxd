@@ -5,7 +5,6 @@ from scalargrad.compiler.pool cimport Pool
 cdef class Builder:
     cdef int kind
     cdef double[::1] numbers
-    cdef object view
     cdef Pool pool
     cdef list parts
     cdef object extra

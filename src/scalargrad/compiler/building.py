@@ -56,7 +56,6 @@ class Builder:
 
     kind: cython.int
     numbers: cython.double[::1]
-    view: Any
     pool: Pool
     parts: list
     extra: Any
@@ -79,7 +78,7 @@ class Builder:
         elif isinstance(signature, Row):
             self.kind, self.extra, self.pool = FLOATS, signature.sequence, Pool(place.data)
         elif isinstance(signature, Array):
-            self.kind, self.view = ARRAY, place.reshape(signature.shape)
+            self.kind, self.extra = ARRAY, place.reshape(signature.shape).copy
         elif isinstance(signature, Static):
             self.kind, self.extra = STATIC, signature.value
         elif isinstance(signature, Batched):
@@ -97,7 +96,7 @@ class Builder:
         item, self.extra = signature.item, list
         if signature.sequence is np.ndarray:
             shape = item.shape if isinstance(item, Array) else ()
-            self.kind, self.view = ARRAY, batch[:, columns].reshape(len(batch), *shape)
+            self.kind, self.extra = ARRAY, batch[:, columns].reshape(len(batch), *shape).copy
         elif isinstance(item, Scalar):
             self.kind, self.pool = FLOATS, Pool(batch[:, columns.start].data)
         else:
@@ -114,7 +113,7 @@ class Builder:
         if self.kind == FLOAT:
             return self.numbers[0]
         if self.kind == ARRAY:
-            return self.view.copy()
+            return self.extra()
         if self.kind == STATIC:
             return self.extra
         if self.kind == COUNT:

@@ -137,6 +137,7 @@ class Entrance:
     def _ask(
         self, asked: cython.int, about: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        plain: cython.bint
         launch: Launch
         other: Entrance
         if not self._gate.enter():
@@ -146,8 +147,13 @@ class Entrance:
             return other._ask(asked, about, args, kwargs)
         try:
             if asked != OTHER and not kwargs:
-                wrt = self._default if asked == VALUE_AND_GRAD and about is None else about
-                launch = self._launches.get(wrt) if wrt is None or is_plain(wrt) else None
+                wrt, plain = about, True
+                if asked == VALUE_AND_GRAD:
+                    if about is None:
+                        wrt = self._default
+                    else:
+                        plain = is_plain(about)
+                launch = self._launches.get(wrt) if plain else None
                 if launch is not None:
                     if asked == VALUE:
                         answer = launch.value(args)

@@ -344,9 +344,10 @@ class CompiledFunction(Entrance):
         mean = options.batch == "mean"
         launch = Launch(filler, rows, variant, kernel, mean, result, answer)
         if wrt is not None:
-            known, spread = self._parameters, None
+            known, gradient = self._parameters, variant.program.gradient
+            spread: Callable[[], Floats] = gradient.copy
             if len(variant.parameters) < len(known):
-                spread = functools.partial(known.spread, variant.parameters)
+                spread = functools.partial(known.spread, variant.parameters, gradient)
             launch.differentiate(wrt, branches.layout, spread)
         self._launches[wrt] = launch
 

@@ -169,13 +169,11 @@ class Launch:
         self.seed = 1.0 / len(rows) if mean else 1.0
         self.mean = mean
 
-    def differentiate(
-        self, wrt: Any, layout: Layout, spread: Callable[[Floats], Any] | None
-    ) -> None:
+    def differentiate(self, wrt: Any, layout: Layout, spread: Callable[[], Any]) -> None:
         """Have `value_and_grad` give the gradient with respect to `wrt`.
 
         `wrt` is as the caller said it, and right. `spread` makes the gradient with respect to the
-        parameters from that of this branch, unless these are all.
+        parameters from that of this branch, `program.gradient`.
         """
         shared, own = self.gradients
         self.several, self.spread = isinstance(wrt, tuple), spread
@@ -288,10 +286,7 @@ class Launch:
 
     @cython.cfunc
     def _slope(self, builder: Builder | None) -> Any:
-        if builder is not None:
-            return builder.build()
-        gradient = self.program.gradient
-        return gradient.copy() if self.spread is None else self.spread(gradient)
+        return self.spread() if builder is None else builder.build()
 
     # --- float32 -----------------------------------------------------------------------------
 
