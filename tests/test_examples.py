@@ -63,6 +63,14 @@ def test_names_gpt(tmp_path: Path) -> None:
     assert set("".join(re.findall(r"^  ([a-z]+)", out, re.MULTILINE))) == {"a", "b"}
 
 
+def test_dead_neurons(tmp_path: Path) -> None:
+    out = output("dead_neurons.py", tmp_path / "graph.html")
+    counts = [int(n) for n in re.findall(r": (\d+) of \d+ neurons get no gradient", out)]
+    assert counts[0] > 0
+    assert counts[2] == 0
+    assert (tmp_path / "graph.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def accuracy(out: str) -> float:
     (percent,) = re.findall(r"accuracy on 1,000 images held out: ([\d.]+)%", out)
     return float(percent)

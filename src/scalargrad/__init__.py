@@ -54,5 +54,6 @@ from .transforms import jvp as jvp
 from .transforms import value_and_grad as value_and_grad
 from .transforms import vjp as vjp
 from .views import draw as draw
+from .views import explore as explore
 
 __version__ = "0.1.0"

@@ -56,9 +56,7 @@ class Derivatives:
         self._gradients[self._tape.outputs] = 1.0
         replay = Replay(self._tape, data.data, self._gradients.data)
         replay.backward()
-        stored = data.copy()
-        replay.forward()
-        changed = np.flatnonzero(~((data == stored) | (np.isnan(data) & np.isnan(stored))))
+        changed = differing(self._tape, data)
         if len(changed):
             raise outdated(self._nodes[int(changed[0])])
 
@@ -105,6 +103,13 @@ def _users(tape: Tape, place: int) -> list[int]:
 
 
 _UNARY = [row.code for row in ops.TABLE if row.arity == 1]
+
+
+def differing(tape: Tape, data: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The nodes whose data is not what the operations give for the leaves' data."""
+    again = data.copy()
+    Replay(tape, again.data, np.empty(0).data).forward()
+    return np.flatnonzero(~((data == again) | (np.isnan(data) & np.isnan(again))))
 
 
 def is_current(v: Value) -> bool:

@@ -1,4 +1,4 @@
-"""Writing a picture to disk: whole or not at all."""
+"""Writing a picture or a page to disk: whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 
-def write(target: Path, content: bytes) -> Path:
+def write(target: Path, content: bytes, what: str = "picture") -> Path:
     """Make `content` the file `target`, whose folder is made when missing, and return `target`.
 
     The file appears at once and complete: it is written under a temporary name in the same folder,
@@ -19,7 +19,7 @@ def write(target: Path, content: bytes) -> Path:
         _replace(target, content)
     except OSError as error:
         raise OSError(
-            error.errno, f"the picture could not be written: {error.strerror}", str(target)
+            error.errno, f"the {what} could not be written: {error.strerror}", str(target)
         ) from error
     return target
 

@@ -119,7 +119,7 @@ def parts(root: Value, groups: list[Group], names: Names, number: Callable[[floa
             kind="root" if v is root else "result" if v.op else _leaf_kind(v, names),
             symbol="Σ" if folded else _symbol(v),
             name=shortened(
-                _one_line(names.of(v) or group.module or (_contents(group) if folded else ""))
+                one_line(names.of(v) or group.module or (_contents(group) if folded else ""))
             ),
             data=number(v.data),
             grad=number(v.grad),
@@ -128,13 +128,11 @@ def parts(root: Value, groups: list[Group], names: Names, number: Callable[[floa
             current=group.current,
             unordered=folded or v.op in UNORDERED,
             hidden=group.hidden,
-            note=_clean(_note(group, name)),
+            note=clean(_note(group, name)),
         )
 
     arrows = [
-        Arrow(
-            places[x], k, passed, _clean(f"{name(x)} receives {passed!r} from {name(group.head)}")
-        )
+        Arrow(places[x], k, passed, clean(f"{name(x)} receives {passed!r} from {name(group.head)}"))
         for k, group in enumerate(groups)
         for x, passed in group.inputs
     ]
@@ -177,11 +175,12 @@ def _note(group: Group, name: Callable[[Value], str]) -> str:
     return "\n".join([*lines, *filter(None, [line_of(v)])])
 
 
-def _one_line(text: str) -> str:
-    return _clean(text).replace("\n", " ")
+def one_line(text: str) -> str:
+    """A text without what no line of a picture can hold."""
+    return clean(text).replace("\n", " ")
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """A text without what no line of a picture, or no XML file, can hold."""
     spaced = "".join(" " if c in "\r\t" else c for c in text)
     return "".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from ...coerce import shown
 from ...engine import Value
 from ...nn import Module
 from .. import files
+from ..arguments import one_of, whole
 from ..names import Names, names_in
 from . import folding, svg
 from .layout import Layout, laid_out
@@ -104,10 +104,10 @@ def draw(
     if not isinstance(value, Value):
         raise TypeError(f"value: expected a Value, got {shown(value)}")
     watch.read(value, "draw()")
-    depth = None if depth is None else _count(depth, "depth", 0)
-    limit = _count(limit, "limit", 1)
-    _one_of(direction, "direction", (None, *DIRECTIONS))
-    _one_of(theme, "theme", tuple(THEMES))
+    depth = None if depth is None else whole(depth, "depth", 0)
+    limit = whole(limit, "limit", 1)
+    one_of(direction, "direction", (None, *DIRECTIONS))
+    one_of(theme, "theme", tuple(THEMES))
     _check_format(format)
     found = names_in(names)
     groups = _readable(value, depth, found, fold, limit)
@@ -153,23 +153,6 @@ def _too_large(what: str, counts: list[int], limit: int) -> ValueError:
         f"{ARROWS} times as many arrows): depth={fitting} draws the {boxes} numbers nearest to it; "
         "or draw one of its operands, or pass a larger limit"
     )
-
-
-def _count(n: Any, name: str, least: int) -> int:
-    try:
-        if isinstance(n, bool):
-            raise TypeError
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"{name}: expected an int, got {shown(n)}") from None
-    if count < least:
-        raise ValueError(f"{name}: expected {least} or more, got {count}")
-    return count
-
-
-def _one_of(x: Any, name: str, choices: tuple[Any, ...]) -> None:
-    if x not in choices:
-        raise ValueError(f"{name}: expected {' or '.join(map(repr, choices))}, got {x!r}")
 
 
 def _check_format(spec: Any) -> None:
