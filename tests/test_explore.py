@@ -485,6 +485,8 @@ def test_labels_are_text_whatever_is_in_them(label: str) -> None:
     out.label = label
     page = sg.explore(out)
     assert label in Read(page.html).record["names"]
+    (data,) = re.findall(r'id="data" type="application/json">(.*)', page.html)
+    assert not set("<>&") & set(data.removesuffix("</script>"))
     tags = Counter(tag for tag, _ in Elements(page.html).found)
     assert tags["script"] == 2
     assert tags["b"] == 0

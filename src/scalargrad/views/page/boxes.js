@@ -119,7 +119,8 @@ class Show {
       for (const e of edges) {
         const v = outer(e);
         const item = separate ? v : this.neighbour(g, v);
-        if (!made.has(item)) made.set(item, { box: { side, item, numbers: new Set() }, ends: new Map() });
+        if (!made.has(item))
+          made.set(item, { box: { side, item, numbers: new Set() }, ends: new Map() });
         const { box, ends } = made.get(item);
         box.numbers.add(v);
         if (!ends.has(at)) ends.set(at, []);

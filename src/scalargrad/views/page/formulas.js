@@ -7,7 +7,10 @@ function number(x, digits = 4) {
   const size = Math.abs(x);
   let text;
   if (size < 1e-4 || size >= 10 ** Math.max(digits, 6)) {
-    text = x.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+    text = x
+      .toExponential(digits - 1)
+      .replace(/\.?0+e/, "e")
+      .replace("e+", "e");
   } else {
     text = x.toPrecision(digits);
     if (text.includes("e")) text = String(Number(text));
@@ -60,7 +63,8 @@ function symbolOf(graph, v) {
 function filled(template, graph, v, written, slot = 0) {
   const { first, operands } = graph;
   const inputs = Array.from(operands.subarray(first[v], first[v + 1]), written);
-  const listed = inputs.length > 4 ? [...inputs.slice(0, 3), "…", inputs[inputs.length - 1]] : inputs;
+  const listed =
+    inputs.length > 4 ? [...inputs.slice(0, 3), "…", inputs[inputs.length - 1]] : inputs;
   return template.replace(/\{(\w+)\}/g, (_, key) => {
     if (key === "c") return constantOf(graph, v);
     if (key === "k") return String(slot);
@@ -79,7 +83,13 @@ function slopeOf(graph, e) {
   const v = graph.userOf[e];
   const slot = e - graph.first[v];
   const { slopes } = graph.table.get(graph.op[v]);
-  return filled(slopes[Math.min(slot, slopes.length - 1)], graph, v, (x) => mention(graph, x), slot);
+  return filled(
+    slopes[Math.min(slot, slopes.length - 1)],
+    graph,
+    v,
+    (x) => mention(graph, x),
+    slot,
+  );
 }
 
 function titleOf(graph, item) {
@@ -97,5 +107,8 @@ function fullTitle(graph, item) {
     .map((g) => graph.labels[g]);
   parts.push(item >= 0 ? `${symbolOf(graph, item)} v${item}`.trim() : titleOf(graph, item));
   // `query[3]` says that it is in `query`.
-  return parts.filter((part, k) => !parts[k + 1]?.startsWith(`${part}[`)).slice(-3).join(" › ");
+  return parts
+    .filter((part, k) => !parts[k + 1]?.startsWith(`${part}[`))
+    .slice(-3)
+    .join(" › ");
 }

@@ -89,14 +89,17 @@ function readTree(graph) {
     const begins = i < leaves ? leaf : result;
     begins[places[i]] = Math.min(begins[places[i]], i);
   }
-  const deepestFirst = Array.from({ length: groups }, (_, g) => g).sort((a, b) => depth[b] - depth[a]);
+  const deepestFirst = Array.from({ length: groups }, (_, g) => g).sort(
+    (a, b) => depth[b] - depth[a],
+  );
   for (const g of deepestFirst) {
     if (g === 0) continue;
     const p = parents[g];
     result[p] = Math.min(result[p], result[g]);
     leaf[p] = Math.min(leaf[p], leaf[g]);
   }
-  const begins = (item) => (item >= 0 ? item : result[~item] < Infinity ? result[~item] : leaf[~item]);
+  const begins = (item) =>
+    item >= 0 ? item : result[~item] < Infinity ? result[~item] : leaf[~item];
 
   const children = Array.from({ length: groups }, () => []);
   for (let i = 0; i < count; i++) children[places[i]].push(i);

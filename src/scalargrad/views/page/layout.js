@@ -34,7 +34,8 @@ function laidOut(sizes, arrows) {
     if (c > 0) {
       let steepest = 0;
       for (const item of items) {
-        for (const other of links.before[item]) steepest = Math.max(steepest, Math.abs(y[item] - y[other]));
+        for (const other of links.before[item])
+          steepest = Math.max(steepest, Math.abs(y[item] - y[other]));
       }
       x += Math.min(WIDEST, Math.max(NARROWEST, steepest / 4));
     }
@@ -42,7 +43,10 @@ function laidOut(sizes, arrows) {
     x += Math.max(0, ...items.map((item) => (item < count ? sizes[item].width : 0)));
     ends.push(x);
   });
-  const boxes = sizes.map(({ height }, k) => ({ x: starts[column[k]], y: y[k] - height / 2 - top }));
+  const boxes = sizes.map(({ height }, k) => ({
+    x: starts[column[k]],
+    y: y[k] - height / 2 - top,
+  }));
   const ports = portsOf(ways, arrows, y, heightOf);
   const frame = { sizes, column: columnOf, starts, ends, y, top };
   const paths = ways.map((way, k) => way && pathAlong(way, ports[k], frame));
@@ -64,7 +68,8 @@ function orderWithoutCircles(count, arrows) {
   const ready = [];
   const place = (box) => {
     rank[box] = placed++;
-    for (const other of after[box]) if (--waiting[other] === 0 && rank[other] < 0) ready.push(other);
+    for (const other of after[box])
+      if (--waiting[other] === 0 && rank[other] < 0) ready.push(other);
   };
   for (let box = 0; box < count; box++) if (waiting[box] === 0) ready.push(box);
   while (placed < count) {
@@ -283,7 +288,8 @@ function portsOf(ways, arrows, y, heightOf) {
     const comesFrom = (k) => y[ways[k][ways[k].length - 2]];
     const ordered = own.every((k) => (arrows[k].slot ?? null) !== null);
     own.sort((a, b) => (ordered ? arrows[a].slot - arrows[b].slot : comesFrom(a) - comesFrom(b)));
-    const step = own.length > 1 ? Math.min(PORTS, (heightOf(target) - PORTS) / (own.length - 1)) : 0;
+    const step =
+      own.length > 1 ? Math.min(PORTS, (heightOf(target) - PORTS) / (own.length - 1)) : 0;
     own.forEach((k, place) => {
       ports[k] = (place - (own.length - 1) / 2) * step;
     });

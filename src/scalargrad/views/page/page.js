@@ -3,6 +3,8 @@
 const READABLE = 0.6; // the scale at which texts are easy to read
 const LEGIBLE = 0.5; // and that at which they can still be read
 
+const ALONE = `(alone: with the others open there would be more than ${MOST} boxes)`;
+
 class Page {
   constructor(graph) {
     this.graph = graph;
@@ -12,12 +14,15 @@ class Page {
     this.selected = graph.root;
     this.current = null; // the item on show whose turn it is
     this.view = { x: 0, y: 0, scale: 1 };
+    this.moved = false; // by the reader, or to show something
+    this.note = ""; // beside the path, until something else is shown
     this.svg = document.getElementById("picture");
     this.panel = document.getElementById("panel");
     this.slider = document.getElementById("slider");
     this.slider.max = stepsOf(graph);
     this.slider.value = stepsOf(graph);
-    if (graph.children[0].length === 1 && graph.children[0][0] < 0) this.show.open.add(~graph.children[0][0]);
+    if (graph.children[0].length === 1 && graph.children[0][0] < 0)
+      this.show.open.add(~graph.children[0][0]);
     this.draw();
     this.fit();
   }
@@ -32,7 +37,12 @@ class Page {
 
   // Whether a number's turn has not come, and nothing has arrived there.
   waits(v) {
-    return this.step !== null && this.step < stepsOf(this.graph) && this.waitsToPass(v) && this.grad[v] === 0;
+    return (
+      this.step !== null &&
+      this.step < stepsOf(this.graph) &&
+      this.waitsToPass(v) &&
+      this.grad[v] === 0
+    );
   }
 
   waitsToPass(v) {
@@ -57,7 +67,8 @@ class Page {
     this.world = element("g", {}, drawnPicture(this, this.whole));
     this.svg.replaceChildren(this.world);
     this.place();
-    if (focused !== undefined) this.svg.querySelector(`[data-item="${focused}"]`)?.focus({ preventScroll: true });
+    if (focused !== undefined)
+      this.svg.querySelector(`[data-item="${focused}"]`)?.focus({ preventScroll: true });
     this.panel.replaceChildren(...panelFor(this).filter(Boolean));
     this.drawCrumbs();
     this.drawSteps();
@@ -68,32 +79,57 @@ class Page {
     const path = [...pathOf(graph, ~show.focus), show.focus].filter((g) => g >= 0);
     const links = path.flatMap((g, k) => [
       k ? " › " : "",
-      html("button", { class: "link", "data-focus": g, "aria-current": g === show.focus ? "page" : undefined }, titleOf(graph, ~g)),
+      html(
+        "button",
+        { class: "link", "data-focus": g, "aria-current": g === show.focus ? "page" : undefined },
+        titleOf(graph, ~g),
+      ),
     ]);
     const total = graph.children[show.focus].length;
     const pager = [];
     if (total > SLICE) {
       const start = show.startOf(show.focus);
       const turn = (text, hint, to) =>
-        html("button", { "data-turn": show.focus, "data-to": to, title: hint, "aria-label": hint, disabled: to < 0 || to >= total }, text);
+        html(
+          "button",
+          {
+            "data-turn": show.focus,
+            "data-to": to,
+            title: hint,
+            "aria-label": hint,
+            disabled: to < 0 || to >= total,
+          },
+          text,
+        );
       pager.push(
-        html("span", { class: "muted" }, `  ${stretch(start, Math.min(total, start + SLICE), total)} `),
+        html(
+          "span",
+          { class: "muted" },
+          `  ${stretch(start, Math.min(total, start + SLICE), total)} `,
+        ),
         turn("‹", `The ${SLICE} before`, start - SLICE),
         turn("›", `The next ${SLICE}`, start + SLICE),
       );
     }
-    document.getElementById("crumbs").replaceChildren(...links, ...pager);
+    const note = this.note && html("span", { class: "muted" }, `  ${this.note}`);
+    this.note = "";
+    document.getElementById("crumbs").replaceChildren(...links, ...pager, note);
   }
 
   drawSteps() {
     const { graph, step } = this;
     const steps = stepsOf(graph);
     this.slider.value = step ?? steps;
-    this.slider.setAttribute("aria-valuetext", step === null ? "not stepping" : `step ${step} of ${steps}`);
+    this.slider.setAttribute(
+      "aria-valuetext",
+      step === null ? "not stepping" : `step ${step} of ${steps}`,
+    );
     document.getElementById("leave").hidden = step === null;
     document.getElementById("sentence").replaceChildren(...this.sentence());
-    for (const id of ["start", "box-back", "back"]) document.getElementById(id).disabled = step === 0 || !steps;
-    for (const id of ["on", "box-on", "end"]) document.getElementById(id).disabled = step === steps || !steps;
+    for (const id of ["start", "box-back", "back"])
+      document.getElementById(id).disabled = step === 0 || !steps;
+    for (const id of ["on", "box-on", "end"])
+      document.getElementById(id).disabled = step === steps || !steps;
   }
 
   sentence() {
@@ -102,7 +138,11 @@ class Page {
     if (!steps) return ["A leaf: there is nothing to step through."];
     if (step === null) {
       const none = graph.grad.every((x) => x === 0);
-      return [none ? "No gradients yet: backward() has not been called. › steps through it." : "The gradients that the Values hold. ‹ and › step through backward()."];
+      return [
+        none
+          ? "No gradients yet: backward() has not been called. › steps through it."
+          : "The gradients that the Values hold. ‹ and › step through backward().",
+      ];
     }
     const at = html("b", {}, `${step.toLocaleString("en")} of ${steps.toLocaleString("en")} `);
     if (step === 0) return [at, `${nameOf(graph, graph.root)}.grad = 1: backward() starts here.`];
@@ -110,13 +150,15 @@ class Page {
     const g = this.grad[v];
     const own = linkTo(graph, v, `${nameOf(graph, v)} = ${formulaOf(graph, v)}`);
     if (g === 0) return [at, own, ": the gradient here is 0, nothing is passed on."];
-    const edges = range(graph.first[v], graph.first[v + 1]).filter((e) => graph.partials[e] !== 0 || graph.table.get(graph.op[v]).plain);
+    const edges = range(graph.first[v], graph.first[v + 1]).filter(
+      (e) => graph.partials[e] !== 0 || graph.table.get(graph.op[v]).plain,
+    );
     const additions = edges.slice(0, 3).map((e) => {
       const operand = graph.operands[e];
       return `${shortName(graph, operand) ?? nameOf(graph, operand)}.grad += ${number(graph.partials[e])} · ${number(g)} = ${number(passed(graph, e, g))}`;
     });
     if (edges.length > 3) additions.push("…");
-    return [at, own, ": ", additions.join(";  ") || "nothing is passed on."];
+    return [at, own, ":  ", additions.join(";  ") || "nothing is passed on."];
   }
 
   // --- moving about -----------------------------------------------------------------------------
@@ -135,10 +177,15 @@ class Page {
   fit(least = LEGIBLE) {
     const { width, height } = this.size();
     const room = 24;
-    const fitting = Math.min((width - 2 * room) / this.whole.width, (height - 2 * room) / this.whole.height, 1.25);
+    const fitting = Math.min(
+      (width - 2 * room) / this.whole.width,
+      (height - 2 * room) / this.whole.height,
+      1.25,
+    );
     const scale = Math.max(fitting, least);
     const at = (space, extent) => Math.max(room, (space - scale * extent) / 2);
     this.view = { scale, x: at(width, this.whole.width), y: at(height, this.whole.height) };
+    this.moved = false;
     this.place();
   }
 
@@ -147,13 +194,19 @@ class Page {
     const { x, y, scale } = this.view;
     const [px, py] = at ?? [width / 2, height / 2];
     const wanted = Math.min(4, Math.max(0.05, scale * factor));
-    this.view = { scale: wanted, x: px - ((px - x) * wanted) / scale, y: py - ((py - y) * wanted) / scale };
+    this.view = {
+      scale: wanted,
+      x: px - ((px - x) * wanted) / scale,
+      y: py - ((py - y) * wanted) / scale,
+    };
+    this.moved = true;
     this.place();
   }
 
   pan(dx, dy) {
     this.view.x += dx;
     this.view.y += dy;
+    this.moved = true;
     this.place();
   }
 
@@ -163,7 +216,12 @@ class Page {
       const { x, y, width, height } = part;
       if (!part.box.side && part.box.item === item) return { x: x + dx, y: y + dy, width, height };
       if (!part.inner) continue;
-      const found = this.boxOf(item, part.inner, dx + x + (width - part.inner.width) / 2, dy + y + HEADER + INSET);
+      const found = this.boxOf(
+        item,
+        part.inner,
+        dx + x + (width - part.inner.width) / 2,
+        dy + y + HEADER + INSET,
+      );
       if (found) return found;
     }
     return null;
@@ -184,7 +242,10 @@ class Page {
       return Math.max(room - at, Math.min(0, space - room - extent - at));
     };
     const { x, y } = this.view;
-    this.pan(within(x + scale * box.x, scale * box.width, width), within(y + scale * box.y, scale * box.height, height));
+    this.pan(
+      within(x + scale * box.x, scale * box.width, width),
+      within(y + scale * box.y, scale * box.height, height),
+    );
   }
 
   // Draw again with an item staying where it is on the screen.
@@ -192,7 +253,8 @@ class Page {
     const before = this.boxOf(item);
     this.draw();
     const after = this.boxOf(item);
-    if (before && after) this.pan(this.view.scale * (before.x - after.x), this.view.scale * (before.y - after.y));
+    if (before && after)
+      this.pan(this.view.scale * (before.x - after.x), this.view.scale * (before.y - after.y));
   }
 
   // --- what the reader does ----------------------------------------------------------------------
@@ -207,6 +269,7 @@ class Page {
     this.selected = ~g;
     this.show.toggle(g);
     if (this.show.focus !== focus) {
+      this.note = ALONE;
       this.draw();
       this.fit();
       return;
@@ -254,7 +317,9 @@ class Page {
   }
 
   stepBy(direction) {
-    this.stepTo(this.step === null ? (direction > 0 ? 0 : stepsOf(this.graph) - 1) : this.step + direction);
+    this.stepTo(
+      this.step === null ? (direction > 0 ? 0 : stepsOf(this.graph) - 1) : this.step + direction,
+    );
   }
 
   // On, or back, to where another box on show has its turn.
@@ -267,7 +332,8 @@ class Page {
     const shown = (step) => (step > 0 ? this.show.shownAs(numberAt(this.graph, step)) : null);
     const now = shown(this.step);
     let step = this.step + direction;
-    while (step > 0 && step < steps && (shown(step) === now || shown(step) === null)) step += direction;
+    while (step > 0 && step < steps && (shown(step) === now || shown(step) === null))
+      step += direction;
     this.stepTo(step);
   }
 
@@ -277,8 +343,14 @@ class Page {
     if (!wanted) return [];
     const found = [];
     for (let g = 1; g < graph.kinds.length && found.length < 200; g++) {
-      const title = ["module", "unit"].includes(graph.kinds[g]) ? fullTitle(graph, ~g) : graph.labels[g];
-      if (["module", "unit", "leaves"].includes(graph.kinds[g]) && title.toLowerCase().includes(wanted)) found.push([title, ~g]);
+      const title = ["module", "unit"].includes(graph.kinds[g])
+        ? fullTitle(graph, ~g)
+        : graph.labels[g];
+      if (
+        ["module", "unit", "leaves"].includes(graph.kinds[g]) &&
+        title.toLowerCase().includes(wanted)
+      )
+        found.push([title, ~g]);
     }
     for (const [v, name] of graph.names) {
       if (found.length >= 400) break;
@@ -336,16 +408,23 @@ function listen(page) {
       const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
       const distance = (a) => Math.hypot(a[0] - other[0], a[1] - other[1]);
       const corner = svg.getBoundingClientRect();
-      page.zoom(distance(now) / Math.max(1, distance(before)), [(now[0] + other[0]) / 2 - corner.x, (now[1] + other[1]) / 2 - corner.y]);
+      page.zoom(distance(now) / Math.max(1, distance(before)), [
+        (now[0] + other[0]) / 2 - corner.x,
+        (now[1] + other[1]) / 2 - corner.y,
+      ]);
     }
   });
-  for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, (event) => pointers.delete(event.pointerId));
+  for (const name of ["pointerup", "pointercancel"])
+    window.addEventListener(name, (event) => pointers.delete(event.pointerId));
   svg.addEventListener(
     "wheel",
     (event) => {
       event.preventDefault();
       const corner = svg.getBoundingClientRect();
-      page.zoom(Math.exp(-Math.max(-100, Math.min(100, event.deltaY)) / 400), [event.clientX - corner.x, event.clientY - corner.y]);
+      page.zoom(Math.exp(-Math.max(-100, Math.min(100, event.deltaY)) / 400), [
+        event.clientX - corner.x,
+        event.clientY - corner.y,
+      ]);
     },
     { passive: false },
   );
@@ -402,8 +481,13 @@ function listen(page) {
   const list = by("found");
   const offer = () => {
     const found = page.matches(search.value);
-    list.replaceChildren(...found.map(([title, item]) => html("li", {}, html("button", { class: "link", "data-go": item }, shortened(title, 60)))));
-    if (search.value.trim() && !found.length) list.replaceChildren(html("li", { class: "muted" }, "No name has this in it."));
+    list.replaceChildren(
+      ...found.map(([title, item]) =>
+        html("li", {}, html("button", { class: "link", "data-go": item }, shortened(title, 60))),
+      ),
+    );
+    if (search.value.trim() && !found.length)
+      list.replaceChildren(html("li", { class: "muted" }, "No name has this in it."));
     list.hidden = !search.value.trim();
   };
   search.addEventListener("input", offer);
@@ -416,7 +500,7 @@ function listen(page) {
   document.addEventListener("click", (event) => {
     if (event.target !== search) list.hidden = true;
   });
-  window.addEventListener("resize", () => page.fit());
+  window.addEventListener("resize", () => page.moved || page.fit());
 }
 
 if (typeof document !== "undefined") {

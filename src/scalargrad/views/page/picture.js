@@ -61,13 +61,33 @@ function contentOf(state, box) {
     const rows = [{ word: many(count, "number", "numbers"), text: "", role: "muted" }];
     if (state.reached(g)) {
       const largest = largestIn(graph, state.grad, g);
-      rows.push({ word: "largest grad", text: number(largest, 3), role: signOf(largest), room: "−0.00e−10" });
+      rows.push({
+        word: "largest grad",
+        text: number(largest, 3),
+        role: signOf(largest),
+        room: "−0.00e−10",
+      });
     } else {
       rows.push({ word: "largest grad", text: "–", role: "muted", room: "−0.00e−10" });
     }
-    return { kind: `group ${styleOf(graph, g)}`, mark: "+", title: shortened(titleOf(graph, item)), rows };
+    if (graph.stale.size && membersOf(graph, g).some((v) => graph.stale.has(v))) {
+      rows.push({ word: "stale numbers inside", text: "", role: "wrong" });
+    }
+    return {
+      kind: `group ${styleOf(graph, g)}`,
+      mark: "+",
+      title: shortened(titleOf(graph, item)),
+      rows,
+    };
   }
-  const kind = item === graph.root ? "root" : item >= graph.leaves ? "result" : graph.parameters.has(item) ? "parameter" : "leaf";
+  const kind =
+    item === graph.root
+      ? "root"
+      : item >= graph.leaves
+        ? "result"
+        : graph.parameters.has(item)
+          ? "parameter"
+          : "leaf";
   const stale = graph.stale.has(item);
   const data = graph.data[item];
   const grad = state.grad[item];
@@ -81,7 +101,11 @@ function contentOf(state, box) {
     title: shortened(name || (item >= graph.leaves ? nameOf(graph, item) : "")),
     named: name !== "",
     rows: [
-      { word: stale ? "stale" : "data", text: number(data), role: stale || !Number.isFinite(data) ? "wrong" : "ink" },
+      {
+        word: stale ? "stale" : "data",
+        text: number(data),
+        role: stale || !Number.isFinite(data) ? "wrong" : "ink",
+      },
       {
         word: "grad",
         text: waits ? "–" : number(grad),
@@ -106,7 +130,8 @@ function lastPart(graph, v) {
 
 function sizeOf(content) {
   const strip = content.mark ? Math.max(24, widthOf(content.mark, TITLE) + 1.5 * PADDING) : 0;
-  if (content.kind === "side") return { width: widthOf(content.title) + 2 * PADDING, height: 24, strip };
+  if (content.kind === "side")
+    return { width: widthOf(content.title) + 2 * PADDING, height: 24, strip };
   const rows = content.rows.map(({ word, text, room = "" }) => {
     const widest = Math.max(widthOf(text), widthOf(room));
     return widthOf(word) + (widest ? TEXT + widest : 0);
@@ -130,11 +155,15 @@ function composed(state, g) {
     const content = contentOf(state, box);
     return { box, content, ...sizeOf(content) };
   });
-  const layout = laidOut(parts, arrows.map((arrow) => ({ ...arrow, slot: slotOf(state.graph, boxes[arrow.to], arrow) })));
+  const layout = laidOut(
+    parts,
+    arrows.map((arrow) => ({ ...arrow, slot: slotOf(state.graph, boxes[arrow.to], arrow) })),
+  );
   parts.forEach((part, k) => Object.assign(part, layout.boxes[k]));
   // Boxes of one column are equally wide, but for open ones.
   const widest = new Map();
-  for (const part of parts) if (!part.inner) widest.set(part.x, Math.max(widest.get(part.x) ?? 0, part.width));
+  for (const part of parts)
+    if (!part.inner) widest.set(part.x, Math.max(widest.get(part.x) ?? 0, part.width));
   for (const part of parts) if (!part.inner) part.width = widest.get(part.x);
   return { g, parts, arrows, ways: layout.ways, width: layout.width, height: layout.height };
 }
@@ -172,7 +201,8 @@ function flowsOf(state, whole, flows = new Map()) {
   const { graph, grad } = state;
   for (const arrow of whole.arrows) {
     let sum = 0;
-    for (const e of arrow.edges) if (!state.waitsToPass(graph.userOf[e])) sum += passed(graph, e, grad[graph.userOf[e]]);
+    for (const e of arrow.edges)
+      if (!state.waitsToPass(graph.userOf[e])) sum += passed(graph, e, grad[graph.userOf[e]]);
     flows.set(arrow, sum);
   }
   for (const part of whole.parts) if (part.inner) flowsOf(state, part.inner, flows);
@@ -183,7 +213,9 @@ function drawnGroup(state, whole, scale) {
   const arrows = whole.arrows.map((arrow, k) => drawnArrow(state, whole, arrow, k, scale));
   const strength = (k) => Math.abs(scale.flows.get(whole.arrows[k]));
   const strongestLast = arrows.map((_, k) => k).sort((a, b) => strength(a) - strength(b));
-  const boxes = whole.parts.map((part) => (part.inner ? drawnOpen(state, part, scale) : drawnBox(state, part)));
+  const boxes = whole.parts.map((part) =>
+    part.inner ? drawnOpen(state, part, scale) : drawnBox(state, part),
+  );
   return element("g", {}, ...strongestLast.map((k) => arrows[k]), ...boxes);
 }
 
@@ -191,15 +223,20 @@ function drawnArrow(state, whole, arrow, k, { flows, largest }) {
   const flow = flows.get(arrow);
   const role = signOf(flow);
   const strength = Number.isFinite(flow) && largest > 0 ? Math.sqrt(Math.abs(flow) / largest) : 0;
-  const thick = role === "wrong" ? THICKEST : THINNEST + (THICKEST - THINNEST) * Math.min(1, strength);
+  const thick =
+    role === "wrong" ? THICKEST : THINNEST + (THICKEST - THINNEST) * Math.min(1, strength);
   const way = whole.ways[k];
   const back = !way;
-  const [path, tip] = back ? pathBack(whole, whole.parts[arrow.from], whole.parts[arrow.to]) : pathOn(way, thick);
+  const [path, tip] = back
+    ? pathBack(whole, whole.parts[arrow.from], whole.parts[arrow.to])
+    : pathOn(way, thick);
   const note = element("title", {}, document.createTextNode(noteOf(state, arrow, flow)));
   const half = 3 + thick / 2;
   const reach = 6 + thick / 2;
   const [x, y] = tip;
-  const corners = back ? [[x - half, y + reach], tip, [x + half, y + reach]] : [[x - reach, y - half], tip, [x - reach, y + half]];
+  const corners = back
+    ? [[x - half, y + reach], tip, [x + half, y + reach]]
+    : [[x - reach, y - half], tip, [x - reach, y + half]];
   const head = `M${corners.join("L")}Z`;
   return element(
     "g",
@@ -251,8 +288,10 @@ function drawnBox(state, part) {
   const { box, content, x, y, width, height, strip } = part;
   const { item } = box;
   const group = item < 0 && !box.side;
+  const now = state.marks(item) && !box.side;
+  const selected = state.selected === item && !box.side;
   const made = element("g", {
-    class: `box ${content.kind}${state.marks(item) && !box.side ? " now" : ""}${state.selected === item && !box.side ? " selected" : ""}`,
+    class: ["box", content.kind, now ? "now" : "", selected ? "selected" : ""].join(" "),
     tabindex: 0,
     role: "button",
     "data-item": item,
@@ -263,7 +302,9 @@ function drawnBox(state, part) {
   made.append(element("title", {}, document.createTextNode(hintOf(state, box, content))));
   made.append(element("rect", { class: "paper", x, y, width, height, rx: box.side ? 12 : 6 }));
   if (box.side) {
-    made.append(words(x + width / 2, y + 16, content.title, { "text-anchor": "middle", class: "muted" }));
+    made.append(
+      words(x + width / 2, y + 16, content.title, { "text-anchor": "middle", class: "muted" }),
+    );
     return made;
   }
   if (content.mark) {
@@ -271,16 +312,36 @@ function drawnBox(state, part) {
     const bottom = y + height;
     const d = `M${right} ${y}V${bottom}H${x + 6}Q${x} ${bottom} ${x} ${bottom - 6}V${y + 6}Q${x} ${y} ${x + 6} ${y}Z`;
     made.append(element("path", { class: "strip", d }));
-    made.append(words(x + strip / 2, y + height / 2 + 4.5, content.mark, { class: "title", "text-anchor": "middle" }));
+    made.append(
+      words(x + strip / 2, y + height / 2 + 4.5, content.mark, {
+        class: "title",
+        "text-anchor": "middle",
+      }),
+    );
   }
   made.append(element("rect", { class: "frame", x, y, width, height, rx: 6 }));
   const left = x + strip + PADDING;
   let line = y + EDGE - 4.5;
-  if (content.title) made.append(words(left, (line += LINE), content.title, { class: content.named === false ? "title muted" : "title" }));
+  if (content.title)
+    made.append(
+      words(left, (line += LINE), content.title, {
+        class: content.named === false ? "title muted" : "title",
+      }),
+    );
   for (const { word, text, role } of content.rows) {
     line += LINE;
-    made.append(words(left, line, word, { class: "muted" }));
-    if (text) made.append(words(x + width - PADDING, line, text, { "text-anchor": "end", style: `fill:var(--${role})` }));
+    made.append(
+      words(left, line, word, {
+        style: `fill:var(--${text || role !== "wrong" ? "muted" : role})`,
+      }),
+    );
+    if (text)
+      made.append(
+        words(x + width - PADDING, line, text, {
+          "text-anchor": "end",
+          style: `fill:var(--${role})`,
+        }),
+      );
   }
   return made;
 }
@@ -298,7 +359,12 @@ function hintOf(state, box, content) {
   }
   if (box.item < 0) return `${fullTitle(graph, box.item)}\nClick to open`;
   const formula = formulaOf(graph, box.item);
-  return [fullTitle(graph, box.item), formula, `data ${exactly(graph.data[box.item])}`, `grad ${exactly(state.grad[box.item])}`]
+  return [
+    fullTitle(graph, box.item),
+    formula,
+    `data ${exactly(graph.data[box.item])}`,
+    `grad ${exactly(state.grad[box.item])}`,
+  ]
     .filter(Boolean)
     .join("\n");
 }
@@ -323,9 +389,19 @@ function drawnOpen(state, part, scale) {
     words(x + 30, y + 20, title, { class: "title" }),
   );
   const content = drawnGroup(state, inner, scale);
-  content.setAttribute("transform", `translate(${x + (width - inner.width) / 2} ${y + HEADER + INSET})`);
+  content.setAttribute(
+    "transform",
+    `translate(${x + (width - inner.width) / 2} ${y + HEADER + INSET})`,
+  );
   const selected = state.selected === box.item ? " selected" : "";
-  return element("g", { class: `open ${styleOf(state.graph, g)}${selected}` }, frame, header, ...pagerOf(state, g, part), content);
+  return element(
+    "g",
+    { class: `open ${styleOf(state.graph, g)}${selected}` },
+    frame,
+    header,
+    ...pagerOf(state, g, part),
+    content,
+  );
 }
 
 // The buttons that turn to the next stretch of a group's items.
@@ -337,7 +413,7 @@ function pagerOf(state, g, { x, y, width }) {
     element(
       "g",
       {
-        class: `turn${to < 0 || to >= total ? " off" : ""}`,
+        class: `pager${to < 0 || to >= total ? " off" : ""}`,
         tabindex: 0,
         role: "button",
         "data-turn": g,
