@@ -81,8 +81,10 @@ def _machine() -> Any:
     llvm = binding()
     name, features = host()
     target = llvm.Target.from_default_triple()
+    # Level 2 would put the chosen instructions in another order, which CPUs do for themselves, and
+    # try short divisions before long ones. Our code is no quicker for it, and compiled later.
     return target.create_target_machine(
-        cpu=name, features=features, opt=2, reloc="pic", codemodel="small"
+        cpu=name, features=features, opt=1, reloc="pic", codemodel="small"
     )
 
 
