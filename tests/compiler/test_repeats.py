@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compiler.loop_cases import recurrences  # type: ignore[import-not-found]
 from programs import algebra, gpt, mlp, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
-from programs.physics import pendulum
+from programs.physics import pendulum, string
 from scalargrad import Value, functional, ops
 from scalargrad.compiler import repeats
 from scalargrad.compiler import roll as rolling
@@ -82,6 +82,47 @@ def test_what_is_found_are_tandem_repeats(items):
                 assert a[0] == b[0] == c[0]
                 assert b[1] - a[1] == c[1] - b[1]
     assert end <= len(items)
+
+
+@WIDE
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=36),
+    st.integers(1, 4),
+)
+def test_the_longest_repeats_are_taken_first(items, least):
+    """The one that saves most, of those the one of the shortest period; then before and after it."""
+    kinds, numbers = [k for k, _ in items], [x for _, x in items]
+
+    def turns(start: int, period: int, stop: int) -> int:
+        count, before = 1, []
+        while start + (count + 1) * period <= stop:
+            here = range(start + (count - 1) * period, start + count * period)
+            if any(kinds[k] != kinds[k + period] for k in here):
+                break
+            step = [numbers[k + period] - numbers[k] for k in here]
+            if count > 1 and step != before:
+                break
+            count, before = count + 1, step
+        return count
+
+    def best(low: int, high: int) -> int:
+        return max(
+            (
+                period * (turns(start, period, high) - 1)
+                for period in range(1, (high - low) // 3 + 1)
+                for start in range(low, high)
+                if turns(start, period, high) >= 3
+            ),
+            default=0,
+        )
+
+    found = tandems(kinds, numbers, least)
+    assert max((each.saved for each in found), default=0) == best(0, len(items)) * (
+        best(0, len(items)) >= least
+    )
+    edges = [0, *[x for each in found for x in (each.start, each.stop)], len(items)]
+    for low, high in zip(edges[::2], edges[1::2]):
+        assert best(low, high) < least
 
 
 # --- sums ------------------------------------------------------------------------------------------
@@ -322,10 +363,17 @@ def test_the_verifier_checks_shared_loops():
 
 # --- real programs ---------------------------------------------------------------------------------
 
-PROGRAMS = (recurrent.rnn, recurrent.lstm, pendulum, lambda n: algebra.horner(n, 3))
+PROGRAMS = {
+    "rnn": recurrent.rnn,
+    "lstm": recurrent.lstm,
+    "pendulum": pendulum,
+    "horner": lambda n: algebra.horner(n, 3),
+    # Whose points in the middle do the same as those at the ends, but with other packs.
+    "string": lambda n: string(n, 20),
+}
 
 
-@pytest.mark.parametrize("make", PROGRAMS, ids=("rnn", "lstm", "pendulum", "horner"))
+@pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS)
 @pytest.mark.parametrize("steps", [3, 11, 30])
 @pytest.mark.parametrize("batch", [None, 5])
 def test_recurrences_have_the_eager_bits(make, steps, batch):
@@ -342,7 +390,7 @@ def test_recurrences_have_the_eager_bits(make, steps, batch):
         assert answer_of(loops, results, case, data).bits() == expected
 
 
-@pytest.mark.parametrize("make", PROGRAMS, ids=("rnn", "lstm", "pendulum", "horner"))
+@pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS)
 def test_the_number_of_nests_does_not_grow_with_the_steps(make):
     counts = []
     for steps in (50, 101):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from scalargrad import Value
+from scalargrad import Value, functional
 
 from .case import Case, Made
 
@@ -33,6 +33,25 @@ def pendulum(steps: int = 10, h: float = 0.05) -> Case:
         return [stiffness, damping], loss
 
     return Case(f"pendulum, {steps} steps", make, 4)
+
+
+def string(steps: int = 20, points: int = 12) -> Case:
+    """A closed string that swings; its tension is learned from where it is in the end."""
+
+    def make(rng: random.Random) -> Made:
+        tension = Value(rng.uniform(0.1, 0.3))
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            at, speed = list(x), [0.0 * xi for xi in x]
+            for _ in range(steps):
+                bend = [at[(i + 1) % points] - 2 * at[i] + at[i - 1] for i in range(points)]
+                speed = [s + tension * b for s, b in zip(speed, bend)]
+                at = [a + s for a, s in zip(at, speed)]
+            return functional.total(a * a for a in at)
+
+        return [tension], loss
+
+    return Case(f"string of {points} points, {steps} steps", make, points)
 
 
 def bodies(count: int = 8) -> Case:

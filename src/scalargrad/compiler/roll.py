@@ -136,9 +136,22 @@ def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
     if not packs.complete and tandems:
         packs = find_packs(flat, order)
         tandems = periods(flat, packs, LEAST)
-    many = len(packs) - sum(tandem.saved for tandem in tandems)
+    many = _counted_once(packs, tandems)
     coarser = _coarser(flat, packs, many, order)
+    if tandems and many > MANY_PACKS:
+        # Where turns differ at their edges, they may be alike in what they do and not in what they
+        # read.
+        coarser = coarser if coarser.coarse else find_packs(flat, order, coarse=True)
+        even = periods(flat, coarser, LEAST) if len(coarser) > MANY_PACKS else []
+        if _counted_once(coarser, even) <= MANY_PACKS:
+            return coarser, even
+        coarser = _coarser(flat, packs, many, order)
     return coarser, tandems if coarser is packs else []
+
+
+def _counted_once(packs: Packs, tandems: Sequence[Tandem]) -> int:
+    """How many packs there are, turns of a period counted once."""
+    return len(packs) - sum(tandem.saved for tandem in tandems)
 
 
 def _coarser(flat: Flat, packs: Packs, many: int, order: Ordered | None = None) -> Packs:
@@ -157,7 +170,7 @@ def _rolled(
     lines: SourceLines,
 ) -> tuple[Loops, Layout]:
     """The program and where its numbers lie; the tandem repeats of the packs are all nests."""
-    many = len(packs) - sum(tandem.saved for tandem in tandems)
+    many = _counted_once(packs, tandems)
     worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
     layout = Layout(flat)
     recovery = Recovery(flat, packs, layout, marks.accumulate)

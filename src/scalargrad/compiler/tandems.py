@@ -8,7 +8,9 @@ period later, and if from turn to turn its numbers change by the same amounts.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -58,9 +60,8 @@ def find_tandems(
 
     Those that save most are taken first.
     """
-    found: list[Tandem] = []
-    _search(kinds, hashes, least, 0, _periods(kinds), found)
-    return sorted(found)
+    runs = [run for period in _periods(kinds) for run in _runs(kinds, hashes, period)]
+    return _chosen(runs, len(kinds), least)
 
 
 def _periods(kinds: NDArray[np.int64]) -> list[int]:
@@ -79,25 +80,54 @@ def _periods(kinds: NDArray[np.int64]) -> list[int]:
     return [int(period) for period in frequent if tally[period] >= FEWEST - 1]
 
 
-def _search(
-    kinds: NDArray[np.int64],
-    hashes: NDArray[np.uint64],
-    least: int,
-    offset: int,
-    periods: Sequence[int],
-    found: list[Tandem],
-) -> None:
-    runs = [run for period in periods for run in _runs(kinds, hashes, period)]
-    best = max(runs, key=lambda run: (run.saved, -run.period), default=None)
-    if best is None or best.saved < least:
-        return
-    found.append(best._replace(start=best.start + offset))
-    before, after = slice(0, best.start), slice(best.stop, None)
-    _search(kinds[before], hashes[before], least, offset, periods, found)
-    _search(kinds[after], hashes[after], least, offset + best.stop, periods, found)
+class _Run(NamedTuple):
+    """From each of the items first ... last - 1 on, three periods are evenly apart."""
+
+    first: int
+    last: int
+    period: int
+
+    def within(self, low: int, high: int) -> _Run:
+        """What is left of it in items low ... high - 1."""
+        return _Run(max(self.first, low), min(self.last, high - 2 * self.period), self.period)
+
+    @property
+    def tandem(self) -> Tandem:
+        """Its whole turns."""
+        return Tandem(self.first, self.period, (self.last - self.first) // self.period + 2)
 
 
-def _runs(kinds: NDArray[np.int64], hashes: NDArray[np.uint64], period: int) -> list[Tandem]:
+def _chosen(runs: Sequence[_Run], size: int, least: int) -> list[Tandem]:
+    """Of the runs among `size` items, those that save most first, and what they leave of others."""
+    waiting: list[tuple[int, int, int, _Run]] = []
+
+    def wait(number: int, run: _Run) -> None:
+        saved = run.tandem.saved
+        if run.last - run.first >= run.period and saved >= least:
+            heappush(waiting, (-saved, run.period, number, run))
+
+    for number, run in enumerate(runs):
+        wait(number, run)
+    found: list[Tandem] = []
+    free = [(0, size)]  # in order
+    while waiting:
+        _, _, number, run = heappop(waiting)
+        end = run.last + 2 * run.period
+        k = max(bisect_right(free, (run.first, size)) - 1, 0)
+        if free and free[k][0] <= run.first and end <= free[k][1]:
+            found.append(run.tandem)
+            low, high = free[k]
+            free[k : k + 1] = [
+                part for part in ((low, run.first), (run.tandem.stop, high)) if part[0] < part[1]
+            ]
+            continue
+        while k < len(free) and free[k][0] < end:
+            wait(number, run.within(*free[k]))
+            k += 1
+    return sorted(found)
+
+
+def _runs(kinds: NDArray[np.int64], hashes: NDArray[np.uint64], period: int) -> list[_Run]:
     """The longest repeats of one period."""
     if len(kinds) < FEWEST * period:
         return []
@@ -105,8 +135,4 @@ def _runs(kinds: NDArray[np.int64], hashes: NDArray[np.uint64], period: int) -> 
     change = hashes[period:] - hashes[:-period]
     even = same[period:] & same[:-period] & (change[period:] == change[:-period])
     edges = np.flatnonzero(np.diff(np.concatenate(([False], even, [False])).astype(np.int8)))
-    return [
-        Tandem(a, period, (b - a) // period + 2)
-        for a, b in edges.reshape(-1, 2).tolist()
-        if b - a >= period
-    ]
+    return [_Run(a, b, period) for a, b in edges.reshape(-1, 2).tolist() if b - a >= period]
