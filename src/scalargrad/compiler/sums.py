@@ -13,6 +13,8 @@ from .reductions import joined, reduced, reducible
 from .tiles import Axis, Ref
 
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
+# Terms that a pass of a loop adds, at least: with 32 vector registers, as AVX-512 has, or fewer.
+_LEAST = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,14 @@ class Sums:
     ) -> list[str]:
         """The innermost loop, a few terms at a time where a tile alone is too little work."""
         level = len(part.terms) - 1
-        times = next((n for n in (8, 4, 2) if n * len(self.kinds) <= UNROLLED), 1)
-        times = min(times, extent)
+        module, width = self.nest.module, len(self.kinds)
+        times = next((n for n in (8, 4, 2) if n * width <= UNROLLED), 1)
+        times = min(max(times, _LEAST[module.registers < 32]), extent)
         whole = extent // times * times
 
         # In fast mode terms of a pass have sums of their own, as many as registers hold besides
         # what is read: additions need not wait in line. (Where all wait for the divider, what
         # counts is how few instructions there are.)
-        module, width = self.nest.module, len(self.kinds)
         apart = 1
         if module.fast and self.step.op == ops.ADD and extent > self.meanwhile:
             apart = max(min(times, module.registers * 3 // 4 // width), 1)
