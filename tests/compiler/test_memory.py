@@ -41,9 +41,20 @@ def product(place: int, source: int) -> Contract:
     return Contract(Operand(Space.BATCHED, place, (1,)), (Loop(16),), (Group((terms,)),))
 
 
-def memory(*steps: Instruction) -> Memory:
-    sizes = {Space.PARAMETER: 256, Space.PARAMETER_GRADIENT: 16, Space.EXAMPLE: 2}
-    return Memory(Loops(steps, {**sizes, Space.BATCHED: 64}, batched=True), BATCH, LANES)
+def outer(place: int, other: Operand, units: int = 64, terms: int = 1) -> Contract:
+    """gp[i, j] = sum over the examples and over k of u[place + i + 16 k] other[j]."""
+    loops = (Loop(terms),) if terms > 1 else ()
+    left = Operand(Space.BATCHED, place, (1, 0, 16)[: 2 + len(loops)])
+    right = other._replace(strides=(*other.strides, 0)[: 2 + len(loops)])
+    group = Group((Segment(left, right, loops),), 1)
+    lanes = (Loop(16), Loop(units))
+    return Contract(Operand(Space.PARAMETER_GRADIENT, 0, (units, 1)), lanes, (group,))
+
+
+def memory(*steps: Instruction, batch: int = BATCH, registers: int = 32) -> Memory:
+    sizes = {Space.PARAMETER: 256, Space.PARAMETER_GRADIENT: 1024, Space.EXAMPLE: 64}
+    loops = Loops(steps, {**sizes, Space.BATCHED: 64}, batched=True)
+    return Memory(loops, batch, LANES, registers)
 
 
 def beside(where: Memory, place: int) -> bool:
@@ -69,6 +80,28 @@ def test_all_layers_of_a_network_take_the_form_that_its_end_wants():
     assert not any(beside(where, place) for place in (16, 32, 48))
 
 
+@pytest.mark.parametrize(
+    ("batch", "registers", "terms", "expected"),
+    [(256, 16, 1, True), (256, 32, 1, False), (64, 16, 1, False), (256, 16, 3, False)],
+)
+def test_numbers_that_all_lanes_share_lie_in_the_order_of_the_sum(
+    batch, registers, terms, expected
+):
+    """If there are many, if tiles are small, and if the sum is over nothing but the examples."""
+    first = relu(0, Operand(Space.PARAMETER, 0, (1,)), 16 * terms)
+    last = outer(0, Operand(Space.EXAMPLE, 0, (0, 1)), terms=terms)
+    assert beside(memory(first, last, batch=batch, registers=registers), 0) == expected
+
+
+def test_vectors_of_a_sum_over_the_examples_come_one_after_the_other():
+    """Also where what they are multiplied with had better lie side by side."""
+    first = relu(0, Operand(Space.PARAMETER, 0, (1,)))
+    second = relu(16, Operand(Space.PARAMETER, 0, (1,)))
+    both = outer(0, Operand(Space.BATCHED, 16, (0, 1)), 16)
+    where = memory(first, second, both, batch=256, registers=16)
+    assert (beside(where, 0), beside(where, 16)) == (True, False)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 8, 50, 64])
 def test_no_two_elements_share_a_place(batch):
     steps = (
@@ -80,7 +113,7 @@ def test_no_two_elements_share_a_place(batch):
         {Space.PARAMETER: 256, Space.PARAMETER_GRADIENT: 16, Space.EXAMPLE: 2, Space.BATCHED: 34},
         batched=True,
     )
-    where = Memory(loops, batch, LANES)
+    where = Memory(loops, batch, LANES, 32)
     first, example = where.addresses(Space.BATCHED, np.arange(34, dtype=np.int32))
     places = first[:, None] + example[:, None] * np.arange(batch)
     assert len(np.unique(places)) == 34 * batch

@@ -45,11 +45,22 @@ def products(count: int = 96, terms: int = 64) -> Loops:
     return Loops(steps, sizes, batched=True)
 
 
-def program(mode: str = "exact") -> native.NativeProgram:
+def gradients(count: int = 96, terms: int = 64) -> Loops:
+    """z = A x, and the sum over a batch of z x^T."""
+    first, *_ = products(count, terms).instructions
+    pair = Operand(Space.BATCHED, 0, (1, 0)), Operand(Space.EXAMPLE, 0, (0, 1))
+    result = Operand(Space.PARAMETER_GRADIENT, 0, (terms, 1))
+    second = Contract(result, (Loop(count), Loop(terms)), (Group((Segment(*pair),), -1),))
+    sizes = {Space.PARAMETER: count * terms, Space.EXAMPLE: terms}
+    sizes |= {Space.BATCHED: count, Space.PARAMETER_GRADIENT: count * terms}
+    return Loops((first, second), sizes, batched=True)
+
+
+def program(mode: str = "exact", loops: Loops | None = None) -> native.NativeProgram:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emit, "LONG", 0.0)
         patch.setattr(emit, "WORTH", 1e-9)
-        made = native.build(products(), 128, mode)
+        made = native.build(loops or products(), 128, mode)
     assert made.image.phases > 1
     return made
 
@@ -69,23 +80,27 @@ def until(done: Callable[[], bool], work: Callable[[], None], seconds: float = 2
         work()
 
 
-def test_any_number_of_threads_gives_the_same_bits():
+@pytest.mark.parametrize(
+    ("make", "space"),
+    [(products, Space.EXAMPLE_OUTPUT), (gradients, Space.PARAMETER_GRADIENT)],
+)
+def test_any_number_of_threads_gives_the_same_bits(make, space):
     for mode in ("exact", "fast"):
-        frame = filled(program(mode))
+        frame = filled(program(mode, make()))
         results = []
         for workers in WORKERS:
             set_num_threads(workers)
             before = team().runs
 
             def run(frame=frame):
-                frame.arrays[Space.EXAMPLE_OUTPUT][...] = np.nan
+                frame.arrays[space][...] = np.nan
                 frame.run()
 
             run()
             if workers > 1:
                 until(lambda before=before: team().runs > before, run)
             assert team().size == workers
-            results.append(frame.arrays[Space.EXAMPLE_OUTPUT].copy())
+            results.append(frame.arrays[space].copy())
         for result in results:
             np.testing.assert_array_equal(result.view(np.int64), results[0].view(np.int64))
 

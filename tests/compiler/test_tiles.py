@@ -141,3 +141,60 @@ def test_copies_lie_in_panels_as_tiles_read_them(monkeypatch):
     monkeypatch.setattr(nests, "transposed", lambda function, kind, lines: lines)
     got = native.build(loops, batch).execute(numbers)[Space.EXAMPLE_OUTPUT]
     assert not np.array_equal(got, expected)
+
+
+def gradient(rows: int, units: int) -> Loops:
+    """gp[i, j] = sum over the examples, from the last on, of x[units + i] x[j]."""
+    segment = Segment(Operand(Space.EXAMPLE, units, (1, 0)), Operand(Space.EXAMPLE, 0, (0, 1)))
+    result = Operand(Space.PARAMETER_GRADIENT, 0, (units, 1))
+    step = Contract(result, (Loop(rows), Loop(units)), (Group((segment,), -1),))
+    sizes = {Space.EXAMPLE: rows + units, Space.PARAMETER_GRADIENT: rows * units}
+    return verify(Loops((step,), sizes, batched=True))
+
+
+@pytest.mark.parametrize("dtype", native.REALS)
+@pytest.mark.parametrize(("rows", "units"), [(64, 96), (97, 112), (83, 1040)])
+def test_numbers_read_again_and_again_lie_in_the_order_of_reading(rows, units, dtype, monkeypatch):
+    monkeypatch.setattr(native.llvm, "vector_bits", lambda: (256, 16, True))
+    loops, batch, copies = gradient(rows, units), 64, []
+    x = np.random.default_rng(0).normal(size=(batch, rows + units)).astype(dtype)
+    expected = np.zeros((rows, units), dtype)
+    for example in x[::-1]:
+        expected += np.outer(example[units:], example[:units])
+
+    def line(nest, cursors):
+        copies.append(nest.refs)
+        right(nest, cursors)
+
+    def numbers():
+        made = native.build(loops, batch, dtype=dtype)
+        return made.execute({Space.EXAMPLE: x})[Space.PARAMETER_GRADIENT].reshape(rows, units)
+
+    right = nests._line
+    monkeypatch.setattr(nests, "_line", line)
+    np.testing.assert_array_equal(numbers(), expected)
+    assert copies
+    for source, target in copies:  # lanes, examples from the last on, panels
+        assert source.strides[:2] == (1, -(rows + units))
+        assert target.strides[0] < target.strides[1] < target.strides[2]
+    monkeypatch.setattr(nests, "_line", lambda nest, cursors: None)
+    assert not np.array_equal(numbers(), expected)
+
+
+@pytest.mark.parametrize(
+    ("registers", "examples", "rows", "packed"),
+    [(16, 64, 128, True), (32, 64, 128, False), (16, 4, 128, False), (16, 64, 8, False)],
+)
+def test_what_is_read_here_and_there_is_packed_if_it_is_much_and_read_often(
+    registers, examples, rows, packed
+):
+    """y[i, j] = sum_k a[k, i] x[k, j]."""
+    terms = (Axis(examples),)
+    uses = (
+        Use(Ref(Space.ARGUMENT, 0, (1, 0, rows)), terms),
+        Use(Ref(Space.EXAMPLE, 0, (0, 1, 784)), terms),
+    )
+    result = Ref(Space.OUTPUT, 0, (784, 1))
+    chosen = make((Axis(rows), Axis(784)), (result,), uses, Machine(4, registers, 2))
+    assert (chosen.vector, chosen.rows) == (1, 0)
+    assert (chosen.copies, chosen.around) == (frozenset({1} if packed else ()), packed)

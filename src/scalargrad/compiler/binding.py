@@ -91,7 +91,7 @@ class Binder:
     def __post_init__(self) -> None:
         self.slots = WALKS + 1
         self.constants = self.loops.constants
-        self.memory = Memory(self.loops, self.batch, self.module.width)
+        self.memory = Memory(self.loops, self.batch, self.module.width, self.module.registers)
         self.streams = serial.Streams(max(self.memory.lengths.values()), self.module)
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
@@ -234,14 +234,16 @@ class Binder:
         ref, lanes = use.ref, self.module.width
         moving = [k for k in range(len(axes)) if ref.strides[k]]
         most = longest(axes)
-        # Counted upwards, whichever way this nest goes: so all nests share one copy.
-        base = ref.base + sum(min(ref.strides[k], 0) * (most[k] - 1) for k in moving)
-        order = [
-            along,
-            *sorted((k for k in moving if k != along), key=lambda k: abs(ref.strides[k])),
-        ]
+        # What only moves closer together is copied in the order in which this nest reads it: the
+        # terms of each panel. Else counted upwards, so that all nests share one copy.
+        packed = ref.strides[along] == 1
+        back = [] if packed else [k for k in moving if ref.strides[k] < 0]
+        base = ref.base + sum(ref.strides[k] * (most[k] - 1) for k in back)
+        depth = len(axes) - len(use.terms) if packed else 0
+        others = [k for k in moving if k != along]
+        order = [along, *sorted(others, key=lambda k: (k < depth, abs(ref.strides[k])))]
         extents = tuple(most[k] for k in order)
-        strides = tuple(abs(ref.strides[k]) for k in order)
+        strides = tuple(-ref.strides[k] if k in back else ref.strides[k] for k in order)
         turning = any(ref.turns) or any(ref.slot in spaces for spaces in self.written)
         key = (ref.slot, base, extents, strides, ref.turns, len(self.written) if turning else 0)
         if key not in self.copied:
@@ -268,7 +270,7 @@ class Binder:
             del self.copied[key]
         start, full = place.low, [0] * len(ref.strides)
         for k, step in zip(order, steps_):
-            sign = 1 if ref.strides[k] > 0 else -1
+            sign = -1 if k in back else 1
             full[k] = sign * step
             start += step * (most[k] - 1) if sign < 0 else 0
         return Ref(SCRATCH, start, tuple(full), padded=True, block=place.low), place

@@ -36,6 +36,9 @@ from .loops import (
 )
 
 _COPY, _SCATTER, _ALONE = 0.7, 1.5, 4.0
+_APART = 0.2  # to read a number for all lanes whose neighbours in the sum have lines of their own
+_NEAR = 2048  # numbers that a level-1 cache holds besides what else is read
+_FEW = 16  # vector registers
 BESIDE, AFTER = 0, 1  # examples side by side, or one after the other
 SWEEPS = 4  # over all regions, while any of them changes its form
 
@@ -100,8 +103,8 @@ def _settled(start: int, sizes: list[int], users: list[list[_Need]]) -> list[int
 class Memory:
     """The layouts of all spaces of a program."""
 
-    def __init__(self, loops: Loops, batch: int, lanes: int) -> None:
-        self.loops, self.batch, self.lanes = loops, batch, lanes
+    def __init__(self, loops: Loops, batch: int, lanes: int, registers: int) -> None:
+        self.loops, self.batch, self.lanes, self.registers = loops, batch, lanes, registers
         self.lengths = {
             space: loops.size(space) * (batch if space.batched else 1) for space in Space
         }
@@ -162,13 +165,10 @@ class Memory:
         needs: list[_Need] = []
         users: list[list[_Need]] = [[] for _ in sizes]
         for step, counts in leaves(self.loops.instructions):
-            if isinstance(step, Walk):
-                need = self._abreast(step)
-            else:
-                need = self._need(step, float(prod(counts)))
-            needs.append(need)
-            for k in {k for way in need.ways for k in way.regions}:
-                users[k].append(need)
+            for need in self._needs(step, float(prod(counts))):
+                needs.append(need)
+                for k in {k for way in need.ways for k in way.regions}:
+                    users[k].append(need)
         found = [_settled(start, sizes, users) for start in (BESIDE, AFTER)]
         return min(found, key=lambda forms: sum(need.cost(forms) for need in needs))
 
@@ -202,15 +202,13 @@ class Memory:
             way.regions[k] = _ALONE * len(own) * self.batch
         return _Need((way,))
 
-    def _need(self, step: Nest, times: float) -> _Need:
+    def _needs(self, step: Nest | Walk, times: float) -> tuple[_Need, ...]:
         """What a nest costs with vectors of examples, or of lanes if there are enough of them."""
+        if isinstance(step, Walk):
+            return (self._abreast(step),)
         lanes, result = step.lanes, step.result
         if not result.space.batched:
-            way = _Way(AFTER)
-            for operand, loops in self._reads(step):
-                if operand.space == Space.BATCHED and self._across(lanes, operand) is not None:
-                    self._add(way, operand, loops, lanes, times * _COPY)
-            return _Need((way,))
+            return self._sums_over_examples(step, times)
         ways = [_Way(BESIDE)]
         across = self._across(lanes, result)
         if across is not None:
@@ -223,7 +221,28 @@ class Memory:
                         self._add(way, operand, loops, lanes, times * _COPY)
                 elif across is not None and operand.strides[across]:
                     self._add(way, operand, loops, lanes, times * _COPY, operand.strides[across])
-        return _Need(tuple(ways))
+        return (_Need(tuple(ways)),)
+
+    def _sums_over_examples(self, step: Nest, times: float) -> tuple[_Need, ...]:
+        """What a nest costs whose vectors are of lanes, and whose terms are the examples.
+
+        What moves along the vectors should come one example after the other. Of an operand that
+        all lanes share each term is one number: if the examples are all its terms, they should lie
+        side by side, where the CPU has few registers and tiles are small, so that these numbers
+        are read often.
+        """
+        vectors, numbers = _Way(AFTER), _Way(BESIDE)
+        along = self._across(step.lanes, step.result) if self.registers <= _FEW else None
+        for operand, loops in self._reads(step):
+            if operand.space != Space.BATCHED:
+                continue
+            alone = along is not None and not operand.strides[along] and loops == step.lanes
+            if along is not None and alone and self._size(operand, loops) * self.batch > _NEAR:
+                tiles = step.lanes[along].extent / (2 * self.lanes)
+                self._add(numbers, operand, loops, step.lanes, times * tiles * _APART)
+            elif self._across(step.lanes, operand) is not None:
+                self._add(vectors, operand, loops, step.lanes, times * _COPY)
+        return _Need((vectors,)), _Need((numbers,))
 
     def _add(
         self,

@@ -14,11 +14,12 @@ from .environment import TABLE
 from .ir import Counter, Function, suffix, vector
 from .loops import INTEGERS
 from .stores import store_first, store_known
-from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, ragged, tiles
+from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, pieces, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
 # By type, pointer and stride: the pointer moved so far.
 Known: TypeAlias = dict[tuple[str, str, int], str]
+_LINE = 64  # bytes of a cache line
 
 
 class Place(NamedTuple):
@@ -161,6 +162,10 @@ class Tile:
                 self.function.do(
                     f"store {nest.real} {one}, ptr {pointer}, align {nest.module.size}"
                 )
+
+
+_Columns = Callable[[list[Counter], list[Cursor], Sequence[Piece]], None]
+_Rows = Callable[[list[Counter], list[Cursor], int], None]
 
 
 class Nest:
@@ -357,22 +362,35 @@ class Nest:
             self.divide(self.split, count, self._division)
         inner = (self.plan.vector, self.plan.rows)
         outer = [k for k in range(len(self.axes)) if k not in inner]
-        self._outer(outer, counters, cursors, body)
+
+        def panels(known: list[Counter], moved: list[Cursor], then: _Columns) -> None:
+            self._outer(outer, known, moved, lambda k, m: self._columns(k, m, then))
+
+        def down(known: list[Counter], moved: list[Cursor], parts: Sequence[Piece]) -> None:
+            self._rows(known, moved, lambda k, m, rows: body(Tile(self, k, m, rows, parts)))
+
+        def across(known: list[Counter], moved: list[Cursor], rows: int) -> None:
+            panels(known, moved, lambda k, m, parts: body(Tile(self, k, m, rows, parts)))
+
+        if self.plan.around:
+            self._rows(counters, cursors, across)
+        else:
+            panels(counters, cursors, down)
 
     def _outer(
         self,
         left: Sequence[int],
         counters: list[Counter],
         cursors: list[Cursor],
-        body: Callable[[Tile], None],
+        then: Callable[[list[Counter], list[Cursor]], None],
     ) -> None:
         if not left:
-            self._columns(counters, cursors, body)
+            then(counters, cursors)
             return
         axis = left[0]
 
         def inside(known: list[Counter], moved: list[Cursor]) -> None:
-            self._outer(left[1:], known, moved, body)
+            self._outer(left[1:], known, moved, then)
 
         self.along(axis, self.extent(self.axes[axis], counters), 1, counters, cursors, inside)
 
@@ -419,25 +437,23 @@ class Nest:
         known[axis] = self.function.add(known[axis], counter)
         return self.moved(cursors, axis, counter), known
 
-    def _columns(
-        self, counters: list[Counter], cursors: list[Cursor], body: Callable[[Tile], None]
-    ) -> None:
+    def _columns(self, counters: list[Counter], cursors: list[Cursor], then: _Columns) -> None:
         axis, width = self.plan.vector, self.plan.width
         if axis is None:
-            self._rows(counters, cursors, [Piece(0, 1, 1)], body)
+            then(counters, cursors, [Piece(0, 1, 1)])
             return
         if ragged(self.axes[axis]):
-            self._masked_columns(axis, counters, cursors, body)
+            self._masked_columns(axis, counters, cursors, then)
             return
         lanes = self.module.width
         parts, whole = cut(self.axes, self.refs, self.plan, lanes)
         tile = [Piece(k * lanes, lanes, lanes) for k in range(width)]
 
         def inside(known: list[Counter], moved: list[Cursor]) -> None:
-            self._rows(known, moved, tile, body)
+            then(known, moved, tile)
 
         def rest() -> None:
-            self._rows(counters, cursors, parts, body)
+            then(counters, cursors, parts)
 
         left = rest if parts else None
         self.along(axis, whole * lanes, width * lanes, counters, cursors, inside, left)
@@ -447,7 +463,7 @@ class Nest:
         axis: int,
         counters: list[Counter],
         cursors: list[Cursor],
-        body: Callable[[Tile], None],
+        then: _Columns,
     ) -> None:
         """The columns of an axis whose end only the running program knows."""
         function, width = self.function, self.plan.width
@@ -466,7 +482,7 @@ class Nest:
                 mask = function.emit(f"icmp slt {kind} <{numbers}>, {limit}")
                 own = function.subtract(left, k * lanes)
                 parts.append(Piece(k * lanes, lanes, lanes, mask, own))
-            self._rows(known, moved, parts, body)
+            then(known, moved, parts)
             return []
 
         if most <= width * lanes:
@@ -474,26 +490,20 @@ class Nest:
         else:
             function.loop(end, width * lanes, [], [], inside)
 
-    def _rows(
-        self,
-        counters: list[Counter],
-        cursors: list[Cursor],
-        parts: Sequence[Piece],
-        body: Callable[[Tile], None],
-    ) -> None:
+    def _rows(self, counters: list[Counter], cursors: list[Cursor], then: _Rows) -> None:
         axis, height = self.plan.rows, self.plan.height
         if axis is None:
-            body(Tile(self, counters, cursors, 1, parts))
+            then(counters, cursors, 1)
             return
         extent = self.axes[axis].extent
         whole = extent // height * height
 
         def inside(known: list[Counter], moved: list[Cursor]) -> None:
-            body(Tile(self, known, moved, height, parts))
+            then(known, moved, height)
 
         def rest() -> None:
             moved, known = self._step(axis, whole, counters, cursors)
-            body(Tile(self, known, moved, extent - whole, parts))
+            then(known, moved, extent - whole)
 
         left = rest if extent > whole else None
         self.along(axis, whole, height, counters, cursors, inside, left)
@@ -515,8 +525,14 @@ class Block(NamedTuple):
 
 
 def _loops(block: Block, width: int) -> tuple[list[int], tuple[int, ...], int]:
-    """The axes to be walked along, the two to be copied in squares, if any, and their side."""
-    source, _, extents, _ = block
+    """The axes to be walked along; those to be copied at once, and how far.
+
+    These are axis 0 if it is contiguous in the source, or two axes for squares of numbers, or none.
+    """
+    source, target, extents, _ = block
+    if source.strides[0] == 1:
+        # Each panel is written from its beginning to its end.
+        return sorted(range(1, len(extents)), key=lambda k: -target.strides[k]), (0,), extents[0]
     side = min(width, 1 << (extents[0] - 1).bit_length())
     across = [k for k, e in enumerate(extents) if k and e > 1 and source.strides[k] == 1]
     inner = (0, across[0]) if across and side > 1 else ()
@@ -548,7 +564,12 @@ def copy_block(function: Function, block: Block, division: Division | None = Non
 
     def walk(left: Sequence[int], cursors: list[Cursor]) -> None:
         if not left:
-            _squares(nest, cursors, inner[1], side) if inner else _one(nest, cursors)
+            if len(inner) == 2:
+                _squares(nest, cursors, inner[1], side)
+            elif inner:
+                _line(nest, cursors)
+            else:
+                _one(nest, cursors)
             return
 
         def inside(_: list[Counter], moved: list[Cursor]) -> None:
@@ -568,6 +589,17 @@ def _one(nest: Nest, cursors: list[Cursor]) -> None:
     nest.function.do(f"store {nest.real} {number}, ptr {pointer}, align {nest.module.size}")
 
 
+def _line(nest: Nest, cursors: list[Cursor]) -> None:
+    """Copy what is contiguous in the source, too."""
+    source, target = nest.refs
+    for piece in pieces(nest.axes[0].extent, nest.module.width, False):
+        place = nest.move(source, cursors[0], 0, piece.first)
+        numbers = nest.load_vector(nest.real, source, place, piece)
+        pointer = nest.address(nest.real, target, nest.move(target, cursors[1], 0, piece.first))
+        full = vector(nest.real, piece.width)
+        nest.function.do(f"store {full} {numbers}, ptr {pointer}, align {nest.module.size}")
+
+
 def _squares(nest: Nest, cursors: list[Cursor], across: int, side: int) -> None:
     """Copy axis 0 and the axis `across` in squares, and in parts of squares at their ends."""
 
@@ -584,10 +616,17 @@ def _squares(nest: Nest, cursors: list[Cursor], across: int, side: int) -> None:
         nothing: list[Counter] = [0] * len(nest.axes)
         nest.along(axis, whole, side, nothing, cursors, inside, rest if whole < extent else None)
 
-    def band(cursors: list[Cursor], rows: int) -> None:
+    def line(cursors: list[Cursor], rows: int) -> None:
         blocks(across, cursors, lambda at, columns: _square(nest, at, across, side, rows, columns))
 
-    blocks(0, cursors, band)
+    def column(cursors: list[Cursor], columns: int) -> None:
+        blocks(0, cursors, lambda at, rows: _square(nest, at, across, side, rows, columns))
+
+    if side * nest.module.size < _LINE:
+        # The squares that share lines of the target one after the other.
+        blocks(across, cursors, column)
+    else:
+        blocks(0, cursors, line)
 
 
 def _square(

@@ -8,9 +8,11 @@ Its numbers are `Ref`s: places in memory with a stride for every axis. `plan` ch
     rows     a second axis of which several lanes are computed at once, so that a number that does
              not depend on it is loaded once for all of them
     height   how many rows, and `width` how many vectors, make one tile of accumulators
-    copies   the operands to be copied beforehand so that neighbouring lanes are neighbours in memory
+    copies   the operands to be copied beforehand so that neighbouring lanes are neighbours in memory,
+             and what a tile reads lies in one piece
     turned   whether neighbouring terms share a register while they are added, and only the results
              are turned so that the lanes do: where sums need no copies for it
+    around   whether the loop over the rows is around the others, and not in them
 
 by counting, roughly, the cycles of each choice. Any plan gives the same bits: lanes do not depend
 on one another.
@@ -83,6 +85,7 @@ class Plan(NamedTuple):
     height: int = 1
     copies: frozenset[int] = frozenset()
     turned: bool = False
+    around: bool = False
 
     def crosses(self, result: Ref) -> bool:
         """Whether the rows of a result are neighbours in memory, and the lanes of a vector not."""
@@ -197,6 +200,8 @@ _UNEVEN = 0.6  # of the speed-up that is left where other loops get longer along
 _UNDERWAY, _STORED = 8, 3.5
 _QUEUED = 4  # vectors of a tile that may wait for the divider while the next sums are under way
 _FEW = 16  # vector registers
+_NEAR = 4096  # numbers that a level-1 cache holds
+_OFTEN = 8  # times that numbers are read from a copy for it to be worth it
 _CODE = 1.5  # what an operation more in the code is worth: it must be compiled, too
 
 
@@ -419,8 +424,38 @@ def plan(
     if any(use.terms for use in uses):
         candidates = [axis for axis in candidates if not ragged(axes[axis])]
         chosen = chosen._replace(rows=_best_rows(axes, uses, candidates, chosen.vector))
-        return _tile(axes, results, uses, chosen, vectors, most, machine, divider)
+        tiled = _tile(axes, results, uses, chosen, vectors, most, machine, divider)
+        few = machine.registers <= _FEW  # so tiles are small, and read more for every product
+        return _in_order(axes, results, uses, tiled, machine.lanes) if few else tiled
     return chosen._replace(width=min(most, 4))
+
+
+def _in_order(
+    axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], plan: Plan, lanes: int
+) -> Plan:
+    """The plan in the order of memory, where there are panels, or where they are worth a copy.
+
+    Then rows of tiles go along the panels: what they share stays near, and all the rest (panels,
+    results, what is read once) is passed in its order, as CPUs foresee it.
+    """
+    if plan.vector is None or any(result.step(plan.vector) != 1 for result in results):
+        return plan
+    packed = {k for k, use in enumerate(uses) if _scattered(axes, use, plan, lanes)}
+    ordered = plan._replace(copies=plan.copies | packed, around=True)
+    return ordered if panel(axes, uses, ordered, lanes) > 1 else plan
+
+
+def _scattered(axes: Sequence[Axis], use: Use, plan: Plan, lanes: int) -> bool:
+    """Whether many tiles read the same numbers of an operand, a tile's width here and there."""
+    ref, every = use.ref, (*axes, *use.terms)
+    if plan.vector is None or plan.rows is None or not use.terms:
+        return False
+    if ref.step(plan.vector) != 1 or ref.moves(plan.rows) or not can_copy(ref, every, plan.vector):
+        return False
+    size = prod(axis.extent for axis, stride in zip(every, ref.strides) if stride)
+    apart = min(map(abs, ref.strides[len(axes) :]))
+    tiles = axes[plan.rows].extent / plan.height
+    return size > _NEAR and apart > plan.width * lanes and tiles >= _OFTEN
 
 
 def panel(axes: Sequence[Axis], uses: Sequence[Use], plan: Plan, lanes: int) -> int:
