@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ...engine import Value
 from ..names import Names
@@ -36,16 +36,10 @@ def grouped(
     ] + results
     groups.places[:] = places
     texts = {k: text for k, v in enumerate(nodes) if (text := names.of(v))}
-    collapse = Collapse(
-        groups, codes, operands, [v.number for v in nodes], texts, _listed(uses, len(nodes)), root
-    )
+    collapse = Collapse(groups, codes, operands, [v.number for v in nodes], texts, user, root)
     for g, members in _members(places).items():
         collapse.arrange(g, members, apart=bool(held))
     return groups
-
-
-def _listed(uses: Mapping[int, int], count: int) -> list[int]:
-    return [uses.get(k, 0) for k in range(count)]
 
 
 def _members(places: Sequence[int]) -> dict[int, list[int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -37,8 +37,8 @@ class Collapse:
     """Puts the items of groups into smaller groups.
 
     `codes`, `operands` and `numbers` are those of the graph's numbers, in the order of the tape;
-    `numbers` says when each was made. `names` has the names of some, `uses` how often each is an
-    operand.
+    `numbers` says when each was made. `names` has the names of some, `users` of each number that
+    is used once what uses it.
     """
 
     groups: Groups
@@ -46,7 +46,7 @@ class Collapse:
     operands: Sequence[Sequence[int]]
     numbers: Sequence[int]
     names: dict[int, str]
-    uses: Sequence[int]
+    users: Mapping[int, int]
     root: int
     _homes: list[int] = field(init=False)  # the part of a network that each number belongs to
     _shapes: dict[Hashable, int] = field(default_factory=dict)
@@ -61,18 +61,31 @@ class Collapse:
     def arrange(self, g: int, members: Sequence[int], *, apart: bool) -> None:
         """Put the members of group g, numbers in the order of the tape, into groups inside it.
 
-        If they are many, leaves stand for themselves where `apart`, else among the results.
+        If they are many, leaves stand for themselves where `apart`, else among the results. What
+        has no name and is used once, a constant in a formula, always stands before its use.
         """
         if len(members) <= FEW:
             self._put(g, members)
             return
-        items: list[Item] = sorted(members, key=self.numbers.__getitem__)
-        items = self._sums(items)
+        inside = set(members)
+        constants = {
+            x: self.users[x]
+            for x in members
+            if self.codes[x] == ops.LEAF and x not in self.names and x in self.users
+        }
+        constants = {x: user for x, user in constants.items() if user in inside}
+
+        def turn(x: int) -> tuple[int, bool]:
+            return self.numbers[constants.get(x, x)], x not in constants
+
+        items = self._sums(sorted(members, key=turn), inside)
         if apart:
-            given = [x for x in items if x >= 0 and self.codes[x] == ops.LEAF]
-            items = [x for x in items if x < 0 or self.codes[x] != ops.LEAF]
+            given = [
+                x for x in items if x >= 0 and self.codes[x] == ops.LEAF and x not in constants
+            ]
             self._put(g, self._alike(given))
-            items = self._calls(items, members)
+            kept = set(given)
+            items = self._calls([x for x in items if x not in kept], members, constants)
         self._collapse(g, items)
 
     def _collapse(self, g: int, items: Sequence[Item]) -> None:
@@ -117,14 +130,13 @@ class Collapse:
 
     # --- sums ---------------------------------------------------------------------------------------
 
-    def _sums(self, items: Sequence[Item]) -> list[Item]:
+    def _sums(self, items: Sequence[Item], inside: set[int]) -> list[Item]:
         """The items, with each sum of three numbers or more one item, with all that only it uses."""
-        inside = set(items)
         taken: set[int] = set()
         sums: dict[int, list[int]] = {}  # head -> what is added, and how
 
         def is_private(x: int) -> bool:
-            return self.uses[x] == 1 and x in inside and x != self.root and x not in self.names
+            return x in self.users and x in inside and x != self.root and x not in self.names
 
         for v in items:
             if self.codes[v] != ops.ADD:
@@ -156,7 +168,7 @@ class Collapse:
             members.update(
                 x
                 for x in self.operands[v]
-                if self.codes[x] == ops.LEAF and self.uses[x] == 1 and x in inside
+                if self.codes[x] == ops.LEAF and x in self.users and x in inside
             )
         products = sum(self.codes[x] == ops.MUL for x in whole)
         terms = len(whole) - products + 1 - products
@@ -169,7 +181,9 @@ class Collapse:
 
     # --- calls --------------------------------------------------------------------------------------
 
-    def _calls(self, items: Sequence[Item], members: Sequence[int]) -> list[Item]:
+    def _calls(
+        self, items: Sequence[Item], members: Sequence[int], constants: Mapping[int, int]
+    ) -> list[Item]:
         """The items of a part of a network that is used many times, equal uses as one item.
 
         A use ends where the program computes something that is not among the members. One part can
@@ -180,7 +194,7 @@ class Collapse:
         starts = [x for k, x in enumerate(results) if k == 0 or x > results[k - 1] + 1]
         calls: dict[int, list[Item]] = {}
         for item in items:
-            last = item if item >= 0 else self._heads[item]
+            last = constants.get(item, item) if item >= 0 else self._heads[item]
             calls.setdefault(starts[bisect_right(starts, last) - 1], []).append(item)
         shapes = {start: tuple(self.shape(x) for x in call) for start, call in calls.items()}
         frequent = Counter(shapes.values()).most_common(USUAL)
@@ -261,6 +275,7 @@ class Collapse:
     def _text(self, items: Sequence[Item]) -> str:
         """What a few items do: `Σ, ReLU`."""
         texts = list(dict.fromkeys(self._texts[self.shape(x)] for x in items))
+        texts = [text for text in texts if text != LEAF] or texts
         return ", ".join(texts[:3]) + (", …" if len(texts) > 3 else "")
 
     def _alike(self, given: Sequence[int]) -> list[Item]:
