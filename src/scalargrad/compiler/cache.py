@@ -3,9 +3,9 @@
 An entry is a file named by the SHA-256 of everything its code depends on: the trace, the options,
 the CPU with its features, the mathematics library, LLVM and this package (see `image`). It starts
 with the digest of its own content; one that is damaged, cut short or foreign is ignored, and
-written anew. Files are written under another name and then renamed, so processes and threads never
-see half an entry. What has not been used for longest is deleted when the folder grows past its
-limit.
+written anew: so nobody waits until the disk has it. Files are written under another name and then
+renamed, so processes and threads never see half an entry. What has not been used for longest is
+deleted when the folder grows past its limit.
 
 `SCALARGRAD_CACHE=0` turns the cache off.
 """
@@ -110,8 +110,6 @@ class Cache:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):

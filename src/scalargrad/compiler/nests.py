@@ -223,7 +223,7 @@ class Nest:
         if stride == 0 or counter == 0:
             return place
         if isinstance(counter, int):
-            return place._replace(offset=place.offset + counter * stride)
+            return Place(place.pointer, place.offset + counter * stride)
         key = kind, place.pointer, stride
         pointer = None if known is None else known.get(key)
         if pointer is None:
@@ -231,7 +231,7 @@ class Nest:
             pointer = self.function.at(kind, place.pointer, distance)
             if known is not None:
                 known[key] = pointer
-        return place._replace(pointer=pointer)
+        return Place(pointer, place.offset)
 
     def move(
         self, ref: Ref, cursor: Cursor, axis: int, counter: Counter, known: Known | None = None
