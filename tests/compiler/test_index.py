@@ -111,6 +111,11 @@ def test_hinge_in_a_batch_with_integer_labels() -> None:
         ("float()", float),
         ("round()", lambda n: round(n)),
         (".data", lambda n: n.data),
+        ("%", lambda n: n % 2),
+        ("//", lambda n: 7 // n),
+        ("divmod()", lambda n: divmod(n, 2)[0]),
+        ("&", lambda n: n & 1),
+        ("<<", lambda n: Value(1.0) << n),
     ],
 )
 def test_uses_that_would_fix_it(what: str, use: Any) -> None:
@@ -122,6 +127,8 @@ def test_uses_that_would_fix_it(what: str, use: Any) -> None:
     assert "n" in message
     if what in ("operator.index()", "int()", "hash()", "a repetition"):
         assert "scalargrad.take" in message
+    elif what in ("%", "//", "divmod()", "&", "<<"):
+        assert "pass the result as an argument" in message
 
 
 def test_out_of_range_while_tracing() -> None:

@@ -121,6 +121,29 @@ class Index(StandIn):
         return f"Index({self.name})"
 
 
+# What Python's integers can do and numbers of a program cannot.
+WHOLE_NUMBERS = {
+    **{"mod": "%", "floordiv": "//", "divmod": "divmod()"},
+    **{"and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>"},
+}
+
+
+def _refusing(sign: str) -> Callable[[Index, object], NoReturn]:
+    def refuse(self: Index, other: object) -> NoReturn:
+        raise self._tracer.refused(
+            f"{sign} of the integer argument {self.name} at {user_line()}: the compiled program "
+            f"serves every {self.name}, and its numbers have no {sign}. Compute it outside, and "
+            "pass the result as an argument of its own"
+        )
+
+    return refuse
+
+
+for name, sign in WHOLE_NUMBERS.items():
+    setattr(Index, f"__{name}__", _refusing(sign))
+    setattr(Index, f"__r{name}__", _refusing(sign))
+
+
 def _shown(x: object) -> str:
     return (x.label or "a Value") if isinstance(x, Value) else repr(x)
 
