@@ -19,7 +19,21 @@ def _decorator(*arguments: Any, **options: Any) -> Callable[[T], T]:
     return _same
 
 
-cclass = final = no_gc = cfunc = ccall = inline = nogil = _same
+class _WithoutLock:
+    """A decorator, and what a `with` statement takes, of code that needs no lock of Python's."""
+
+    def __call__(self, thing: T) -> T:
+        return thing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+nogil = _WithoutLock()
+cclass = final = no_gc = cfunc = ccall = inline = _same
 freelist = exceptval = _decorator
 
 double = float

@@ -17,6 +17,9 @@ cdef class Replay:
     cdef Py_ssize_t leaves
     cdef Py_ssize_t size
 
+    cpdef void forward(self) noexcept nogil
+    cpdef void backward(self) noexcept nogil
+
 cdef class Mirror:
     cdef list values
     cdef double[::1] data

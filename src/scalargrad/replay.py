@@ -66,7 +66,10 @@ class Replay:
         self.leaves = tape.leaves
         self.size = len(tape.op)
 
-    def forward(self) -> None:
+    @cython.ccall
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def forward(self) -> cython.void:
         """Recompute the data of every result from the data of the leaves."""
         i: cython.Py_ssize_t
         j: cython.int
@@ -117,7 +120,10 @@ class Replay:
                 last = rules.forward(code, data[j], b, 0.0)
             data[i] = last
 
-    def backward(self) -> None:
+    @cython.ccall
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def backward(self) -> cython.void:
         """Add to the gradient of every operand its part, from the last node to the first.
 
         Needs `grad` of the results set: the seeds of the outputs, 0 elsewhere.

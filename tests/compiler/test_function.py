@@ -1218,6 +1218,25 @@ def test_threads_take_turns() -> None:
     assert w.grad == 800.0
 
 
+def test_threads_take_turns_where_the_interpreter_lets_others_run() -> None:
+    # As many nodes as it takes for that, where compiled; as plain Python they would take minutes.
+    examples = 200_000 if sg.compiled else 50
+    w = Value(3.0)
+    f = compile(lambda x: w * x, backend="interpreter", batch="sum")
+    found: dict[int, tuple[float, float]] = {}
+
+    def work(number: int) -> None:
+        value, gradient = f.value_and_grad(np.full(examples, float(number)))
+        found[number] = value, gradient[0]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: (3.0 * n * examples, 1.0 * n * examples) for n in range(1, 5)}
+
+
 # --- faults that must be seen -------------------------------------------------------------------
 
 

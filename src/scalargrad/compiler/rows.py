@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .structure import Floats
     from .trace import Trace
 
+LONG = cython.declare(cython.Py_ssize_t, 300_000)  # nodes, visited for a millisecond
+
 
 @cython.final
 @cython.cclass
@@ -63,13 +65,13 @@ class Rows:
 
     def forward(self, rows: Floats, outputs: Floats) -> None:
         """Write the outputs of each row of arguments into the same row of `outputs`."""
-        b: cython.Py_ssize_t
         given: cython.double[:, ::1] = rows
         out: cython.double[:, ::1] = outputs
-        for b in range(len(given)):
-            self._put(given, b)
-            self.replay.forward()
-            self._take(out, b)
+        if self._is_long(given):
+            with cython.nogil:
+                self._forward(given, out)
+        else:
+            self._forward(given, out)
 
     def backward(self, rows: Floats, outputs: Floats, seed: float, gradient: Floats | None) -> None:
         """As `forward`, from the last row to the first, with each row's backward pass after it.
@@ -77,15 +79,48 @@ class Rows:
         Seeds output 0. Gradients of parameters and shared arguments accumulate in `grad`; those
         of arguments are added to `gradient`, laid out as `rows`, if it is not None.
         """
-        b: cython.Py_ssize_t
-        i: cython.Py_ssize_t
         first: cython.double = seed
         given: cython.double[:, ::1] = rows
         out: cython.double[:, ::1] = outputs
-        grad: cython.double[::1] = self.grad
-        fresh: cython.int[::1] = self.fresh
         wanted: cython.bint = gradient is not None
         into: cython.double[:, ::1] = rows if gradient is None else gradient
+        if self._is_long(given):
+            with cython.nogil:
+                self._backward(given, out, first, wanted, into)
+        else:
+            self._backward(given, out, first, wanted, into)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _is_long(self, rows: cython.double[:, ::1]) -> cython.bint:
+        """Whether other threads, the compiler's above all, had better run meanwhile."""
+        return len(rows) * len(self.data) >= LONG
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _forward(self, given: cython.double[:, ::1], out: cython.double[:, ::1]) -> cython.void:
+        b: cython.Py_ssize_t
+        for b in range(len(given)):
+            self._put(given, b)
+            self.replay.forward()
+            self._take(out, b)
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _backward(
+        self,
+        given: cython.double[:, ::1],
+        out: cython.double[:, ::1],
+        seed: cython.double,
+        wanted: cython.bint,
+        into: cython.double[:, ::1],
+    ) -> cython.void:
+        b: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        grad: cython.double[::1] = self.grad
+        fresh: cython.int[::1] = self.fresh
         for b in range(len(given) - 1, -1, -1):
             self._put(given, b)
             self.replay.forward()
@@ -94,13 +129,14 @@ class Rows:
                 grad[i] = 0.0
             for i in range(len(fresh)):
                 grad[fresh[i]] = 0.0
-            grad[self.outputs[0]] += first
+            grad[self.outputs[0]] += seed
             self.replay.backward()
             if wanted:
                 for i in range(len(self.nodes)):
                     into[b, self.columns[i]] += grad[self.nodes[i]]
 
     @cython.cfunc
+    @cython.nogil
     @cython.exceptval(check=False)
     def _put(self, rows: cython.double[:, ::1], b: cython.Py_ssize_t) -> cython.void:
         """The numbers of row b to their nodes, its choices to their slots."""
@@ -115,6 +151,7 @@ class Rows:
             self.index[self.slots[j]] = cython.cast(cython.longlong, chosen)
 
     @cython.cfunc
+    @cython.nogil
     @cython.exceptval(check=False)
     def _take(self, outputs: cython.double[:, ::1], b: cython.Py_ssize_t) -> cython.void:
         """The outputs of row b from their nodes."""
