@@ -1,4 +1,4 @@
-"""What several test files check with: gradients by central differences, and traceability."""
+"""What several test files check with: central differences, traceability, contrast of colours."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ class ForbidReading:
 
     def compare(self, *_: object) -> bool:
         raise AssertionError("two Values were compared while tracing")
+
+
+def contrast(a: str, b: str) -> float:
+    """Of two colours such as "#1f2328", as WCAG 2 defines it."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 
 import scalargrad as sg
+from checking import contrast
 from generated import program, run
 from processes import run_python
 from scalargrad import Graph, TraceError, Value
@@ -455,27 +456,16 @@ def test_a_long_chain_is_drawn_downwards() -> None:
     assert sg.draw(x, direction="right").width > 5000
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize("theme", look.THEMES)
 def test_text_stands_out_from_its_box(theme: str) -> None:
     """Contrast as WCAG 2 defines it: 4.5 for text, 3 for lines."""
     colours = look.THEMES[theme]
-
-    def contrast(a: str, b: str) -> float:
-        low, high = sorted((luminance(colours[a]), luminance(colours[b])))
-        return (high + 0.05) / (low + 0.05)
-
     for box in ("leaf", "parameter", "result", "root"):
         for text in ("ink", "muted", "positive", "negative", "wrong"):
-            assert contrast(text, box) >= 4.5, (theme, text, box)
-        assert contrast(f"{box} edge", "paper") >= 2.8, (theme, box)
+            assert contrast(colours[text], colours[box]) >= 4.5, (theme, text, box)
+        assert contrast(colours[f"{box} edge"], colours["paper"]) >= 2.8, (theme, box)
     for arrow in ("positive", "negative", "wrong"):
-        assert contrast(arrow, "paper") >= 4.5, (theme, arrow)
+        assert contrast(colours[arrow], colours["paper"]) >= 4.5, (theme, arrow)
 
 
 def test_saving(tmp_path: Path) -> None:
@@ -527,8 +517,8 @@ def test_too_many_arrows_are_refused() -> None:
 def test_arguments_that_mean_nothing_are_errors() -> None:
     x = Value(1.0)
     for wrong, message in (
-        ({"depth": -1}, "depth: expected 0 or more, got -1"),
-        ({"limit": 0}, "limit: expected 1 or more, got 0"),
+        ({"depth": -1}, "depth: expected at least 0, got -1"),
+        ({"limit": 0}, "limit: expected at least 1, got 0"),
         ({"direction": "left"}, "direction: expected None or 'right' or 'down', got 'left'"),
         ({"theme": "blue"}, "theme: expected 'light' or 'dark', got 'blue'"),
         ({"format": ".4d"}, r"format: expected a format of floats such as '\.4g', got '\.4d'"),

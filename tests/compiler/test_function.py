@@ -1094,11 +1094,11 @@ def test_a_method_of_a_shallow_copy_is_its_own() -> None:
 
 def test_methods_given_to_a_class_later() -> None:
     class Late:
-        pass
+        one: Any
+        two: Any
 
-    setattr(Late, "one", compile(lambda self, x: x + 1))  # noqa: B010
-    setattr(Late, "two", compile(lambda self, x: x + 2))  # noqa: B010
-    late: Any = Late()
+    Late.one, Late.two = compile(lambda self, x: x + 1), compile(lambda self, x: x + 2)
+    late = Late()
     assert [late.one(1.0), late.two(1.0), late.one(1.0)] == [2.0, 3.0, 2.0]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .ir import Counter, Function
 from .loops import Space, Walk
@@ -80,9 +81,9 @@ class Abreast:
                 begin = f.add(f.multiply(first, width), region.address(0) + shift)
                 pointer = f.at(real, f.pointer(Space.BATCHED), begin)
                 f.do(f"store ptr {pointer}, ptr {f.at('ptr', bases, int(Space.BATCHED))}")
-            vectors = self._least(f, f.subtract(binder.padded // width, first), self.lanes // width)
+            vectors = f.smaller(f.subtract(binder.padded // width, first), self.lanes // width)
             left = f.subtract(binder.batch, f.multiply(first, width))
-            examples = self._least(f, left, self.lanes)
+            examples = f.smaller(left, self.lanes)
             own = [copies for copies in self.copies if copies.space.batched]
             for copies in own:
                 self._carry(f, copies, listed[copies.space], memory, first, examples, False)
@@ -92,9 +93,6 @@ class Abreast:
             return []
 
         f.loop(binder.padded // width, self.lanes // width, [], [], some)
-
-    def _least(self, f: Function, a: Counter, b: int) -> Counter:
-        return min(a, b) if isinstance(a, int) else f.smaller(a, b)
 
     def _spread(self, f: Function, copies: _Copies, listed: int, memory: str) -> None:
         """Copy what all examples share into every lane."""
@@ -206,7 +204,7 @@ def _copied(binder: Binder, step: Walk) -> tuple[Walk, tuple[_Copies, ...]]:
             name: (spaces == space) & (places >= 0) for name, (spaces, places) in columns.items()
         }
         used = [places[found[name]] for name, (_, places) in columns.items()]
-        known = np.unique(np.concatenate(used))
+        known = distinct(np.concatenate(used))
         if not len(known):
             continue
         wrote = np.isin(known, used[0])

@@ -11,4 +11,5 @@ cdef class Gate:
 
     cpdef bint enter(self) except -1
     cpdef leave(self)
+    cdef _open(self)
     cdef _wait(self)

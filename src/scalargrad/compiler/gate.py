@@ -37,6 +37,10 @@ class Gate:
     bell: Any
 
     def __init__(self) -> None:
+        self._open()
+
+    @cython.cfunc
+    def _open(self) -> None:
         self.inside, self.waiting, self.rung = 0, 0, False
         if cython.compiled:
             self.bell = threading.Lock()
@@ -72,7 +76,7 @@ class Gate:
         """In a forked process: whoever was inside or waited is not there, but for this thread."""
         mine: cython.bint = self.inside == get_ident()
         if cython.compiled or not mine:
-            self.__init__()  # type: ignore[misc]
+            self._open()
         if mine:
             self.inside = get_ident()
 

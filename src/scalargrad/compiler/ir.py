@@ -221,8 +221,10 @@ class Function:
             return pointer
         return self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
 
-    def smaller(self, a: str, b: int) -> str:
+    def smaller(self, a: Counter, b: int) -> Counter:
         """The smaller of two."""
+        if isinstance(a, int):
+            return min(a, b)
         less = self.emit(f"icmp slt i64 {a}, {b}")
         return self.emit(f"select i1 {less}, i64 {a}, i64 {b}")
 

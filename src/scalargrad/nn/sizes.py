@@ -1,25 +1,26 @@
-"""Checking the sizes that layers are built with and the inputs they are given."""
+"""Checking whole numbers, such as the sizes of layers, and the inputs that layers are given."""
 
 from __future__ import annotations
 
 import operator
 from typing import Any
 
+from ..coerce import shown
 from ..engine import Value
 from ..errors import ShapeError
 from ..functional import as_values
 
 
-def size(n: Any, name: str) -> int:
-    """n as an int of at least 1, else `TypeError` or `ValueError` naming the argument."""
+def size(n: Any, name: str, least: int = 1) -> int:
+    """n as an int of at least `least`, else `TypeError` or `ValueError` naming the argument."""
     try:
         if isinstance(n, bool):
             raise TypeError
         n = operator.index(n)
     except TypeError:
-        raise TypeError(f"{name}: expected an int, got {type(n).__name__} {n!r}") from None
-    if n < 1:
-        raise ValueError(f"{name}: expected at least 1, got {n}")
+        raise TypeError(f"{name}: expected an int, got {shown(n)}") from None
+    if n < least:
+        raise ValueError(f"{name}: expected at least {least}, got {n}")
     return int(n)
 
 

@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
-
-from ..coerce import shown
-
-
-def whole(n: Any, name: str, least: int) -> int:
-    """n as an int; `TypeError` if it is none, `ValueError` if it is less than `least`."""
-    try:
-        if isinstance(n, bool):
-            raise TypeError
-        number = operator.index(n)
-    except TypeError:
-        raise TypeError(f"{name}: expected an int, got {shown(n)}") from None
-    if number < least:
-        raise ValueError(f"{name}: expected {least} or more, got {number}")
-    return number
 
 
 def one_of(x: Any, name: str, choices: tuple[Any, ...]) -> None:

@@ -11,8 +11,9 @@ from ... import watch
 from ...coerce import shown
 from ...engine import Value
 from ...nn import Module
+from ...nn.sizes import size
 from .. import files
-from ..arguments import one_of, whole
+from ..arguments import one_of
 from ..names import Names, names_in
 from . import folding, svg
 from .layout import Layout, laid_out
@@ -104,8 +105,8 @@ def draw(
     if not isinstance(value, Value):
         raise TypeError(f"value: expected a Value, got {shown(value)}")
     watch.read(value, "draw()")
-    depth = None if depth is None else whole(depth, "depth", 0)
-    limit = whole(limit, "limit", 1)
+    depth = None if depth is None else size(depth, "depth", least=0)
+    limit = size(limit, "limit")
     one_of(direction, "direction", (None, *DIRECTIONS))
     one_of(theme, "theme", tuple(THEMES))
     _check_format(format)

@@ -13,8 +13,9 @@ from ... import watch
 from ...coerce import shown
 from ...engine import Value
 from ...nn import Module
+from ...nn.sizes import size
 from .. import files
-from ..arguments import one_of, whole
+from ..arguments import one_of
 from ..drawing.look import FONT, THEMES, shortened
 from ..drawing.parts import one_line
 from ..names import names_in
@@ -97,7 +98,7 @@ def explore(
     if not isinstance(value, Value):
         raise TypeError(f"value: expected a Value, got {shown(value)}")
     watch.read(value, "explore()")
-    limit = whole(limit, "limit", 1)
+    limit = size(limit, "limit")
     one_of(theme, "theme", (None, *THEMES))
     found = names_in(names)
     try:
