@@ -150,8 +150,24 @@ def test_keywords_and_defaults() -> None:
     assert f(y=3.0, x=1.0) == 31.0
     assert f.stats["structures"] == 2  # f(1.0, 3.0) and f(y=3.0, x=1.0) are the same call
     assert f(1.0, 3.0, 5.0, scale=1.0, extra=[2.0][0]) == 11.0
-    with pytest.raises(TypeError, match=r"missing a required argument: 'x'"):
+    with pytest.raises(TypeError, match=r"^<lambda>: missing a required argument: 'x'"):
         f(y=1.0)
+
+
+def test_a_misspelt_keyword_is_named() -> None:
+    @compile
+    def f(a: Value, /, x: Value, *, scale: float = 1.0) -> Value:
+        return a * x * scale
+
+    expected = r"^f: expected arguments called x, scale, got one called {}$"
+    for keywords, wrong in (
+        ({"xx": 1.0}, "xx"),
+        ({"x": 1.0, "scael": 2.0}, "scael"),
+        ({"a": 1.0}, "a"),
+    ):
+        with pytest.raises(TypeError, match=expected.format(wrong)):
+            f(1.0, **keywords)
+    assert f(2.0, x=3.0, scale=4.0) == 24.0
 
 
 def test_bool_none_and_str_are_part_of_the_structure() -> None:
@@ -516,6 +532,7 @@ def test_too_many_branches() -> None:
     assert "64 branches were traced" in str(caught.value)
     assert f"> 0.0 at {line_of('branch')}" in str(caught.value)
     assert "scalargrad.where" in str(caught.value)
+    assert "numpy.maximum" in str(caught.value)
     assert g([-1.0] * 7) == 0.0  # what was traced still works
 
 
@@ -873,6 +890,15 @@ def test_a_batch_that_disagrees_on_a_branch() -> None:
     assert "scalargrad.where" in message
 
 
+def test_a_batch_in_which_numpy_asks() -> None:
+    f = compile(lambda x: np.maximum(x, 0.5).sum(), batch="sum")  # NumPy
+    with pytest.raises(TraceError) as caught:
+        f(np.array([[1.0, 2.0], [1.0, 0.0]]))
+    message = str(caught.value)
+    assert f"x[1] >= 0.5 at {line_of('NumPy')}" in message
+    assert "of each number of an array numpy.maximum, clip, where and sort" in message
+
+
 def test_a_failed_batch_changes_no_gradient() -> None:
     w = Value(1.0)
     f = compile(lambda x: w * x if x > 0 else w, batch="sum")
@@ -1081,6 +1107,18 @@ def test_methods() -> None:
     twin.slope.data = 10.0
     assert (twin.at(1.0), a.at(1.0)) == (10.0, 2.0)
     assert twin.at.parameters == [twin.slope]
+
+
+def test_methods_of_pickled_objects() -> None:
+    a = Line(2.0)
+    assert a.at(1.0) == 2.0
+    twin = pickle.loads(pickle.dumps(a))
+    twin.slope.data = 10.0
+    assert (twin.at(1.0), a.at(1.0)) == (10.0, 2.0)
+    assert twin.at.parameters == [twin.slope]
+    method = pickle.loads(pickle.dumps(a.at))
+    assert method(3.0) == 6.0
+    assert method.parameters != a.at.parameters
 
 
 def test_a_method_of_a_shallow_copy_is_its_own() -> None:

@@ -59,6 +59,7 @@ class ArgumentNames:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):  # some built-in functions do not tell
             self._signature = None
+        self._function = getattr(function, "__name__", type(function).__name__)
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         listed = self._signature.parameters.values() if self._signature else ()
         self._names = [p.name for p in listed if p.kind in kinds]
@@ -67,11 +68,35 @@ class ArgumentNames:
     def bind(
         self, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The same call with everything positional that can be, so that equal calls look equal."""
+        """The same call with everything positional that can be, so that equal calls look equal.
+
+        Raises `TypeError` for a call that the function does not take.
+        """
         if self._signature is None:
             return arguments, keywords
-        bound = self._signature.bind(*arguments, **keywords)
+        self._refuse_unknown(keywords)
+        try:
+            bound = self._signature.bind(*arguments, **keywords)
+        except TypeError as error:
+            raise TypeError(f"{self._function}: {error}") from None
         return bound.args, bound.kwargs
+
+    def _refuse_unknown(self, keywords: dict[str, Any]) -> None:
+        # A name that is misspelt would else be reported as the argument that is missing for it.
+        assert self._signature is not None
+        named = {
+            name: p.kind
+            for name, p in self._signature.parameters.items()
+            if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)
+        }
+        if inspect.Parameter.VAR_KEYWORD in named.values():
+            return
+        for keyword in keywords:
+            if keyword not in named:
+                raise TypeError(
+                    f"{self._function}: expected arguments called {', '.join(named) or 'nothing'}, "
+                    f"got one called {keyword}"
+                )
 
     def name(self, position: int) -> str:
         """What the argument at a position is called."""

@@ -24,6 +24,10 @@ from .trace import trace
 from .variant import Variant
 
 VARIANTS = 64  # branches traced for one signature
+ASKING = (
+    "asking for the truth, as `if` and max() do, and of each number of an array numpy.maximum, "
+    "clip, where and sort"
+)
 
 
 class Branches:
@@ -104,7 +108,7 @@ class Branches:
             raise TraceError(
                 f"{self._name}: {VARIANTS} branches were traced, one for each combination of "
                 f"outcomes of its comparisons ({shown}). Use scalargrad.where, maximum or "
-                "minimum, which are part of one program"
+                f"minimum, which are part of one program, instead of {ASKING}"
             )
         start = time.perf_counter()
         traced = trace(self._function, self.layout.inputs(rows[0]))
@@ -125,5 +129,5 @@ class Branches:
         raise TraceError(
             f"{self._name}: {guard.text} at {guard.line} is {guard.outcome} for example 0 and "
             f"{not guard.outcome} for example {example}: all examples of a batch run one "
-            "program. Use scalargrad.where, maximum or minimum instead of asking for the truth"
+            f"program. Use scalargrad.where, maximum or minimum instead of {ASKING}"
         )

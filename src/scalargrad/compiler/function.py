@@ -82,6 +82,7 @@ class CompiledFunction(Entrance):
         # The code that answered the last call, by what the gradient is with respect to.
         self._answered: dict[Wrt, Kernel] = {}
         self._other: CompiledFunction | None = None  # answers a call in the middle of a call
+        self._unbound: CompiledFunction | None = None  # in the class, of which this is the method
         _alive.add(self)
 
     # --- for those who keep the parameters' numbers themselves -------------------------------
@@ -286,11 +287,19 @@ class CompiledFunction(Entrance):
             # A shallow copy holds the methods of its original, and names need not be unique.
             if method.__self__ is instance and method.__func__ is self._function:
                 return known
-        known = CompiledFunction(types.MethodType(self._function, instance), self._options)
-        kept[name] = known
+        kept[name] = known = self._bound_to(instance)
         return known
 
+    def _bound_to(self, instance: object) -> CompiledFunction:
+        """A method of this object, which is compiled for it alone."""
+        method = CompiledFunction(types.MethodType(self._function, instance), self._options)
+        method._unbound = self
+        return method
+
     def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._unbound is not None:
+            method: Any = self._function
+            return CompiledFunction._bound_to, (self._unbound, method.__self__)
         named: Any = sys.modules.get(getattr(self._function, "__module__", None) or "")
         path = getattr(self._function, "__qualname__", "")
         for step in path.split("."):
