@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scalargrad import Value
 from scalargrad.compiler import compile
 from scalargrad.compiler.arguments import ArgumentNames, Call, Layout, filler, read
+from scalargrad.compiler.filler import ROOMS
 from scalargrad.compiler.reading import HasValues
 from scalargrad.compiler.structure import INDEX, NUMBER, Items, Row
 from scalargrad.errors import ShapeError
@@ -217,6 +218,17 @@ def test_batches_of_any_length() -> None:
     assert fill((np.asfortranarray(np.eye(3)), np.array([1, 2, 3]), 0.0))[:, :3].tolist() == (
         np.eye(3).tolist()
     )
+
+
+def test_rows_are_kept_for_a_few_numbers_of_examples() -> None:
+    filler = quick(np.ones((2, 3)), batched=True)
+    kept = {n: filler.fill((np.ones((n, 3)),)) for n in range(1, ROOMS + 1)}
+    for n in (1, ROOMS, 2, 1):
+        assert filler.fill((np.full((n, 3), float(n)),)) is kept[n]
+        assert kept[n].tolist() == [[n] * 3] * n
+    filler.fill((np.ones((ROOMS + 1, 3)),))
+    assert filler.fill((np.ones((1, 3)),)) is kept[1]
+    assert filler.fill((np.ones((3, 3)),)) is not kept[3]  # the longest not asked for
 
 
 NESTED: dict[str, tuple[Any, list[Any]]] = {

@@ -1338,6 +1338,29 @@ def test_a_call_in_the_middle_of_a_call_disturbs_neither(backend: str | None) ->
             f.native()
 
 
+def test_a_call_in_the_middle_of_a_call_gives_gradients_for_the_same_parameters() -> None:
+    a, b = Value(2.0), Value(3.0)
+    asking: list[bool] = []
+    inner: list[list[float]] = []
+
+    class Asking(tuple[Any, ...]):
+        def __new__(cls, items: Any) -> Any:
+            if asking:
+                asking.clear()
+                inner.append(f.value_and_grad(1.0)[1].tolist())
+                inner.append(f.value_and_grad(-1.0)[1].tolist())
+            return super().__new__(cls, items)
+
+    f = compile(lambda x: (a * x if x > 0 else b * x, Asking([x])), has_aux=True)
+    f(-1.0)  # knows of b alone
+    asking.append(True)
+    assert f.value_and_grad(-1.0)[1].tolist() == [-1.0]
+    assert inner == [[1.0, 0.0], [0.0, -1.0]]
+    assert f.value_and_grad(-1.0)[1].tolist() == [0.0, -1.0]
+    assert f.parameters == [a, b]
+    assert f.value_and_grad(1.0)[1].tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("backend", ["interpreter", None])
 def test_nan_has_the_eager_gradient(backend: str | None) -> None:
     def relu(x: Value) -> Value:

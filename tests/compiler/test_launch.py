@@ -12,8 +12,9 @@ import pytest
 
 import scalargrad as sg
 from scalargrad import Value, losses, nn
-from scalargrad.compiler import jit
+from scalargrad.compiler import function, jit
 from scalargrad.compiler.function import CompiledFunction
+from scalargrad.compiler.variant import Variant
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.pure
@@ -28,20 +29,29 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each call that found a `Launch`, whether that answered: it is forgotten where not."""
+    """For each call that found a `Launch`, whether one answered, or the long way was gone."""
     seen: list[bool] = []
+    read = CompiledFunction._read
+    long_ways = 0
+
+    def counted(self: Any, *args: Any) -> Any:
+        nonlocal long_ways
+        long_ways += 1
+        return read(self, *args)
+
+    monkeypatch.setattr(CompiledFunction, "_read", counted)
 
     def watched(name: str, about: Callable[[Any, Any], Any]) -> None:
         ask = getattr(CompiledFunction, name)
 
         def asked(self: Any, *args: Any, **options: Any) -> Any:
             wrt = about(self, options.get("wrt"))
-            launch = self._launches.get(wrt)
+            known, before = wrt in self._launches, long_ways
             try:
                 return ask(self, *args, **options)
             finally:
-                if launch is not None:
-                    seen.append(self._launches.get(wrt) is launch)
+                if known:
+                    seen.append(long_ways == before)
 
         monkeypatch.setattr(CompiledFunction, name, asked)
 
@@ -286,7 +296,7 @@ def test_another_branch_has_another_gradient(dtype: str, answers: list[bool]) ->
     f = sg.compile(lambda x: x * x if x > 1.0 else x * 3.0, dtype=dtype)
     for x, slope in [(2.0, 4.0), (3.0, 6.0), (4.0, 8.0), (0.5, 3.0), (4.0, 8.0)]:
         assert f.value_and_grad(x)[1] == slope
-    assert answers == [True, False]
+    assert answers == [True, False, True]
 
 
 def test_parameters_met_later_are_what_gradients_are_for_from_then_on() -> None:
@@ -350,7 +360,7 @@ def test_another_branch_is_not_answered_by_this_one(answers: list[bool]) -> None
     f = sg.compile(lambda x: w * x.sqrt() if x > 0.0 else -x)
     for x, expected in [(4.0, 6.0), (9.0, 9.0), (16.0, 12.0), (-3.0, 3.0), (4.0, 6.0)]:
         assert f(x) == expected
-    assert answers == [True, False]
+    assert answers == [True, False, True]
     w.grad = 1.0
     for x, expected in [(4.0, 3.0), (4.0, 5.0), (4.0, 7.0), (-1.0, 7.0)]:
         f.backward(x)
@@ -449,7 +459,7 @@ def test_other_arguments_are_read_the_long_way(answers: list[bool]) -> None:
     assert f([1.0, 2.0, 3.0]) == 14.0
     assert f((1.0, 2.0)) == 5.0
     assert f(np.array([1.0, 2.0])) == 5.0
-    assert answers == [True, False]
+    assert answers == [True, False, False, False]
     with pytest.raises(TypeError):
         f("ab")
     assert f(x=[1.0, 2.0]) == 5.0
@@ -459,9 +469,96 @@ def test_other_arguments_are_read_the_long_way(answers: list[bool]) -> None:
 def test_other_numbers_of_examples(answers: list[bool]) -> None:
     w = Value(0.5)
     f = sg.compile(lambda x: w * x, batch="sum")
-    for count in (3, 3, 3, 3, 2, 2, 2, 3, 3, 3, 3):
+    for count in (3, 3, 3, 3, 2, 2, 2, 3, 3, 2, 3):
         assert f(np.arange(float(count))) == 0.5 * sum(range(count))
-    assert answers == [True, True, False, True, False, True, True]
+    assert answers == [True, True, False, False, True, True, True, True, True]
+
+
+def test_calls_of_several_structures_take_turns(answers: list[bool]) -> None:
+    w = [Value(0.1 * k - 0.4) for k in range(7)]
+
+    def product(x: Any) -> Value:
+        return sg.total([a * b for a, b in zip(x, w)]).tanh()
+
+    f, rng = sg.compile(product), random.Random(3)
+    calls: list[Any] = [[rng.gauss(0.0, 1.0) for _ in range(n)] for n in range(1, 8)]
+    calls += [tuple(calls[2]), np.array(calls[4])]
+    for _ in range(2):
+        for x in calls:
+            f.value_and_grad(x)
+    answers.clear()
+    for x in rng.choices(calls, k=60):
+        y = product([Value(xk) for xk in x])
+        for p in w:
+            p.grad = 0.0
+        y.backward()
+        value, gradient = f.value_and_grad(x)
+        assert bits((value, *gradient.tolist())) == [y.data.hex(), *grads_of(w)]
+        w[rng.randrange(7)].data += 0.25
+    assert answers == [True] * 60
+
+
+def test_structures_that_were_not_asked_for_lately_are_forgotten() -> None:
+    f = sg.compile(lambda x: sg.total(x) * 2.0)
+    for _ in range(3):
+        for n in range(1, function.LAUNCHES + 4):
+            assert f([0.5] * n) == n
+    assert len(f._launches[None]) == function.LAUNCHES
+
+
+def steps(x: Any) -> Any:
+    """A function of several branches."""
+    for k in range(3):
+        x = x * x - 0.5 if x > 0.25 * k else x * 0.5 + W[k]
+    return x
+
+
+def test_branches_take_turns(answers: list[bool]) -> None:
+    f, rng = sg.compile(steps), random.Random(5)
+    numbers = [rng.uniform(-2.0, 2.0) for _ in range(40)]
+    for _ in range(3):
+        for x in numbers:
+            f.backward(x)
+    answers.clear()
+    for x in rng.choices(numbers, k=60):
+        for p in W:
+            p.grad = 0.5
+        y = steps(Value(x))
+        y.backward()
+        expected = grads_of(W)
+        for p in W:
+            p.grad = 0.5
+        assert f.backward(x).hex() == y.data.hex()
+        assert grads_of(W) == expected
+    assert answers == [True] * 60
+    assert f.stats["variants"] > 4
+
+
+def test_only_branches_that_can_answer_are_run() -> None:
+    f = sg.compile(steps)
+    for _ in range(2):
+        for x in np.linspace(-2.0, 2.0, 41).tolist():
+            f(x)
+    first, *others = f._launches[None]
+    ways = [launch.variant.outcomes for launch in others]
+    assert len(set(ways)) == len(ways) == 4
+    refused = 0
+    for x in np.linspace(-2.0, 2.0, 41).tolist():
+        answered = first.value((x,)) is not None
+        refused += not answered
+        assert answered == (first.flipped == -1)
+        f(x)
+        right = f._latest
+        assert isinstance(right, Variant)
+        if answered:
+            assert right is first.variant
+            continue
+        k, taken = first.flipped, first.variant.outcomes
+        able = [x for x in (first, *others) if x.follows(first)]
+        expected = (*taken[:k], not taken[k])
+        assert {x.variant.outcomes for x in able} == {w for w in ways if w[: k + 1] == expected}
+        assert right in [x.variant for x in able]
+    assert 0 < refused < 41
 
 
 def test_rows_too_long_to_copy_are_read_where_they_are() -> None:

@@ -11,3 +11,4 @@ cdef class Entrance:
     cdef public object _latest
 
     cdef _ask(self, int asked, object about, tuple args, dict kwargs)
+    cdef _at_once(self, int asked, object launches, tuple args)

@@ -1,7 +1,7 @@
 """The way into a compiled function: one call at a time, and what is asked on the way.
 
-A call like the one before is answered at once, by a `Launch`; from the caller to the machine code
-nothing is run by Python then. Any other takes the long way, which is the function's own.
+A call like one of those before is answered at once, by a `Launch`; from the caller to the machine
+code nothing is run by Python then. Any other takes the long way, which is the function's own.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ class Way(NamedTuple):
 class Entrance:
     """The ways to call a compiled function, which is a subclass.
 
-    `_launches` are what answers a call like the one before, by what the gradient is with respect
-    to, None for the value alone. Where nothing is said, it is with respect to `_default`.
+    `_launches` are what answers calls like those before, the latest first, by what the gradient is
+    with respect to, None for the value alone. Where nothing is said, it is with respect to
+    `_default`.
     """
 
     _gate: Gate
     _ways: tuple[Way, ...]
-    _launches: dict[Wrt, Launch]
+    _launches: dict[Wrt, list[Launch]]
     _default: Any
     _calls: cython.longlong
     _latest: Variant | None
@@ -138,7 +139,6 @@ class Entrance:
         self, asked: cython.int, about: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         plain: cython.bint
-        launch: Launch
         other: Entrance
         if not self._gate.enter():
             # A call in the middle of one, by a finaliser that the garbage collector runs, or a
@@ -153,25 +153,43 @@ class Entrance:
                         wrt = self._default
                     else:
                         plain = is_plain(about)
-                launch = self._launches.get(wrt) if plain else None
-                if launch is not None:
-                    if asked == VALUE:
-                        answer = launch.value(args)
-                    elif asked == VALUE_AND_GRAD:
-                        answer = launch.value_and_grad(args)
-                    else:
-                        answer = launch.backward(args)
+                launches = self._launches.get(wrt) if plain else None
+                if launches is not None:
+                    answer = self._at_once(asked, launches, args)
                     if answer is not None:
-                        self._calls += 1
-                        self._latest = launch.variant
                         return answer
-                    del self._launches[wrt]
             call = self._read(args, kwargs)
             if call is not None:
                 return self._ways[asked].answer(self, about, *call)
         finally:
             self._gate.leave()
         return self._ways[asked].itself(self, about, args, kwargs)
+
+    @cython.cfunc
+    def _at_once(self, asked: cython.int, launches: Any, args: tuple[Any, ...]) -> Any:
+        """The answer of the launch for calls like this, which is the first from then on; or None."""
+        k: cython.Py_ssize_t
+        launch: Launch
+        wrong: Launch | None = None  # the latest of which a guard came out otherwise
+        for k in range(len(launches)):
+            launch = launches[k]
+            if wrong is not None and not launch.follows(wrong):
+                continue
+            if asked == VALUE:
+                answer = launch.value(args)
+            elif asked == VALUE_AND_GRAD:
+                answer = launch.value_and_grad(args)
+            else:
+                answer = launch.backward(args)
+            if answer is None:
+                wrong = launch if launch.flipped >= 0 else wrong
+                continue
+            if k > 0:
+                launches.insert(0, launches.pop(k))
+            self._calls += 1
+            self._latest = launch.variant
+            return answer
+        return None
 
     # --- what the function knows -------------------------------------------------------------
 

@@ -58,6 +58,7 @@ EXAMPLES = cython.declare(cython.int, 9)
 EVERY = cython.declare(cython.Py_ssize_t, -1)
 # The kinds of dtype that arrays of numbers and of integers have.
 LETTERS = {"number": "f", "index": "iu"}
+ROOMS = 4  # numbers of examples whose rows are kept: those of all batches, and of the last one
 # Letters of a buffer's format, and of its order.
 FLOATING = cython.declare(cython.char, 100)  # d
 LONG = cython.declare(cython.char, 108)  # l
@@ -131,17 +132,19 @@ class Slot:
 class Filler:
     """Writes the arguments of calls into rows, as long as they are like those of `signatures`.
 
-    The rows have `width` columns, and there is one for each example of a batch.
+    The rows have `width` columns, and there is one for each example of a batch; for the same
+    number of examples they are the same as long as there are not too many others.
     """
 
     root: Slot
     width: cython.Py_ssize_t
     examples: cython.Py_ssize_t
+    rooms: dict
     rows = cython.declare(object, visibility="readonly")
     numbers: cython.double[:, ::1]
 
     def __init__(self, signatures: tuple[Signature, ...], width: int) -> None:
-        self.root, self.width = Slot(Items(tuple, signatures), 0), width
+        self.root, self.width, self.rooms = Slot(Items(tuple, signatures), 0), width, {}
         self._make_room(1)
 
     def fill(self, arguments: tuple[Any, ...]) -> Any:
@@ -335,5 +338,9 @@ class Filler:
         return True
 
     def _make_room(self, count: int) -> None:
-        self.rows = np.empty((count, self.width))
+        rows = self.rooms.pop(count, None)
+        self.rows = np.empty((count, self.width)) if rows is None else rows
+        self.rooms[count] = self.rows
+        if len(self.rooms) > ROOMS:
+            del self.rooms[next(iter(self.rooms))]
         self.numbers = self.rows.data

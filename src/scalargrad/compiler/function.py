@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .jit import Kernel
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
+LAUNCHES = 16  # kinds of calls, structures and branches, that are answered at once
 
 
 class CompiledFunction(Entrance):
@@ -79,9 +80,8 @@ class CompiledFunction(Entrance):
         self._recent: Branches | None = None
         self._parameters = ParameterList()
         self._traces = 0
-        # The code that answered the last call, by what the gradient is with respect to.
-        self._answered: dict[Wrt, Kernel] = {}
         self._other: CompiledFunction | None = None  # answers a call in the middle of a call
+        self._family = [self]  # itself, its other and so on, whose gradients are for one list
         self._unbound: CompiledFunction | None = None  # in the class, of which this is the method
         _alive.add(self)
 
@@ -310,7 +310,11 @@ class CompiledFunction(Entrance):
 
     def _another(self) -> CompiledFunction:
         if self._other is None:
-            self._other = CompiledFunction(self._function, self._options)
+            other = CompiledFunction(self._function, self._options)
+            other._parameters, other._family = self._parameters, self._family
+            other._default = self._default
+            self._family.append(other)
+            self._other = other
         return self._other
 
     def _value(self, _: None, branches: Branches, rows: Floats) -> Any:
@@ -336,8 +340,8 @@ class CompiledFunction(Entrance):
         kernel, filler, options = variant.compiled(), branches.filler, self._options
         if kernel is None:
             return
-        if self._answered.get(wrt) is not kernel:
-            self._answered[wrt] = kernel
+        if (wrt, kernel.purpose) not in variant.answered:
+            variant.answered.add((wrt, kernel.purpose))
             return
         if filler is None or filler.rows is not rows:
             return
@@ -358,7 +362,8 @@ class CompiledFunction(Entrance):
             if len(variant.parameters) < len(known):
                 spread = functools.partial(known.spread, variant.parameters, gradient)
             launch.differentiate(wrt, branches.layout, spread)
-        self._launches[wrt] = launch
+        others = [x for x in self._launches.get(wrt, ()) if x.kernel is not kernel]
+        self._launches[wrt] = [launch, *others[: LAUNCHES - 1]]
 
     def _read(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -375,9 +380,15 @@ class CompiledFunction(Entrance):
         try:
             call, chunks = read(self._names, args, kwargs, batched)
             branches = self._find(call)
-            layout = branches.layout
-            rows = layout.rows(chunks) if batched else layout.row(chunks)
-            self._recent = branches  # whose filler does not ask again whether this is a batch
+            rows = None
+            if branches.variants and branches.filler is not None and not kwargs:
+                # What the filler has read can be answered at once when it comes again. It does not
+                # ask whether this is a batch: an earlier call like this one was.
+                rows = branches.filler.fill(args)
+            if rows is None:
+                layout = branches.layout
+                rows = layout.rows(chunks) if batched else layout.row(chunks)
+            self._recent = branches
             return branches, rows
         except HasValues:
             return None
@@ -438,9 +449,9 @@ class CompiledFunction(Entrance):
     def _learn(self, variant: Variant) -> None:
         self._traces += 1
         if self._parameters.add(variant.parameters):
-            self._launches.clear()  # the gradients they give have no place for the new ones
-        if self._parameters.values:
-            self._default = "parameters"
+            for member in self._family:
+                member._launches = {}  # the gradients they give have no place for the new ones
+                member._default = "parameters"
 
     def _seed(self, variant: Variant, rows: Floats) -> float:
         """What the gradient of each example's result starts from."""

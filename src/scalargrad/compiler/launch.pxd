@@ -7,9 +7,9 @@ from scalargrad.replay cimport Mirror
 cdef class Launch:
     cdef readonly object variant
     cdef readonly object rows
-    cdef object kernel
+    cdef readonly object kernel
     cdef object purpose
-    cdef object filler
+    cdef readonly object filler
     cdef object program
     cdef object answer
     cdef Builder builder
@@ -39,7 +39,9 @@ cdef class Launch:
     cdef long long[:, ::1] indices
     cdef double seed
     cdef bint mean
+    cdef readonly Py_ssize_t flipped
 
+    cpdef bint follows(self, Launch other) except -1
     cpdef value(self, tuple args)
     cpdef value_and_grad(self, tuple args)
     cpdef backward(self, tuple args)

@@ -77,11 +77,13 @@ class Narrow:
 @cython.final
 @cython.cclass
 class Launch:
-    """Answers the calls that are like the one before: of one branch, run by one kernel.
+    """Answers the calls that are like one before: of one branch, run by one kernel.
 
     A call is refused, with None for an answer and nothing done, where it is not like that, and
     where only somebody with more time can say what it means: an argument of another structure, a
     guard that comes out otherwise, an index out of range, a mode of the engine that is on.
+    `flipped` is the first guard that came out otherwise in the latest call, -1 if none was asked
+    or did.
 
     The result is built from the outputs as `result` describes it, or `answer` makes it from a copy
     of them; without both it is output 0, its sum over the examples, or with `mean` their mean.
@@ -121,6 +123,7 @@ class Launch:
     indices: cython.longlong[:, ::1]
     seed: cython.double
     mean: cython.bint
+    flipped: cython.Py_ssize_t
 
     def __init__(
         self,
@@ -167,7 +170,7 @@ class Launch:
         self.index = arrays[Space.INDEX].data
         self.indices = arrays[Space.EXAMPLE_INDEX].data
         self.seed = 1.0 / len(rows) if mean else 1.0
-        self.mean = mean
+        self.mean, self.flipped = mean, -1
 
     def differentiate(self, wrt: Any, layout: Layout, spread: Callable[[], Any]) -> None:
         """Have `value_and_grad` give the gradient with respect to `wrt`.
@@ -183,6 +186,18 @@ class Launch:
                 continue
             part = layout.call.positional[x]
             self.slopes.append(Builder(part, shared, layout.columns[x].start, True, own))
+
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def follows(self, other: Launch) -> cython.bint:
+        """Whether its branch goes the other way where the other one's first went wrong."""
+        k: cython.Py_ssize_t
+        if self.filler is not other.filler or len(self.expected) <= other.flipped:
+            return False
+        for k in range(other.flipped):
+            if self.expected[k] != other.expected[k]:
+                return False
+        return self.expected[other.flipped] != other.expected[other.flipped]
 
     @cython.ccall
     def value(self, args: tuple[Any, ...]) -> Any:
@@ -221,6 +236,7 @@ class Launch:
         b: cython.Py_ssize_t
         k: cython.Py_ssize_t
         number: cython.double
+        self.flipped = -1
         if watch.blocks or self.filler.fill(args) is not self.rows:
             return False
         if self.place and self.slots[EXAMPLE] != self.place:
@@ -261,6 +277,7 @@ class Launch:
         for k in range(len(self.expected)):
             for b in range(len(self.results)):
                 if self.results[b, first + k] != self.expected[k]:
+                    self.flipped = k
                     return False
         self.program.latest = self.purpose
         return True

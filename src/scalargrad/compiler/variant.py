@@ -19,7 +19,7 @@ from .structure import NUMBER, Floats, Numbers
 from .trace import Traced
 
 if TYPE_CHECKING:
-    from .jit import Kernel
+    from .jit import Kernel, Purpose
     from .loops import Loops
 
 
@@ -42,6 +42,8 @@ class Variant:
         )
         self.selecting = np.array([s.argument for s in self.trace.selections], np.intp)
         self.lengths = np.array([s.length for s in self.trace.selections], np.float64)
+        # What native code gave before: gradients with respect to what, for how many examples.
+        self.answered: set[tuple[Any, Purpose]] = set()
         # Whether this branch answers any call, whatever its numbers.
         self.is_unconditional = not (self.outcomes or self.trace.selections or len(self.integers))
 
