@@ -42,11 +42,12 @@ class Coming(Generic[Result]):
 
     def done_within(self, seconds: float) -> bool:
         """Whether it is done, well or not, before so much time has passed."""
-        return self._finished.wait(seconds)
+        return self.done() or self._finished.wait(seconds)
 
     def result(self) -> Result:
         """The result, waited for; what the work raised is raised here."""
-        self._finished.wait()
+        if not self.done():  # waiting takes a lock
+            self._finished.wait()
         if self._error is not None:
             raise self._error
         result: Result = self._result

@@ -338,7 +338,7 @@ class CompiledFunction(Entrance):
     def _prepare(self, wrt: Wrt, branches: Branches, rows: Floats, variant: Variant) -> None:
         """Have calls like this one answered at once, if it is the second that is like that."""
         kernel, filler, options = variant.compiled(), branches.filler, self._options
-        if kernel is None:
+        if kernel is None or not kernel.answers:
             return
         if (wrt, kernel.purpose) not in variant.answered:
             variant.answered.add((wrt, kernel.purpose))

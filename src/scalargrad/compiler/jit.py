@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from . import native
 from .background import Coming, later
+from .contest import Contest
 from .image import name_of
 from .loops import BATCH, SEED, Loops, Space
 from .marks import Batch, marks_of_trace
@@ -54,6 +56,12 @@ class Kernel:
     frame: Frame
     rolling: Stats  # filled in once the loops are found
     seconds: float  # until the code could be run
+    contest: Contest | None = None  # where the interpreter may be quicker
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers all calls from now on."""
+        return self.contest is None or self.contest.won
 
     @property
     def loops(self) -> Loops:
@@ -99,32 +107,22 @@ class Native:
 
     def forward(self, rows: Floats) -> Floats:
         """See `Program.forward`."""
-        kernel = self._kernel(Purpose(len(rows), ()))
-        return self.interpreter.forward(rows) if kernel is None else self._run(kernel, rows)
+        return self._answer(
+            Purpose(len(rows), ()),
+            lambda: self.interpreter.forward(rows),
+            lambda kernel: self._run(kernel, rows),
+        )
 
     def backward(self, rows: Floats, seed: float, argument_gradient: Floats | None) -> Floats:
         """See `Program.backward`."""
         wanted: tuple[Space, ...] = (Space.PARAMETER,) if len(self.parameters) else ()
         if argument_gradient is not None:
             wanted += (Space.ARGUMENT,) if len(rows) == 1 else (Space.ARGUMENT, Space.EXAMPLE)
-        kernel = self._kernel(Purpose(len(rows), wanted))
-        if kernel is None:
-            return self.interpreter.backward(rows, seed, argument_gradient)
-        arrays = kernel.frame.arrays
-        if kernel.frame.program.size(Space.SCALAR):
-            arrays[Space.SCALAR][SEED] = seed
-        self._give(kernel, Space.PARAMETER_GRADIENT, self.gradient)
-        if argument_gradient is not None:
-            self._give(kernel, Space.ARGUMENT_GRADIENT, argument_gradient[0])
-            self._give(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
-        outputs = self._run(kernel, rows)
-        self._take(kernel, Space.PARAMETER_GRADIENT, self.gradient)
-        if argument_gradient is not None:
-            self._take(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
-            if Space.ARGUMENT_GRADIENT in arrays:
-                own = self.trace.shared | (len(rows) == 1)
-                argument_gradient[0, own] = arrays[Space.ARGUMENT_GRADIENT][own]
-        return outputs
+        return self._answer(
+            Purpose(len(rows), wanted),
+            lambda: self.interpreter.backward(rows, seed, argument_gradient),
+            lambda kernel: self._differentiate(kernel, rows, seed, argument_gradient),
+        )
 
     def wait(self) -> Kernel | None:
         """The code for the purpose of the last call, compiled now if need be; None before one."""
@@ -142,6 +140,40 @@ class Native:
 
     # --- running -----------------------------------------------------------------------------------
 
+    def _answer(
+        self,
+        purpose: Purpose,
+        interpreted: Callable[[], Floats],
+        run: Callable[[Kernel], Floats],
+    ) -> Floats:
+        """What a call is answered with, by whoever is there, and of two by the quicker."""
+        kernel = self._kernel(purpose)
+        if kernel is None:
+            return interpreted()
+        contest = kernel.contest
+        if contest is None or contest.code:
+            return run(kernel)
+        return contest.timed(interpreted)
+
+    def _differentiate(
+        self, kernel: Kernel, rows: Floats, seed: float, argument_gradient: Floats | None
+    ) -> Floats:
+        arrays = kernel.frame.arrays
+        if kernel.frame.program.size(Space.SCALAR):
+            arrays[Space.SCALAR][SEED] = seed
+        self._give(kernel, Space.PARAMETER_GRADIENT, self.gradient)
+        if argument_gradient is not None:
+            self._give(kernel, Space.ARGUMENT_GRADIENT, argument_gradient[0])
+            self._give(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
+        outputs = self._run(kernel, rows)
+        self._take(kernel, Space.PARAMETER_GRADIENT, self.gradient)
+        if argument_gradient is not None:
+            self._take(kernel, Space.EXAMPLE_GRADIENT, argument_gradient)
+            if Space.ARGUMENT_GRADIENT in arrays:
+                own = self.trace.shared | (len(rows) == 1)
+                argument_gradient[0, own] = arrays[Space.ARGUMENT_GRADIENT][own]
+        return outputs
+
     def _run(self, kernel: Kernel, rows: Floats) -> Floats:
         self._give(kernel, Space.PARAMETER, self.parameters)
         self._give(kernel, Space.ARGUMENT, rows[0])
@@ -155,7 +187,10 @@ class Native:
                 array = kernel.frame.arrays[space]
                 if array.size:
                     array[..., self.selecting] = integers
-        kernel.frame.run()
+        if kernel.contest is None:
+            kernel.frame.run()
+        else:
+            kernel.contest.timed(kernel.frame.run)
         return kernel.outputs.astype(np.float64)
 
     def _lend(self, kernel: Kernel, rows: Floats) -> None:
@@ -226,4 +261,7 @@ class Native:
             ):
                 if program.size(space):
                     frame.bind(space, array)
-        return Kernel(purpose, frame, stats, sum(program.seconds.values()))
+        # Where they may differ, who is quicker shall not decide on the answers.
+        same = self._tiered and options.mode == "exact"
+        contest = Contest() if same and program.image.walks.size else None
+        return Kernel(purpose, frame, stats, sum(program.seconds.values()), contest)
