@@ -107,6 +107,15 @@ def test_tiles_of_short_fused_sums_are_as_many_as_can_be_under_way(registers, st
     assert shape == most if most == 8 else 8 < shape <= most
 
 
+@pytest.mark.parametrize(("lanes", "registers", "turned"), [(4, 16, True), (16, 32, False)])
+def test_squares_of_many_lanes_are_copied_rather_than_turned_sum_by_sum(lanes, registers, turned):
+    """y[i, j] = sum_k x[i, j, k]."""
+    use = Use(Ref(0, 0, (216, 27, 1)), (Axis(27),))
+    machine = Machine(lanes, registers, 1, reduces=True)
+    chosen = make((Axis(16), Axis(8)), [Ref(1, 0, (1, 16))], [use], machine)
+    assert (chosen.turned, chosen.copies) == (turned, frozenset() if turned else {0})
+
+
 def layer(units: int) -> Loops:
     """y[i] = sum_k p[i, k] x[k] for every example."""
     segment = Segment(

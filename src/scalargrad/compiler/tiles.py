@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import log2, prod
 from typing import NamedTuple
 
 
@@ -185,7 +185,8 @@ def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
 
 # --- costs, in cycles ----------------------------------------------------------------------------
 
-_LOAD, _GATHER, _COPY, _SCATTER, _SCALAR = 0.5, 1.2, 0.7, 1.5, 2.4
+_LOAD, _GATHER, _SCATTER, _SCALAR = 0.5, 1.2, 1.5, 2.4
+_COPY = 0.7  # to copy a number, at most
 _CROSS = 2.5  # to store a vector of a tile along the rows
 _JOIN = 12.0  # to add up the lanes of a register
 _TURN = 3.0  # to add up two registers into one, half of whose lanes are of each
@@ -240,7 +241,8 @@ def _copies_and_cost(
         gather = _GATHER * lanes * terms
         if can_copy(use.ref, (*axes, *use.terms), vector):
             whole = zip(longest((*axes, *use.terms)), use.ref.strides)
-            copied = _COPY * prod(extent for extent, stride in whole if stride) + _LOAD * terms
+            each = min(_COPY, (log2(machine.lanes) + 2.0) / machine.lanes)  # squares, by rounds
+            copied = each * prod(extent for extent, stride in whole if stride) + _LOAD * terms
             if copied < gather:
                 copies.add(number)
                 gather = copied
