@@ -338,17 +338,6 @@ def test_large_programs_without_structure_have_the_bits_of_the_reference(case, b
     agree(loops, inputs, batch)
 
 
-@pytest.mark.parametrize(
-    "cpu", [(256, 16, True), (128, 32, True), (128, 16, False), (64, 16, False)]
-)
-@pytest.mark.parametrize("case", CORPUS[:4], ids=str)
-def test_cpus_with_other_vectors_have_the_same_bits(case, cpu, monkeypatch):
-    monkeypatch.setattr(llvm, "vector_bits", lambda: cpu)
-    for batch in (None, 7, 20):
-        loops, inputs = prepared(case, None if batch is None else "mean", batch or 1)
-        agree(loops, inputs, batch)
-
-
 @pytest.mark.parametrize("batch", BATCHES)
 def test_a_batch_of_any_size(batch):
     loops, inputs = prepared(CORPUS[0], "sum", batch)
