@@ -106,13 +106,94 @@ def _to_single(number: float) -> float:
     return rounded
 
 
-@dataclass
-class _Turn:
-    """A turn of a repeat under construction: its number, and the pointers computed at its start."""
+class _Loop:
+    """What moves with the counter of a loop under construction, named where first asked for.
 
-    number: Counter
-    lines: list[str] = field(default_factory=list)
-    known: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    multiples  of the counter -> their names
+    pointers   type, pointer from before the loop, elements a count -> the pointer moved, and how
+               many elements after the other it starts
+
+    What is carried from pass to pass is the counter, multiples, and each pointer whose stride no
+    other has. Other pointers are computed from multiples, which CPUs do while they read.
+    """
+
+    def __init__(self, function: Function, counter: str, step: int) -> None:
+        self.function, self.counter, self.step = function, counter, step
+        self.multiples: dict[int, str] = {}
+        self.pointers: dict[tuple[str, str, int], tuple[str, int]] = {}
+
+    def multiple(self, times: int) -> str:
+        """A multiple of the counter."""
+        if times not in self.multiples:
+            self.multiples[times] = self.function.fresh()
+        return self.multiples[times]
+
+    def moved(self, kind: str, pointer: str, stride: int, offset: int) -> tuple[str, int]:
+        """See `Function.moved`."""
+        key = kind, pointer, stride
+        if key not in self.pointers:
+            self.pointers[key] = self.function.fresh(), offset
+        name, start = self.pointers[key]
+        return name, offset - start
+
+    def close(self, stop: Counter, lines: Sequence[str]) -> _Closed:
+        """Write, after the `lines` of the body, how what is carried goes on."""
+        strides = [stride for _, _, stride in self.pointers]
+        for stride in strides:
+            if stride != 1 and strides.count(stride) > 1:
+                self.multiple(stride)
+        counted, end = {1: self.counter, **self.multiples}, stop
+        by = 1  # the loop ends by this multiple: another one where nobody reads the counter itself
+        unread = isinstance(stop, int) and strides and 1 not in strides
+        if unread and not any(self.counter in line for line in lines):
+            by = [*self.multiples, *strides][0]
+            self.multiple(by)
+            counted, end = self.multiples, -(-int(stop) // self.step) * self.step * by
+        closed = _Closed()
+        for times, name in counted.items():
+            after = self._carried_on("i64", f"add nsw i64 {name}, {times * self.step}")
+            closed.carried.append(("i64", name, "0", after))
+            if times == by:
+                goes_on = "slt" if by > 0 else "sgt"
+                closed.more = self.function.emit(f"icmp {goes_on} i64 {after}, {end}")
+        for (kind, pointer, stride), (name, offset) in self.pointers.items():
+            start = pointer
+            if offset:
+                start = self.function.fresh()
+                closed.before.append(_moved(start, kind, pointer, offset))
+            if stride in counted:
+                closed.inside.append(_moved(name, kind, start, counted[stride]))
+            else:
+                step = f"getelementptr {kind}, ptr {name}, i64 {stride * self.step}"
+                closed.carried.append(("ptr", name, start, self._carried_on("ptr", step)))
+        return closed
+
+    def _carried_on(self, kind: str, instruction: str) -> str:
+        # LLVM does not look through a `freeze`. It would spend a quarter of its time on what moves
+        # in loops, to come to much the same.
+        return self.function.emit(f"freeze {kind} {self.function.emit(instruction)}")
+
+
+@dataclass
+class _Closed:
+    """The end of a loop: what it carries (type, name, first, next), and whether it goes on.
+
+    Lines of its own are `before` the loop, and `inside` at the beginning of a pass.
+    """
+
+    carried: list[tuple[str, str, str, str]] = field(default_factory=list)
+    more: str = ""
+    before: list[str] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
+
+
+def _moved(name: str, kind: str, pointer: str, distance: Counter) -> str:
+    return f"  {name} = getelementptr {kind}, ptr {pointer}, i64 {distance}"
+
+
+def _age(name: str) -> int:
+    """Of two names the later has the larger; those that every block knows have 0."""
+    return int(name[2:]) if name.startswith("%v") else 0
 
 
 class Function:
@@ -130,7 +211,8 @@ class Function:
         self.block = "start"
         self._count = 0
         self._pointers: dict[int, str] = {}
-        self._turns: list[_Turn] = []
+        self._loops: dict[Counter, _Loop] = {}
+        self._turns: list[Counter] = []
 
     @property
     def long(self) -> bool:
@@ -213,13 +295,27 @@ class Function:
         """a * b."""
         if isinstance(a, int):
             return a * b
-        return a if b == 1 else 0 if b == 0 else self.emit(f"mul nsw i64 {a}, {b}")
+        if b in (0, 1):
+            return a if b else 0
+        loop = self._loops.get(a)
+        return self.emit(f"mul nsw i64 {a}, {b}") if loop is None else loop.multiple(b)
 
     def at(self, kind: str, pointer: str, place: Counter) -> str:
         """A pointer to element number `place`."""
         if place == 0:
             return pointer
         return self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
+
+    def moved(
+        self, kind: str, pointer: str, counter: Counter, stride: int, offset: int = 0
+    ) -> tuple[str, int]:
+        """A pointer `counter * stride` elements on, and how many elements from there `offset` is."""
+        if stride == 0:
+            return pointer, offset
+        loop = self._loops.get(counter)
+        if loop is None or _age(pointer) > _age(loop.counter):
+            return self.at(kind, pointer, self.multiply(counter, stride)), offset
+        return loop.moved(kind, pointer, stride, offset)
 
     def smaller(self, a: Counter, b: int) -> Counter:
         """The smaller of two."""
@@ -250,6 +346,8 @@ class Function:
             if stop <= step:
                 return body(0, list(carried))
         head, after, before = self.label(), self.label(), self.block
+        outside = len(self.lines)
+        self.lines.append("")
         if isinstance(stop, int):
             self.do(f"br label %{head}")
         else:
@@ -259,15 +357,17 @@ class Function:
         counter, inside = self.fresh(), [self.fresh() for _ in carried]
         place = len(self.lines)
         self.lines.append("")
+        self._loops[counter] = _Loop(self, counter, step)
         results = body(counter, inside)
-        following = self.emit(f"add nuw nsw i64 {counter}, {step}")
-        more = self.emit(f"icmp slt i64 {following}, {stop}")
+        closed = self._loops.pop(counter).close(stop, self.lines[place:])
         latch = self.block
-        self.do(f"br i1 {more}, label %{head}, label %{after}")
-        phis = [f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]"]
-        for kind, name, first, last in zip(kinds, inside, carried, results):
-            phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {last}, %{latch} ]")
-        self.lines[place] = "\n".join(phis)
+        self.do(f"br i1 {closed.more}, label %{head}, label %{after}")
+        phis = [
+            f"  {name} = phi {kind} [ {first}, %{before} ], [ {last}, %{latch} ]"
+            for kind, name, first, last in (*closed.carried, *zip(kinds, inside, carried, results))
+        ]
+        self.lines[place] = "\n".join([*phis, *closed.inside])
+        self.lines[outside] = "\n".join(closed.before)
         self.begin(after)
         if isinstance(stop, int):
             return results
@@ -277,34 +377,26 @@ class Function:
         ]
 
     def repeat(self, count: int, body: Callable[[], None]) -> None:
-        """Write a body that runs `count` times; in it, `moved` pointers go on turn by turn."""
+        """Write a body that runs `count` times; in it, `turned` pointers go on turn by turn."""
 
         def inside(number: Counter, _: list[str]) -> list[str]:
-            place, now = len(self.lines), _Turn(number)
-            self.lines.append("")
-            self._turns.append(now)
+            self._turns.append(number)
             body()
             self._turns.pop()
-            self.lines[place] = "\n".join(now.lines)
             return []
 
         self.loop(count, 1, [], [], inside)
 
-    def moved(self, kind: str, pointer: str, moves: Sequence[int]) -> str:
+    def turned(self, kind: str, pointer: str, moves: Sequence[int]) -> str:
         """A pointer in this turn of the repeats around, with a step for each of them."""
-        for now, move in zip(self._turns, moves):
-            key = kind, pointer, move
-            if move and now.number != 0 and key not in now.known:
-                distance, name = self.fresh(), self.fresh()
-                now.lines.append(f"  {distance} = mul nsw i64 {now.number}, {move}")
-                now.lines.append(f"  {name} = getelementptr {kind}, ptr {pointer}, i64 {distance}")
-                now.known[key] = name
-            pointer = now.known.get(key, pointer)
+        for number, move in zip(self._turns, moves):
+            if move and number != 0:
+                pointer, _ = self.moved(kind, pointer, number, move)
         return pointer
 
     def distance(self, moves: Sequence[int]) -> Counter:
         """How far a number has moved in this turn, with a step for each of the repeats around."""
         total: Counter = 0
-        for now, move in zip(self._turns, moves):
-            total = self.add(total, self.multiply(now.number, move))
+        for number, move in zip(self._turns, moves):
+            total = self.add(total, self.multiply(number, move))
         return total

@@ -17,8 +17,8 @@ from .stores import store_first, store_known
 from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, pieces, ragged, tiles
 
 Spot = tuple[int, int]  # row and piece of a tile
-# By type, pointer and stride: the pointer moved so far.
-Known: TypeAlias = dict[tuple[str, str, int], str]
+# By type, pointer and stride: the pointer moved so far, and what is no longer in the offset
+Known: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
 _LINE = 64  # bytes of a cache line
 
 
@@ -208,9 +208,11 @@ class Nest:
         array = self.function.pointer(ref.slot)
         moved = self.module.moved.get((ref.slot, ref.block), 0)
         if ref.beyond is None:
-            turned = self.function.moved(self.kind(ref), array, ref.turns)
+            turned = self.function.turned(self.kind(ref), array, ref.turns)
             return Cursor(Place(turned, ref.base + moved), None)
-        table = Place(self.function.moved("i32", self.function.pointer(TABLE), ref.turns), ref.base)
+        table = Place(
+            self.function.turned("i32", self.function.pointer(TABLE), ref.turns), ref.base
+        )
         return Cursor(Place(array, ref.shift + moved), table)
 
     def kind(self, ref: Ref) -> str:
@@ -225,13 +227,13 @@ class Nest:
         if isinstance(counter, int):
             return Place(place.pointer, place.offset + counter * stride)
         key = kind, place.pointer, stride
-        pointer = None if known is None else known.get(key)
-        if pointer is None:
-            distance = self.function.multiply(counter, stride)
-            pointer = self.function.at(kind, place.pointer, distance)
-            if known is not None:
-                known[key] = pointer
-        return Place(pointer, place.offset)
+        if known is not None and key in known:
+            pointer, first = known[key]
+            return Place(pointer, place.offset - first)
+        pointer, offset = self.function.moved(kind, place.pointer, counter, stride, place.offset)
+        if known is not None:
+            known[key] = pointer, place.offset - offset
+        return Place(pointer, offset)
 
     def move(
         self, ref: Ref, cursor: Cursor, axis: int, counter: Counter, known: Known | None = None
