@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from programs import algebra, convolution, gpt, mlp, physics, recurrent, sparse
+from programs import algebra, convolution, gpt, mlp, physics, recurrent, sparse, tables
 from programs.case import (
     Case,
     answer_of,
@@ -186,6 +186,16 @@ def test_programs_without_structure_are_walked_through_not_looked_up():
     loops = loops_of(sparse.dag(5000))
     assert any(isinstance(step, Walk) for step in loops.instructions)
     assert len(loops.table) == 0
+
+
+def test_in_a_batch_small_nests_are_of_long_sums(monkeypatch):
+    """Others take about as long where they are walked through, the examples abreast."""
+    case = tables.alignment(32)
+    alone, batched = (loops_of(case, batch) for batch in (None, "mean"))
+    assert len(batched.nests) < 10 < len(alone.nests)
+    monkeypatch.setattr(roll_module, "MANY_PACKS", -1)
+    nests = loops_of(mlp.cross_entropy(40, 16, 5), "mean").nests
+    assert any(nest.result.space.batched and "matrix" in operation(nest) for nest in nests)
 
 
 def test_of_very_many_packs_some_places_show_whether_there_are_periods(monkeypatch):

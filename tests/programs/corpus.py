@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import algebra, convolution, gpt, mlp, physics, recurrent, sparse
+from . import algebra, convolution, gpt, mlp, physics, recurrent, sparse, tables
 from .case import Case
 
 CORPUS: tuple[Case, ...] = (
@@ -20,5 +20,6 @@ CORPUS: tuple[Case, ...] = (
     algebra.horner(),
     sparse.network(80),
     mlp.deep(12),
+    tables.alignment(),
     gpt.document(4, vocabulary=5, width=4, heads=2, layers=4),
 )

@@ -130,7 +130,7 @@ class Recovery:
         # What operands must agree in to be read by one loop.
         self._space = flat.space.astype(np.int64)
         self._sort = self._space if packs.coarse else packs.pack.astype(np.int64)
-        self._batched = is_batched(flat)
+        self.batched = is_batched(flat)
         self.tables = Tables()
 
     def nests(
@@ -439,7 +439,7 @@ class Recovery:
         it, make that worth a nest.
         """
         nodes, runs = plan.nodes, plan.runs
-        if worth and not self._batched[nodes[0]]:
+        if worth and not self.batched[nodes[0]]:
             return [], nodes
         counts = np.column_stack([run.count for run in runs] or [np.zeros(len(nodes), np.int64)])
         group = labels(np.ascontiguousarray(counts))

@@ -65,6 +65,9 @@ from .walks import Walks
 # it gets at most some MANY_NESTS of them, for what does at least WORTH operations, and the rest is
 # walked through node by node.
 MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
+# Of a batch, examples are walked through abreast. That is about as quick as a nest but for the sums
+# of so many terms and more, which a nest keeps in registers: others need so many times the work.
+FEW_TERMS, ABREAST = 4, 8
 FEW_NODES = 16  # packs of fewer nodes on average are made coarser
 
 
@@ -230,7 +233,8 @@ class _Instructions:
             self.packs = self.packs.arranged(last)
             number = np.argsort(last, kind="stable")
         turning = {tandem.start: tandem for tandem in tandems}
-        small = (np.diff(self.packs.first) * 8 < worth) & ~steady[number]
+        needed = self._needed(worth)
+        small = (np.diff(self.packs.first) * 8 < needed) & ~steady[number]
         walked = small & self.walks.take(self.packs.heads) if small.any() else small
         cuts = np.diff(np.where(steady[number], 2, walked), prepend=-1, append=-1)
         for low, high in pairwise(np.flatnonzero(cuts).tolist()):
@@ -241,14 +245,23 @@ class _Instructions:
             elif steady[number[low]]:
                 self._steady(low, high, number, turning)
             else:
-                self._nests(low, high, worth)
+                self._nests(low, high, needed[low:high])
         return self.made + self.walks.flush()
 
-    def _nests(self, low: int, high: int, worth: int = 0) -> list[Nest]:
-        """Nests of packs low to high, those worth it."""
+    def _needed(self, worth: int) -> NDArray[np.int64]:
+        """How many operations the nests of each pack must do at least."""
+        sizes = np.diff(self.packs.first)
+        terms = np.diff(self.flat.first)[self.packs.members]
+        short = np.add.reduceat(terms, self.packs.first[:-1]) < FEW_TERMS * sizes
+        abreast = short & self.recovery.batched[self.packs.heads]
+        return np.where(abreast, ABREAST * worth, worth)
+
+    def _nests(self, low: int, high: int, needed: NDArray[np.int64] | None = None) -> list[Nest]:
+        """Nests of packs low to high; with `needed`, those that do so many operations."""
         made: list[Nest] = []
         for k in range(low, high):
             nodes = self.packs.nodes(k)
+            worth = 0 if needed is None else int(needed[k - low])
             takes = worth > 0 and bool(self.walks.take(nodes[:1])[0])
             origin = _origin(self.flat.rank[nodes], self.lines)
             nests, rest = self.recovery.nests(nodes, origin, worth * takes)
