@@ -19,7 +19,7 @@ from programs.case import (
     rolled,
 )
 from programs.corpus import CORPUS
-from scalargrad import Value, compiled
+from scalargrad import Value, compiled, ops
 from scalargrad.compiler import affine, periods, recover, simplify
 from scalargrad.compiler import roll as roll_module
 from scalargrad.compiler.explain import operation
@@ -243,6 +243,23 @@ def test_source_lines_are_kept():
     tape, marks, *_ = capture(mlp.hinge((2, 4, 1)))
     lines = SourceLines([f"model.py:{op}" for op in range(256)], tape.op.astype(np.int32))
     assert "model.py:9" in str(roll(tape, marks, lines=lines))
+
+
+def test_gradients_of_parameters_come_from_the_lines_that_use_them():
+    sizes = (2, 4, 1)
+    tape, marks, *_ = capture(mlp.hinge(sizes), "mean")
+    last = np.flatnonzero(tape.op == ops.RELU)[sizes[1] - 1]
+    which = np.where(np.arange(len(tape)) <= last, 0, 1)  # the first layer, and the rest
+    which[: tape.leaves] = -1
+    lines = SourceLines(["first.py:1", "second.py:2"], which.astype(np.int32))
+    gradients = {
+        x.result.base: x.origin.lines
+        for x in roll(tape, marks, lines=lines).nests
+        if x.result.space == Space.PARAMETER_GRADIENT
+    }
+    assert len(gradients) > 2
+    for offset, made in gradients.items():
+        assert made == (("first.py:1",) if offset < 4 * 3 else ("second.py:2",))
 
 
 def test_statistics():

@@ -263,7 +263,7 @@ class _Instructions:
             nodes = self.packs.nodes(k)
             worth = 0 if needed is None else int(needed[k - low])
             takes = worth > 0 and bool(self.walks.take(nodes[:1])[0])
-            origin = _origin(self.flat.rank[nodes], self.lines)
+            origin = _origin(self.flat, nodes, self.lines)
             nests, rest = self.recovery.nests(nodes, origin, worth * takes)
             if nests:
                 self.made += self.walks.flush()
@@ -306,8 +306,16 @@ class _Instructions:
         self._nests(start, tandem.stop)
 
 
-def _origin(rank: NDArray[np.int32], lines: SourceLines) -> Origin:
+def _origin(flat: Flat, nodes: NDArray[np.int32], lines: SourceLines) -> Origin:
+    rank = flat.rank[nodes]
     frequent = lines.frequent(rank, 3) if lines.names else []
+    if lines.names and not frequent:
+        # No line of the program made a leaf. Its gradient comes from those of what it is used in,
+        # which is younger than the factor beside it. The seed is no node of the tape.
+        terms = flat.first[nodes][flat.first[nodes] < flat.first[nodes + 1]]
+        left, right = flat.left[terms], flat.right[terms]
+        used = np.maximum(flat.rank[left], flat.rank[np.where(right < 0, left, right)])
+        frequent = lines.frequent(used[used < len(lines.which)], 3)
     return Origin((int(rank.min()), int(rank.max())), tuple(line for line, _ in frequent))
 
 
