@@ -16,7 +16,10 @@ PACKAGE = Path(scalargrad.__file__).parent
 # From the bottom up. A module may import from lower layers and, without going in circles, from
 # its own. A package (nn, compiler, ...) is one entry.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_pure", "_plain", "_uncompiled", "clock", "coerce", "lines", "modes", "rng"),
+    (
+        *("errors", "_pure", "_plain", "_uncompiled", "clock", "coerce", "dependence", "lines"),
+        *("modes", "rng"),
+    ),
     ("ops", "order"),
     ("rules", "tape", "diagnose", "ufuncs"),
     ("watch",),

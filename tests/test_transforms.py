@@ -21,7 +21,7 @@ from generated import is_promised, program, run
 from scalargrad import Graph, Value, detect_anomaly, no_grad, ops
 from scalargrad import functional as F
 from scalargrad.compiler import compile
-from scalargrad.errors import AnomalyError, ShapeError, StaleGraphError
+from scalargrad.errors import AnomalyError, ShapeError, StaleGraphError, TraceError
 from scalargrad.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from strategies import DOMAINS, SMOOTH_OPS, Program, on_values, programs, same_bits
 
@@ -654,6 +654,40 @@ def test_a_function_that_writes_numbers_it_has_used_is_refused() -> None:
 
 
 # --- size -------------------------------------------------------------------------------------------
+
+
+LOSING: dict[str, Callable[[Any], Any]] = {
+    "float": lambda x: x * float(x),
+    "math": lambda x: math.sin(x * 2.0),
+    "an array of floats": lambda x: np.asarray([x * 1.0, x], float).sum(),
+    "an element of one": lambda x: np.put(a := np.zeros(2), 0, x) or a.sum(),
+    "numpy.gradient": lambda x: np.gradient(np.array([x, 2.0 * x, x])).sum(),
+}
+
+
+@pytest.mark.parametrize("what", LOSING)
+@pytest.mark.parametrize("transform", [grad, hessian, lambda f: jvp(f, (1.0,), (1.0,))])
+def test_numbers_that_lose_their_derivative_are_refused(what: str, transform: Any) -> None:
+    with pytest.raises(TraceError, match=r"^float\(\) of .*test_transforms\.py:\d+, inside a"):
+        transform(LOSING[what])(1.0)
+    assert LOSING[what](1.5) == float(LOSING[what](Value(1.5)))  # elsewhere a float is a float
+
+
+def test_an_inner_function_may_not_lose_a_number_of_an_outer_one() -> None:
+    with pytest.raises(TraceError, match=r"^float\(\) of "):
+        grad(lambda y: grad(lambda x: x * math.sin(y))(1.0))(2.0)
+    with pytest.raises(TraceError, match=r"^float\(\) of "):
+        compile(lambda y: y * grad(lambda x: x * math.sin(x))(1.0))(2.0)
+
+
+def test_numbers_that_have_no_derivative_may_become_floats() -> None:
+    w = Value(2.0)
+    assert grad(lambda x: x * float(w * 3.0) * math.sqrt(4.0))(5.0) == 12.0
+    assert grad(lambda x: x * x.data)(5.0) == 5.0
+    assert grad(lambda x: x * round(x))(5.25) == 5.0
+    assert grad(lambda x: x.detach() * x)(5.0) == 5.0
+    assert grad(lambda x: max(x, 2.0) * x if f"{x:.1f}" == "5.0" else x)(5.0) == 10.0
+    assert float(w * 3.0) == 6.0
 
 
 def test_a_deep_program() -> None:

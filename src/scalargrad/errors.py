@@ -21,7 +21,7 @@ class AnomalyError(ScalargradError, ArithmeticError):
 
 
 class TraceError(ScalargradError, RuntimeError):
-    """A traced number was read in a way that would bake one call's value into the program."""
+    """A number was read where the program, or the derivative, would not know what it came from."""
 
 
 class UnrepeatableError(TraceError):

@@ -19,7 +19,7 @@ class _Modes(threading.local):
     anomaly: bool = False
     tracer: Any = None
     lines: Lines | None = None  # where results are made
-    differentiating: int = 0  # how many functions are being differentiated, one inside another
+    differentiating: Any = None  # the variables of the function that is being differentiated
 
 
 current = _Modes()

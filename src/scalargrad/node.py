@@ -175,6 +175,8 @@ class Node:
 
     def __float__(self) -> float:
         watch.read(self, "float()")
+        if watch.derivatives:
+            watch.converted(self)
         return self._data
 
     def __int__(self) -> int:

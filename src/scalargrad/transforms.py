@@ -30,11 +30,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from . import replay
+from . import replay, watch
 from .compiler.adjoint import Derivative, graph_down_to
 from .compiler.function import CompiledFunction
+from .dependence import Dependence
 from .engine import Value
-from .errors import ShapeError, StaleGraphError
+from .errors import ShapeError, StaleGraphError, TraceError
+from .lines import user_line
 from .modes import current, modes
 from .trees import Scalar, Tree, array_of, flatten, holds_value, joined, replace
 
@@ -43,7 +45,7 @@ Function: TypeAlias = Callable[..., Any]
 
 def _is_inside() -> bool:
     """Whether this is called by a function that is being differentiated or traced."""
-    return current.differentiating > 0 or current.tracer is not None
+    return current.differentiating is not None or current.tracer is not None
 
 
 def _are_numbers(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -51,15 +53,44 @@ def _are_numbers(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return not _is_inside() and not any(map(holds_value, (*args, *kwargs.values())))
 
 
+class _Variables:
+    """What a function is being differentiated with respect to, and the functions around that."""
+
+    def __init__(self, variables: Sequence[Value], outer: _Variables | None) -> None:
+        numbers = {v.number for v in variables}
+        oldest = min(numbers, default=0)
+
+        def of_itself(v: Value) -> bool | None:
+            return True if v.number in numbers else False if v.number < oldest else None
+
+        self._reach, self._outer = Dependence(of_itself), outer
+
+    def refuse_float(self, v: Value) -> None:
+        """Raise `TraceError` where a number that depends on them is made a float."""
+        if self._reach(v):
+            raise TraceError(
+                f"float() of {v.label or repr(v)} at {user_line()}, inside a function that is being "
+                "differentiated: the float passes no gradient on, and the derivative would be "
+                "wrong. Stay with Values: x.sin() and the like instead of math.sin(x), lists or "
+                "arrays of objects instead of arrays of floats; where the number alone is meant, "
+                "write x.data"
+            )
+        if self._outer is not None:
+            self._outer.refuse_float(v)
+
+
 @contextmanager
-def _differentiating() -> Iterator[None]:
-    current.differentiating += 1
+def _differentiating(variables: Sequence[Value] = ()) -> Iterator[None]:
+    outer = current.differentiating
+    watch.differentiate(1)
     try:
+        current.differentiating = _Variables(variables, outer)
         # `no_grad` is about graphs that the caller would hold on to; a derivative needs its own.
         with nullcontext() if current.grad else modes(grad=True):
             yield
     finally:
-        current.differentiating -= 1
+        current.differentiating = outer
+        watch.differentiate(-1)
 
 
 # --- one call of a function that is to be differentiated -------------------------------------------
@@ -88,7 +119,7 @@ class _Run:
         given = list(args)
         for k, tree, variables in zip(argnums, self.trees, per_tree):
             given[k] = tree.nested(variables, of_values=True)
-        with _differentiating():
+        with _differentiating(self.variables):
             self.result = function(*given, **kwargs)
 
     def derivative_of(
@@ -244,7 +275,8 @@ def value_and_grad(
     works on NumPy vectors.
 
     Raises `TypeError` for an f that returns anything but one number and for arguments that are not
-    numbers (bools are not), and `ValueError` for an `argnums` that no argument has.
+    numbers (bools are not), `ValueError` for an `argnums` that no argument has, and `TraceError`
+    where f makes a number that depends on the arguments a float, as `math.sin(x)` does.
     """
     _require_function(f, "value_and_grad")
 

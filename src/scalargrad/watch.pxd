@@ -8,8 +8,10 @@ cdef extern from "Python.h":
     uint64_t PyThreadState_GetID(PyThreadState* thread)
 
 cdef int blocks
+cdef int derivatives
 cpdef object tracer()
 cpdef int read(object v, str what) except -1
+cpdef int converted(object v) except -1
 cpdef int written(object v, str what) except -1
 cdef bint made(object v, unsigned long long number, double data) except -1
 cdef bint anomalies() except -1

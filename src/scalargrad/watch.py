@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .engine import Value
 
 blocks = cython.declare(cython.int, 0)
+derivatives = cython.declare(cython.int, 0)  # functions being differentiated, in any thread
 
 # The modes of the thread that made the last node, as long as no block opens or closes: to look
 # them up takes longer than to make a node.
@@ -53,6 +54,19 @@ def read(v: Value, what: str) -> int:
     """A number of v is about to be read, by `what`: a tracer may refuse."""
     if blocks and current.tracer is not None:
         current.tracer.read(v, what)
+    return 0
+
+
+def differentiate(change: int) -> None:
+    """A function is about to be differentiated, for 1, in any thread, or was, for -1."""
+    global derivatives
+    derivatives += change
+
+
+def converted(v: Value) -> int:
+    """v is about to be a float: a function that is being differentiated may not lose it like that."""
+    if current.differentiating is not None:
+        current.differentiating.refuse_float(v)
     return 0
 
 

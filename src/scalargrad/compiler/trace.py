@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from .. import ops, replay, ufuncs
 from ..coerce import Number
+from ..dependence import Dependence
 from ..engine import Value
 from ..errors import TraceError, UnrepeatableError
 from ..functional import as_value
@@ -152,7 +153,8 @@ class Tracer:
         self.indices: dict[int, Index] = {}  # creation number of a `take` -> what selects
         self.selections: dict[Selection, None] = {}
         self.refusal: TraceError | None = None
-        self._varying: dict[int, bool] = {}
+        # Whether a Value depends on an argument or a parameter.
+        self.varies = Dependence(self._varies)
         # Tables that were selected from, by their first number and size: their rows and columns.
         self._tables: dict[tuple[int, int], tuple[list[list[Any]], list[tuple[Value, ...]]]] = {}
         self._looking = False
@@ -242,27 +244,11 @@ class Tracer:
 
     # What may differ on another call.
 
-    def varies(self, v: Value) -> bool:
-        """Whether v depends on an argument or a parameter."""
-        known = self._varying
-        if v.number in known:
-            return known[v.number]
-        pending, unknown = [v], {v.number: v}
-        while pending:
-            u = pending.pop()
-            # What an argument selects varies, whatever it selects among.
-            for w in () if u.number in self.indices else u.operands:
-                if w.number not in known and w.number not in unknown:
-                    unknown[w.number] = w
-                    pending.append(w)
-        for number in sorted(unknown):
-            known[number] = self._varies(unknown[number])
-        return known[v.number]
-
-    def _varies(self, v: Value) -> bool:
+    def _varies(self, v: Value) -> bool | None:
+        # What an argument selects varies, whatever it selects among.
         if v.number < self.oldest or v.number in self.arguments or v.number in self.indices:
             return True
-        return any(self._varying[w.number] for w in v.operands)
+        return None
 
     def _number(self, v: Value) -> float:
         self._looking = True
