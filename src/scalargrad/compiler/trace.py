@@ -12,7 +12,6 @@ then come the arguments; leaves made by the function itself are constants.
 
 from __future__ import annotations
 
-import random
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from ..modes import modes
 from ..tape import Tape
 from .condition import RELATIONS, Condition
 from .index import Index
+from .randomness import Generators
 from .results import collect
 from .sources import SourceLines
 from .structure import ArgumentError, Floats, Signature, Source
@@ -290,7 +290,7 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
     arguments, keywords = inputs.build(Source(stand_ins))
     lines = Lines()
     results: list[Value] = []
-    drawn = _random_state()
+    generators = Generators(function)
     try:
         with modes(tracer=tracer, lines=lines, grad=True, anomaly=False):
             outcome = function(*arguments, **keywords)
@@ -307,10 +307,11 @@ def trace(function: Callable[..., Any], inputs: Inputs) -> Traced:
         raise refusal from error
     finally:
         tracer.finished = True
-    if _random_state() != drawn:
+    if generators.put_back():
         raise UnrepeatableError(
-            "the function draws random numbers (from random or numpy.random), and the program "
-            "would use those of this call for ever: draw them outside, and pass them as arguments"
+            "the function draws random numbers (from random, numpy.random or a generator), and the "
+            "program would use those of this call for ever: draw them outside, and pass them as "
+            "arguments"
         )
     graph = Graph(roots, lines)
     _refuse_old_results(graph, tracer.oldest)
@@ -338,13 +339,6 @@ def _explained(error: Exception) -> TraceError | None:
                 f"{said} (at {line}, inside a function that is being compiled): {remedy}"
             )
     return None
-
-
-def _random_state() -> tuple[Any, ...]:
-    """The state of the generators that programs share; their own cannot be seen from here."""
-    # The generator behind numpy.random.rand and its like, which programs share.
-    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-    return random.getstate(), name, bytes(np.asarray(keys)), *rest
 
 
 def _stand_in(tracer: Tracer, inputs: Inputs, k: int) -> Value | Index:
