@@ -65,4 +65,8 @@ extensions = [
     for path in COMPILED
 ]
 
-setup(ext_modules=[] if pure else extensions, cmdclass={"build_ext": build_ext})
+setup(
+    ext_modules=[] if pure else extensions,
+    cmdclass={"build_ext": build_ext},
+    options={"build_ext": {"parallel": os.cpu_count()}},  # minutes, one after the other
+)
