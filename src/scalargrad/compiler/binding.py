@@ -18,6 +18,7 @@ from . import serial
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
+from .gaps import Gaps, lengths
 from .ir import Function, Module
 from .lifetimes import Span, first_fit
 from .loops import (
@@ -85,6 +86,7 @@ class Binder:
     scratch: int = 0
     pieces: list[Piece] = field(default_factory=list)
     copied: dict[tuple[Any, ...], tuple[Touched, tuple[int, ...]]] = field(default_factory=dict)
+    listed: dict[Ref, tuple[Gaps, tuple[Touched, ...]]] = field(default_factory=dict)
     # The spaces that each of the repeats around writes to.
     written: list[frozenset[Space]] = field(default_factory=list)
 
@@ -274,6 +276,33 @@ class Binder:
             full[k] = sign * step
             start += step * (most[k] - 1) if sign < 0 else 0
         return Ref(SCRATCH, start, tuple(full), padded=True, block=place.low), place
+
+    def gaps(
+        self, copy: Ref, panels: int, vectors: int, terms: int
+    ) -> tuple[Gaps, tuple[Touched, ...]]:
+        """The lists of the terms of a copy that are not all zero, and where they are.
+
+        The axes of the copy are those of `Gaps`.
+        """
+        if copy not in self.listed:
+            lanes, places, refs = self.module.width, [], []
+            pieces = vectors * terms * lanes, terms * lanes, lanes
+            lists = vectors * (terms + 1), terms + 1, 0
+            sizes = lengths(panels, vectors, terms, lanes)
+            for size, strides in zip(sizes, ((), pieces, lists)):
+                places.append(Touched(SCRATCH, self.scratch, self.scratch + size - 1))
+                refs.append(Ref(SCRATCH, self.scratch, strides, block=self.scratch))
+                self.scratch += size
+            answer, narrow, which = refs
+            found = Gaps(copy, answer, narrow, which, panels, vectors, terms)
+            read = next(t for t, _ in self.copied.values() if t.low == copy.block)
+            self.pieces.append(Piece(lambda f, _: found.look(f), (read,), (places[0],)))
+            cycles = float(panels * vectors * terms)
+            self.pieces.append(
+                Piece(found.write, (read, places[0]), tuple(places[1:]), True, cycles)
+            )
+            self.listed[copy] = found, tuple(places)
+        return self.listed[copy]
 
     # --- memory ----------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from .. import ops
@@ -11,15 +12,31 @@ from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .binding import Binder, Piece, touched, unit_of
 from .fuse import Cluster, divides
 from .ir import Function
-from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment
+from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
 from .nests import Block, Nest, Spot, Tile, copy_block
-from .sums import Part, Source, Sums
-from .tiles import Axis, Division, Ref, Use, collapse, divide, in_panels, panel, plan, typical
+from .sums import Listed, Part, Source, Sums
+from .tiles import (
+    Axis,
+    Division,
+    Plan,
+    Ref,
+    Use,
+    collapse,
+    divide,
+    in_panels,
+    narrow,
+    panel,
+    plan,
+    typical,
+)
 
 _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
 # Vectors of terms that are added in the time of one of quotients or roots: with 32 vector
 # registers, as AVX-512 has, or fewer.
 _DIVIDER = 6.0, 13.0
+
+# What is listed is worth it from so many tiles for each vector on, and so many products in all.
+_TILES, _MANY = 8, 1 << 20
 
 
 @dataclass
@@ -32,6 +49,16 @@ class _Member:
     operands: list[Source] = field(default_factory=list)
     groups: list[tuple[Group, list[Part]]] = field(default_factory=list)
     before: Source | None = None  # what a resumed sum starts from
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """Another way to run a nest: by lists of the terms of a part."""
+
+    axes: tuple[Axis, ...]
+    refs: list[Ref]
+    plan: Plan
+    listed: Listed
 
 
 class ClusterCode:
@@ -147,8 +174,58 @@ class ClusterCode:
         for k, ref in zip(operands, copied):
             refs[k] = ref
         self.refs, self.axes, self.plan = refs, axes, chosen
+        self.spare: _Spare | None = None
+        few = module.registers < 32  # with more come wider vectors, of which fewer are all zero
+        if few and size > 1 and chosen.rows is not None and not binder.written:
+            self.spare = self._spared({operands[k] for k in chosen.copies})
         stored = [refs[member.result] for member in self.members if member.stored]
         self.split = divide(axes, stored, refs, uses, chosen, binder.module.width, self.own)
+
+    def _spared(self, copies: Collection[int]) -> _Spare | None:
+        """Another way, if terms of the caller's numbers may be zero for whole vectors of them."""
+        axes, refs, plan = narrow(self.axes, self.refs, self.plan, self.binder.machine)
+        assert plan.vector is not None
+        assert plan.rows is not None
+        across = (plan.vector - 2, plan.vector - 1)
+        if axes[plan.rows].extent < _TILES * plan.height:
+            return None
+        for part in self._long_parts():
+            found = [s.ref for s in (part.left, part.right) if s is not None and s.ref in copies]
+            given = [k for k in found if self.uses[k].ref.slot == Space.EXAMPLE]
+            if not given:
+                continue
+            strides, terms = refs[given[0]].strides, part.terms[0].extent
+            moving = [k for k in range(len(axes)) if strides[k] and k not in across]
+            if moving != [plan.vector] or strides[plan.vector] != 1:
+                continue
+            panels, vectors = (axes[k].extent for k in across)
+            steps = (*(strides[k] for k in across), strides[len(axes)])
+            copy = replace(refs[given[0]], strides=steps)
+            gaps, places = self.binder.gaps(copy, panels, vectors, terms)
+            self.reads += places
+
+            def over(ref: Ref, lane: int) -> Ref:
+                """A ref of the lists' axes as one of the nest's."""
+                own = [0] * len(axes)
+                own[across[0] : across[1] + 2] = *ref.strides[:2], lane
+                return replace(ref, strides=(*own, ref.strides[2]))
+
+            refs[given[0]] = over(gaps.narrow, 1)
+            return _Spare(axes, [*refs, over(gaps.lists, 0)], plan, Listed(part, gaps, len(refs)))
+        return None
+
+    def _long_parts(self) -> Iterator[Part]:
+        """The products that a sum has in one loop, if there are many in all."""
+        numbers = prod(axis.extent for axis in self.axes)
+        for member in self.members:
+            for group, parts in member.groups:
+                assert isinstance(member.step, Contract)
+                alone = len(parts) == 1 or not (group.over or group.shared)
+                for part in parts if alone and member.step.op == ops.ADD else ():
+                    if part.right is not None and len(part.terms) == 1:
+                        terms = part.terms[0].extent
+                        if terms * numbers >= _MANY:
+                            yield part
 
     def piece(self) -> Piece:
         """The cluster, ready to be written."""
@@ -175,13 +252,35 @@ class ClusterCode:
         """Write the code."""
         for block in self.waiting:
             copy_block(function, block)
-        self.nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
-        written = {self.refs[member.result] for member in self.members}
-        self.nest.keep(ref for ref in self.refs if ref not in written)
+        spare = self.spare
+
+        def usual() -> list[str]:
+            nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
+            self._run(nest, None)
+            return []
+
+        def listed() -> list[str]:
+            assert spare is not None
+            at = self.split
+            if at is not None and self.plan.vector is not None and at > self.plan.vector:
+                at += 1  # beyond the axis that was cut
+            nest = Nest(function, spare.axes, spare.refs, spare.plan, at, division)
+            self._run(nest, spare.listed)
+            return []
+
+        if spare is None:
+            usual()
+        else:
+            function.choose(spare.listed.gaps.exist(function), [], listed, usual)
+
+    def _run(self, nest: Nest, listed: Listed | None) -> None:
+        self.nest, self.listed, self.inverse = nest, listed, {}
+        written = {nest.refs[member.result] for member in self.members}
+        nest.keep(ref for ref in nest.refs if ref not in written)
         if self.binder.module.fast:
             self._invert_divisors()
             self._spare_the_divider()
-        self.nest.run(self._body)
+        nest.run(self._body)
 
     def _invert_divisors(self) -> None:
         """Divide once by what all lanes are divided by, and multiply."""
@@ -190,7 +289,7 @@ class ClusterCode:
             if not isinstance(member.step, Apply) or member.step.op != ops.DIV:
                 continue
             divisor = member.operands[1]
-            ref = self.refs[divisor.ref]
+            ref = self.nest.refs[divisor.ref]
             axes = range(len(self.nest.axes))
             if divisor.member < 0 and len(axes) and not any(ref.moves(k) for k in axes):
                 scalar = self.nest.load(self.nest.real, ref, self.nest.start(ref))
@@ -218,7 +317,9 @@ class ClusterCode:
         def number(source: Source, k: int) -> str:
             if source.member >= 0:
                 return values[source.member][k]
-            return tile.read(self.refs[source.ref], tile.cursors[source.ref], tile.spots[k], seen)
+            return tile.read(
+                self.nest.refs[source.ref], tile.cursors[source.ref], tile.spots[k], seen
+            )
 
         for k, member in enumerate(self.members):
             if k in self.inverse:
@@ -240,7 +341,9 @@ class ClusterCode:
                 ]
             else:
                 depth = len(self.nest.axes)
-                sums = Sums(tile, member.step, self.refs, depth, values, self.divider)
+                sums = Sums(
+                    tile, member.step, self.nest.refs, depth, values, self.divider, self.listed
+                )
                 if member.before is None:
                     computed = sums.start()
                 else:
@@ -249,4 +352,4 @@ class ClusterCode:
                     computed = sums.group(group, parts, computed)
             values.append(computed)
             if member.stored:
-                tile.store(self.refs[member.result], tile.cursors[member.result], computed)
+                tile.store(self.nest.refs[member.result], tile.cursors[member.result], computed)

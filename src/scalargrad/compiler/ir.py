@@ -376,6 +376,29 @@ class Function:
             for kind, first, last in zip(kinds, carried, results)
         ]
 
+    def choose(
+        self,
+        condition: str,
+        kinds: Sequence[str],
+        then: Callable[[], list[str]],
+        otherwise: Callable[[], list[str]],
+    ) -> list[str]:
+        """then() if condition else otherwise(): numbers of these types."""
+        labels, after = (self.label(), self.label()), self.label()
+        self.do(f"br i1 {condition}, label %{labels[0]}, label %{labels[1]}")
+        found: list[tuple[str, list[str]]] = []
+        for label, body in zip(labels, (then, otherwise)):
+            self.begin(label)
+            results = body()
+            found.append((self.block, results))
+            self.do(f"br label %{after}")
+        self.begin(after)
+        (first, ones), (second, others) = found
+        return [
+            self.emit(f"phi {kind} [ {one}, %{first} ], [ {other}, %{second} ]")
+            for kind, one, other in zip(kinds, ones, others)
+        ]
+
     def repeat(self, count: int, body: Callable[[], None]) -> None:
         """Write a body that runs `count` times; in it, `turned` pointers go on turn by turn."""
 

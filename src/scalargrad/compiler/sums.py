@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import ops
+from .gaps import PASS, Gaps, any_negative_zero, entries, entry, term
 from .ir import Counter
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
 from .nests import Cursor, Known, Spot, Tile
@@ -36,6 +38,15 @@ class Part:
     skip: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A part of which only some terms are to be added, and the ref of the lists of them."""
+
+    part: Part
+    gaps: Gaps
+    lists: int
+
+
 class Sums:
     """The sums of one tile while their code is written."""
 
@@ -47,10 +58,14 @@ class Sums:
         depth: int,
         earlier: Sequence[Sequence[str]],
         meanwhile: float = 0.0,
+        listed: Listed | None = None,
     ) -> None:
-        """`meanwhile` is how many terms can be added while the CPU's divider has others' sums."""
+        """`meanwhile` is how many terms can be added while the CPU's divider has others' sums.
+
+        Of the part that is `listed`, only those terms are added.
+        """
         self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
-        self.earlier, self.meanwhile = earlier, meanwhile
+        self.earlier, self.meanwhile, self.listed = earlier, meanwhile, listed
         self.nest, self.function = tile.nest, tile.function
         self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
 
@@ -116,6 +131,8 @@ class Sums:
         if level == len(part.terms):
             return self._add(part, cursors, values)
         extent = self.nest.extent(part.terms[level], counters)
+        if self.listed is not None and part is self.listed.part:
+            return self._listed(self.listed, cursors, values)
 
         def inside(counter: Counter, carried: list[str]) -> list[str]:
             moved = self._advanced(part, level, counter, cursors)
@@ -183,6 +200,36 @@ class Sums:
         for k in range(whole, extent):
             values = self._add(part, self._advanced(part, level, k, cursors), values)
         return values
+
+    def _listed(self, listed: Listed, cursors: list[Cursor], values: list[str]) -> list[str]:
+        """The terms of a part that are listed, or all of them where a sum comes to them as -0.0."""
+        function, kind = self.function, entries(self.function)
+        every = ""
+        # What starts with 0.0 is never -0.0, and to fast mode zeros are all the same.
+        if not self.nest.module.fast and math.copysign(1.0, self.step.start) < 0.0:
+            every = any_negative_zero(function, values, self.tile.parts[0].width)
+        count, first = listed.gaps.listed(self.tile, self.tile.cursors[listed.lists], every)
+
+        def read(first: str, counter: Counter, times: int) -> list[str]:
+            return [entry(function, first, function.add(counter, k)) for k in range(times)]
+
+        def through(first: str, stop: Counter, times: int, values: list[str]) -> list[str]:
+            def several(counter: Counter, carried: list[str]) -> list[str]:
+                now, carried = carried[:times], carried[times:]
+                # Read a pass ahead: so what is at these places is on its way in time.
+                after = read(first, function.add(counter, times), times)
+                for number in now:
+                    moved = self._advanced(listed.part, 0, term(function, number), cursors)
+                    carried = self._add(listed.part, moved, carried)
+                return [*after, *carried]
+
+            kinds, ahead = [kind] * times + self.kinds, read(first, 0, times)
+            return function.loop(stop, times, kinds, ahead + values, several)[times:]
+
+        whole = function.emit(f"and i64 {count}, {-PASS}")
+        values = through(first, whole, PASS, values)
+        rest = function.subtract(count, whole)
+        return through(function.at(self.nest.real, first, whole), rest, 1, values)
 
     def _joined(self, sums: list[list[str]]) -> list[str]:
         """Partial sums added up, in pairs."""

@@ -432,6 +432,17 @@ def plan(
     return chosen._replace(width=min(most, 4))
 
 
+def narrow(
+    axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, machine: Machine
+) -> tuple[tuple[Axis, ...], list[Ref], Plan]:
+    """Panels cut into single vectors, and tiles as many rows high as registers allow."""
+    axes, refs, plan = in_panels(axes, refs, plan, machine.lanes)
+    assert plan.rows is not None
+    # Besides the sums: the vector that all rows share, a number for all lanes, and products.
+    most = max(machine.registers - 4, 1)
+    return axes, refs, plan._replace(width=1, height=min(most, axes[plan.rows].extent))
+
+
 def _in_order(
     axes: Sequence[Axis], results: Sequence[Ref], uses: Sequence[Use], plan: Plan, lanes: int
 ) -> Plan:
