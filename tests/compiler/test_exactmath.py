@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,22 @@ def test_code_made_with_another_library_has_another_name(monkeypatch):
     assert image.name_of(trace.tape, marks) == name
     monkeypatch.setattr(image, "answers", lambda: {**answers.answers(), "tanh": "other"})
     assert image.name_of(trace.tape, marks) != name
+
+
+def test_tables_are_rounded_from_the_numbers_themselves():
+    def floats(*bits: int) -> list[float]:
+        return np.array(bits, np.int64).view(np.float64).tolist()
+
+    with localcontext() as context:
+        context.prec = 60
+        for i, (t, h) in enumerate(exactmath.powers()):
+            low, high = floats(t, h + (i << exactmath.BELOW))
+            power = Decimal(2) ** (Decimal(i) / exactmath.ROWS)
+            assert high == float(power)
+            assert low == float(power / Decimal(high) - 1)
+        for row in exactmath.logarithms():
+            inverse, nothing, short, rest = floats(*row)
+            log = -Decimal(inverse).ln()
+            assert nothing == 0.0
+            assert short == round(log * 2**exactmath.POINT) / 2**exactmath.POINT
+            assert rest == float(log - Decimal(short))

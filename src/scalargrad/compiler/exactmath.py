@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from decimal import Decimal, localcontext
-from fractions import Fraction
 from functools import cache as once
 from math import isqrt
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,6 +28,7 @@ def _numbers(*written: str) -> tuple[float, ...]:
 
 
 ROWS = 128  # of both tables
+PRECISION = 160  # bits behind the point of the numbers that the tables are rounded from
 BELOW = 52 - 7  # bits of a double's fraction that a row's number leaves
 MAGIC = 1.5 * 2.0**52  # what is added to it is rounded to a whole number, which its last bits hold
 
@@ -86,17 +85,17 @@ def powers() -> Table:
 
     h lacks i in its bits where 2^(n/128) has n added, so that i need not be taken from n before.
     """
-    precision = 160
-    one = 1 << precision
+    one = 1 << PRECISION
     root = 2 * one
     for _ in range(7):
-        root = isqrt(root << precision)
+        root = isqrt(root << PRECISION)
     rows, power = [], one
     for i in range(ROWS):
         h = power / one
-        t = Fraction(power, one) / Fraction(h) - 1
-        rows.append((_bits(float(t)), _bits(h) - (i << BELOW)))
-        power = power * root >> precision
+        numerator, denominator = h.as_integer_ratio()
+        t = (power * denominator - one * numerator) / (one * numerator)
+        rows.append((_bits(t), _bits(h) - (i << BELOW)))
+        power = power * root >> PRECISION
     return tuple(rows)
 
 
@@ -104,17 +103,38 @@ def powers() -> Table:
 def logarithms() -> Table:
     """1/c, 0, and log(c) in two parts, for the rows' intervals; 1/c to 8 bits from their middles."""
     rows = []
-    with localcontext() as context:
-        context.prec = 50
-        for i in range(ROWS):
-            ends = (_number(FIRST + ((i + k) << BELOW)) for k in (0, 1))
-            inverse = 2.0 / sum(ends)
-            unit = 2.0**-7 if inverse >= 1.0 else 2.0**-8
-            inverse = round(inverse / unit) * unit
-            log = -Decimal(inverse).ln()
-            short = float(round(log * 2**POINT)) / 2.0**POINT
-            rows.append(tuple(map(_bits, (inverse, 0.0, short, float(log - Decimal(short))))))
+    for i in range(ROWS):
+        ends = (_number(FIRST + ((i + k) << BELOW)) for k in (0, 1))
+        inverse = 2.0 / sum(ends)
+        unit = 2.0**-7 if inverse >= 1.0 else 2.0**-8
+        inverse = round(inverse / unit) * unit
+        log = -_logarithm_of(int(inverse * 256))
+        below = PRECISION - POINT
+        short = (log + (1 << below - 1)) >> below
+        rest = (log - (short << below)) / (1 << PRECISION)
+        rows.append(tuple(map(_bits, (inverse, 0.0, short / (1 << POINT), rest))))
     return tuple(rows)
+
+
+@once
+def _logarithm_of(count: int) -> int:
+    """log(count / 256), in units of 2^-PRECISION."""
+    if count == 256:
+        return 0
+    if count < 256:
+        return _logarithm_of(count + 1) - _step_of_logarithm(count)
+    return _logarithm_of(count - 1) + _step_of_logarithm(count - 1)
+
+
+def _step_of_logarithm(count: int) -> int:
+    """log((count + 1) / count) = 2 (x + x^3 / 3 + x^5 / 5 + ...) with 1 / x = 2 count + 1."""
+    inverse = 2 * count + 1
+    power, number, total = (2 << PRECISION) // inverse, 1, 0
+    while power:
+        total += power // number
+        power //= inverse * inverse
+        number += 2
+    return total
 
 
 def _looked_up(m: Arithmetic, table: Callable[[], Table], row: str) -> list[str]:
