@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compiler.loop_cases import recurrences  # type: ignore[import-not-found]
 from programs import algebra, gpt, mlp, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
-from programs.physics import pendulum, string
+from programs.physics import cart_pole, pendulum, string
 from scalargrad import Value, functional, ops
 from scalargrad.compiler import repeats
 from scalargrad.compiler import roll as rolling
@@ -367,6 +367,8 @@ PROGRAMS = {
     "rnn": recurrent.rnn,
     "lstm": recurrent.lstm,
     "pendulum": pendulum,
+    # Whose cart runs ahead of its pole, in the gradient: turns are found in the program's order.
+    "cart-pole": cart_pole,
     "horner": lambda n: algebra.horner(n, 3),
     # Whose points in the middle do the same as those at the ends, but with other packs.
     "string": lambda n: string(n, 20),
@@ -401,7 +403,7 @@ def test_the_number_of_nests_does_not_grow_with_the_steps(make):
         assert any(isinstance(step, Repeat) for step in loops.instructions)
     # A few turns may be left over.
     assert abs(counts[1] - counts[0]) <= 16
-    assert max(counts) < 150
+    assert max(counts) < (300 if make is cart_pole else 150)
 
 
 # --- equal layers ----------------------------------------------------------------------------------

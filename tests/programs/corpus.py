@@ -14,6 +14,7 @@ CORPUS: tuple[Case, ...] = (
     recurrent.lstm(),
     convolution.convolution(6, 2),
     physics.pendulum(4),
+    physics.cart_pole(5),
     physics.bodies(5),
     algebra.cholesky(),
     algebra.rosenbrock(),

@@ -35,6 +35,42 @@ def pendulum(steps: int = 10, h: float = 0.05) -> Case:
     return Case(f"pendulum, {steps} steps", make, 4)
 
 
+def cart_pole(steps: int = 8, h: float = 0.02) -> Case:
+    """A pole on a cart that is pushed at every step: its masses and length are learned.
+
+    Where the cart is decides nothing: in the gradient it runs ahead of the pole.
+    """
+
+    def make(rng: random.Random) -> Made:
+        cart, pole, length = Value(1.0), Value(0.3), Value(0.5)
+
+        def slope(state: list[Any], force: Any) -> list[Any]:
+            _, angle, speed, turn = state
+            s, c = angle.sin(), angle.cos()
+            below = cart + pole * s * s
+            push = force + pole * s * (length * turn * turn + 9.81 * c)
+            pull = -force * c - pole * length * turn * turn * c * s - (cart + pole) * 9.81 * s
+            return [speed, turn, push / below, pull / (length * below)]
+
+        def ahead(state: list[Any], by: list[Any], dt: float) -> list[Any]:
+            return [a + b * dt for a, b in zip(state, by)]
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            state: list[Any] = list(x[:4])
+            for force in x[4:]:
+                k1 = slope(state, force)
+                k2 = slope(ahead(state, k1, h / 2), force)
+                k3 = slope(ahead(state, k2, h / 2), force)
+                k4 = slope(ahead(state, k3, h), force)
+                each = [a + 2 * b + 2 * c + d for a, b, c, d in zip(k1, k2, k3, k4)]
+                state = ahead(state, each, h / 6)
+            return functional.total(a * a for a in state)
+
+        return [cart, pole, length], loss
+
+    return Case(f"cart-pole, {steps} steps", make, 4 + steps)
+
+
 def string(steps: int = 20, points: int = 12) -> Case:
     """A closed string that swings; its tension is learned from where it is in the end."""
 

@@ -40,6 +40,7 @@ ADDS_TO_CHOSEN = cython.declare(cython.int, SCATTER)
 
 LEAVES = len(Space)  # packs below this number are the leaves of a space
 ALL = 2**31 - 1
+WHOLE: NDArray[np.intp] = np.empty(0, np.intp)  # a graph in one part
 
 
 @dataclass(slots=True)
@@ -100,10 +101,16 @@ class Ordered:
     level: NDArray[np.int32]
 
 
-def ordered(flat: Flat) -> Ordered:
-    """The results of the graph in the order in which they are packed."""
+def ordered(flat: Flat, parts: NDArray[np.intp] = WHOLE) -> Ordered:
+    """The results of the graph in the order in which they are packed.
+
+    Each of `parts` is a node at which another part of the graph begins, whose levels are all
+    higher than those of the parts before it.
+    """
     level = np.zeros(len(flat), np.int32)
-    _levels(flat, level)
+    begins = np.zeros(len(flat), np.uint8)
+    begins[parts] = 1
+    _levels(flat, begins, level)
     results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
     # What adds to chosen candidates keeps its order in the graph.
     rank = np.where(flat.kind == SCATTER, np.arange(len(flat), dtype=np.int32), flat.rank)
@@ -187,7 +194,8 @@ def _sorted(
     return result, first
 
 
-def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
+def _levels(flat: Flat, begins_: NDArray[np.uint8], level_: NDArray[np.int32]) -> None:
+    begins: cython.uchar[::1] = begins_.data
     kind: cython.uchar[::1] = flat.kind.data
     first: cython.int[::1] = flat.first.data
     left: cython.int[::1] = flat.left.data
@@ -197,10 +205,13 @@ def _levels(flat: Flat, level_: NDArray[np.int32]) -> None:
     t: cython.int
     highest: cython.int
     last: cython.int = 0
+    before: cython.int = 0
     for i in range(len(kind)):
+        if begins[i]:
+            before = last
         if kind[i] == LEAF:
             continue
-        highest = 0
+        highest = before
         for t in range(first[i], first[i + 1]):
             if level[left[t]] > highest:
                 highest = level[left[t]]

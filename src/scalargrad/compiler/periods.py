@@ -11,24 +11,58 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ops import LEAF
 from .flat import Flat
 from .loops import Space
-from .packs import LEAVES, Packs
+from .packs import LEAVES, WHOLE, Packs
 from .tandems import Tandem, find_tandems, linear_hash
 
 # Whether very many packs have periods at all is first seen in some places of them.
 VERY_MANY, PLACES, WINDOW = 1 << 15, 4, 1 << 12
+PART = 16  # of a graph's nodes that the turns of a period must be, at least
 
 
 def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     """Where packs come again and again: tandem repeats that save at least so many packs."""
+    if len(packs) > VERY_MANY and not _places_with_periods(flat, packs):
+        return []
+    return _periods(flat, packs, _places(flat, packs), 0, len(packs), least)
+
+
+def turns(flat: Flat) -> NDArray[np.intp]:
+    """The nodes at which turns of periods begin, and end: of the graph's nodes in their order.
+
+    That is the order of the program, and in a gradient its reverse, in which one step comes after
+    the other; by their levels, what does not wait for the rest of its step runs ahead of it. There
+    are none unless they make up most of the graph.
+    """
+    results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
+    pack = flat.space.astype(np.int32)
+    pack[results] = np.arange(LEAVES, LEAVES + len(results))
+    single = Packs(pack, results, np.arange(len(results) + 1, dtype=np.int32), pack[results])
+    if len(results) > PLACES * WINDOW and 2 * _places_with_periods(flat, single) < PLACES:
+        return WHOLE
+    found = periods(flat, single, len(results) // PART)
+    if 2 * sum(tandem.stop - tandem.start for tandem in found) <= len(results):
+        return WHOLE
+    places = np.concatenate([np.arange(t.start, t.stop + 1, t.period) for t in found])
+    begins: NDArray[np.intp] = results[places[places < len(results)]].astype(np.intp)
+    return begins
+
+
+def _places(flat: Flat, packs: Packs) -> NDArray[np.int32]:
+    """The place of each node among all in packs."""
     place = np.empty(len(flat), np.int32)
     place[packs.members] = np.arange(len(packs.members), dtype=np.int32)
-    if len(packs) > VERY_MANY:
-        starts = np.linspace(0, len(packs) - WINDOW, PLACES).astype(int).tolist()
-        if not any(_periods(flat, packs, place, k, k + WINDOW, WINDOW // 4) for k in starts):
-            return []
-    return _periods(flat, packs, place, 0, len(packs), least)
+    return place
+
+
+def _places_with_periods(flat: Flat, packs: Packs) -> int:
+    """In how many of some places of a long list most packs have a period."""
+    place = _places(flat, packs)
+    starts = np.linspace(0, len(packs) - WINDOW, PLACES).astype(int).tolist()
+    there = [_periods(flat, packs, place, k, k + WINDOW, WINDOW // 4) for k in starts]
+    return sum(map(bool, there))
 
 
 def _periods(

@@ -50,6 +50,9 @@ FEW_NESTS, NODES_PER_NEST = 12, 24
 # A pack of so many nodes that can be walked through is first tried on so few.
 MANY_NODES, SAMPLE = 1024, 256
 
+# A node alone in its pack, with so few terms, is written down as it is.
+FEW_TERMS = 4
+
 # A plan of this cost is taken as it is.
 ENOUGH = 12
 
@@ -143,6 +146,10 @@ class Recovery:
         if is_choice(self.flat, nodes):
             return _numbered(choices(self, nodes), origin), nodes[:0]
         kind = int(self.flat.kind[nodes[0]])
+        if len(nodes) == 1 and self._is_plain(int(nodes[0]), kind):
+            if worth:
+                return [], nodes
+            return _numbered([self._single(nodes, kind)], origin), nodes[:0]
         # If the first of very many have no loops, then not all have.
         sampled = worth and len(nodes) > MANY_NODES
         if sampled and self._best_plan(nodes[:SAMPLE], kind).found is None:
@@ -159,6 +166,34 @@ class Recovery:
             ]
             rest = nodes[:0]
         return _numbered(made, origin), rest
+
+    def _is_plain(self, node: int, kind: int) -> bool:
+        """Whether a node has so few terms that none of them need a loop."""
+        count = int(self.flat.first[node + 1] - self.flat.first[node])
+        return 0 < count <= FEW_TERMS and kind not in (ops.TAKE, INDICATOR)
+
+    def _single(self, nodes: NDArray[np.int32], kind: int) -> Nest:
+        """The instruction of a single plain node, each of its terms on its own."""
+        flat, node = self.flat, int(nodes[0])
+        parts = []
+        for t in range(int(flat.first[node]), int(flat.first[node + 1])):
+            style, left, right = int(flat.style[t]), int(flat.left[t]), int(flat.right[t])
+            factor = None if right < 0 else self._operand(right)
+            parts.append((style, _segment(self._operand(left), factor, (), style)))
+        space = Space(int(flat.space[node]))
+        if space > Space.BATCHED:
+            result = Operand(space, int(flat.slot[node]))
+        else:
+            result = Operand(space, self.layout.reserve(space, 1))
+            self.layout.address[node] = result.base
+        return self._instruction(nodes, kind, result, (), parts, [])
+
+    def _operand(self, node: int) -> Operand:
+        """Where one number lies."""
+        space, place = Space(int(self.flat.space[node])), int(self.layout.address[node])
+        if space == Space.CONSTANT:
+            place = int(self.layout.canonical[place])
+        return Operand(space, place)
 
     def _pieces(self, plan: Plan) -> int:
         """How many segments the nests of a plan would have."""

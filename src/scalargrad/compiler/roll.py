@@ -50,7 +50,7 @@ from .loops_check import verify as verify_loops
 from .loops_check import verifying
 from .marks import GRADIENT, Marks, verify_marks
 from .packs import Ordered, Packs, find_packs, ordered, verify_packs
-from .periods import VERY_MANY, WINDOW, periods
+from .periods import VERY_MANY, WINDOW, periods, turns
 from .recover import Recovery
 from .repeats import LEAST, even_body, find_repeats, together
 from .simplify import simplify
@@ -149,12 +149,26 @@ def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
         if _counted_once(coarser, even) <= MANY_PACKS:
             return coarser, even
         coarser = _coarser(flat, packs, many, order)
+    if many > MANY_PACKS:
+        # What does not wait for the rest of its turn runs ahead of it: then turns are only alike
+        # in the order of the program.
+        parts = turns(flat)
+        turning = find_packs(flat, ordered(flat, parts)) if len(parts) else packs
+        even = periods(flat, turning, LEAST) if turning is not packs else []
+        steady = sum(tandem.stop - tandem.start for tandem in even)
+        if 2 * steady > len(turning) and _turning(even) <= MANY_PACKS:
+            return turning, even
     return coarser, tandems if coarser is packs else []
 
 
 def _counted_once(packs: Packs, tandems: Sequence[Tandem]) -> int:
     """How many packs there are, turns of a period counted once."""
     return len(packs) - sum(tandem.saved for tandem in tandems)
+
+
+def _turning(tandems: Sequence[Tandem]) -> int:
+    """How many packs there are in one turn of each."""
+    return sum(tandem.period for tandem in tandems)
 
 
 def _coarser(flat: Flat, packs: Packs, many: int, order: Ordered | None = None) -> Packs:
