@@ -53,13 +53,15 @@ class Compiled:
     run: Callable[[], object]
 
 
-def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> Compiled:
-    """Trace and compile for the gradient of one call."""
+def compiled(
+    function: Callable[..., Any], *args: Any, wrt: int | None = None, **options: Any
+) -> Compiled:
+    """Trace and compile for the gradient of one call, with respect to `wrt`."""
     f = sg.compile(function, **options)
     with _no_cache():
-        f.value_and_grad(*args)
+        f.value_and_grad(*args, wrt=wrt)
         kernel = f.native()
-        f.value_and_grad(*args)  # its memory has the arguments now
+        f.value_and_grad(*args, wrt=wrt)  # its memory has the arguments now
     stats = f.stats
     compiling = sum(stats["seconds"].values())
     return Compiled(f, stats["nodes"], stats["trace_seconds"], compiling, kernel.frame.run)

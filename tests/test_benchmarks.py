@@ -16,6 +16,7 @@ from benchmarks import (
     graphs,
     harness,
     mnist,
+    models,
     peers,
     recurrences,
     tasks,
@@ -183,6 +184,36 @@ def test_recurrences_share_code(capsys):
     assert rows[0][3] == rows[1][3]  # nests
     recurrences.report(rounds=1, block=0.0, steps=(4,))
     assert capsys.readouterr().out.count("| 4 ") == 2
+
+
+SMALL_MODELS = (
+    lambda: models.pendulum(3),
+    lambda: models.cart_pole(2),
+    lambda: models.bodies(3),
+    lambda: models.gaussian_process(3),
+    lambda: models.heat(4, 3),
+    lambda: models.points(2, (2, 3, 1)),
+)
+
+
+@pytest.mark.parametrize("make", SMALL_MODELS, ids=lambda make: make().name)
+def test_scalar_models_are_the_same_in_plain_numbers(make):
+    model = make()
+    value = model.program(np, model.unknowns, model.data)
+    ours = graphs.compiled(
+        lambda unknowns, data: model.program(np, unknowns, data),
+        *(model.unknowns, model.data),
+        wrt=0,
+    )
+    assert ours.function(model.unknowns, model.data) == pytest.approx(float(value), 1e-12)
+
+
+def test_scalar_models(capsys):
+    models.report(SMALL_MODELS, rounds=1, block=0.0)
+    out = capsys.readouterr().out
+    for make in SMALL_MODELS:
+        assert out.count(f"| {make().name} ") >= 2
+    assert ("CasADi is left out" in out) != ("CasADi, C" in out)
 
 
 def test_threads(capsys):
