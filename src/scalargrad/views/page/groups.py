@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-KINDS = ("all", "module", "unit", "sum", "repeat", "turn", "part", "leaves")
-
 
 @dataclass(slots=True)
 class Groups:
