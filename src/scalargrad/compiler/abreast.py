@@ -10,8 +10,8 @@ examples as go abreast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ BYTES = 512  # of a number, of as many examples as go abreast
 COPIES = len(Space)  # in places of the stream, the space of what is copied
 
 
-@dataclass(frozen=True, slots=True)
-class _Copies:
+class _Copies(NamedTuple):
     """The elements of a space that are copied, and the number of the first copy.
 
     They are read before the walk; those that it `wrote` come last, and are written back.
@@ -44,8 +43,7 @@ class _Copies:
     wrote: int
 
 
-@dataclass(frozen=True, slots=True)
-class Abreast:
+class Abreast(NamedTuple):
     """A walk ready to be written, and the memory of its copies."""
 
     binder: Binder

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,8 +40,7 @@ from .phases import Touched
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A cluster, a copy or another instruction, ready to be written.
 
     write(function, division)  writes the code: of everything, or of a worker's part

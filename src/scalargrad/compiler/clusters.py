@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
 from .. import ops
@@ -200,7 +200,7 @@ class ClusterCode:
                 continue
             panels, vectors = (axes[k].extent for k in across)
             steps = (*(strides[k] for k in across), strides[len(axes)])
-            copy = replace(refs[given[0]], strides=steps)
+            copy = refs[given[0]]._replace(strides=steps)
             gaps, places = self.binder.gaps(copy, panels, vectors, terms)
             self.reads += places
 
@@ -208,7 +208,7 @@ class ClusterCode:
                 """A ref of the lists' axes as one of the nest's."""
                 own = [0] * len(axes)
                 own[across[0] : across[1] + 2] = *ref.strides[:2], lane
-                return replace(ref, strides=(*own, ref.strides[2]))
+                return ref._replace(strides=(*own, ref.strides[2]))
 
             refs[given[0]] = over(gaps.narrow, 1)
             return _Spare(axes, [*refs, over(gaps.lists, 0)], plan, Listed(part, gaps, len(refs)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Counter: TypeAlias = int | str
 Body: TypeAlias = Callable[[Counter, list[str]], list[str]]
@@ -149,24 +149,26 @@ class _Loop:
             by = [*self.multiples, *strides][0]
             self.multiple(by)
             counted, end = self.multiples, -(-int(stop) // self.step) * self.step * by
-        closed = _Closed()
+        carried, more = [], ""
+        before: list[str] = []
+        inside: list[str] = []
         for times, name in counted.items():
             after = self._carried_on("i64", f"add nsw i64 {name}, {times * self.step}")
-            closed.carried.append(("i64", name, "0", after))
+            carried.append(("i64", name, "0", after))
             if times == by:
                 goes_on = "slt" if by > 0 else "sgt"
-                closed.more = self.function.emit(f"icmp {goes_on} i64 {after}, {end}")
+                more = self.function.emit(f"icmp {goes_on} i64 {after}, {end}")
         for (kind, pointer, stride), (name, offset) in self.pointers.items():
             start = pointer
             if offset:
                 start = self.function.fresh()
-                closed.before.append(_moved(start, kind, pointer, offset))
+                before.append(_moved(start, kind, pointer, offset))
             if stride in counted:
-                closed.inside.append(_moved(name, kind, start, counted[stride]))
+                inside.append(_moved(name, kind, start, counted[stride]))
             else:
                 step = f"getelementptr {kind}, ptr {name}, i64 {stride * self.step}"
-                closed.carried.append(("ptr", name, start, self._carried_on("ptr", step)))
-        return closed
+                carried.append(("ptr", name, start, self._carried_on("ptr", step)))
+        return _Closed(carried, more, before, inside)
 
     def _carried_on(self, kind: str, instruction: str) -> str:
         # LLVM does not look through a `freeze`. It would spend a quarter of its time on what moves
@@ -174,17 +176,16 @@ class _Loop:
         return self.function.emit(f"freeze {kind} {self.function.emit(instruction)}")
 
 
-@dataclass
-class _Closed:
+class _Closed(NamedTuple):
     """The end of a loop: what it carries (type, name, first, next), and whether it goes on.
 
     Lines of its own are `before` the loop, and `inside` at the beginning of a pass.
     """
 
-    carried: list[tuple[str, str, str, str]] = field(default_factory=list)
-    more: str = ""
-    before: list[str] = field(default_factory=list)
-    inside: list[str] = field(default_factory=list)
+    carried: list[tuple[str, str, str, str]]
+    more: str
+    before: list[str]
+    inside: list[str]
 
 
 def _moved(name: str, kind: str, pointer: str, distance: Counter) -> str:

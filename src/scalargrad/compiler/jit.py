@@ -12,7 +12,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,7 @@ LENT = 1 << 14  # bytes of arguments that are read where they are rather than co
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
+class Purpose(NamedTuple):
     """What a piece of code computes: outputs, and perhaps gradients, for so many examples."""
 
     examples: int

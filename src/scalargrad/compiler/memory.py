@@ -43,8 +43,7 @@ BESIDE, AFTER = 0, 1  # examples side by side, or one after the other
 SWEEPS = 4  # over all regions, while any of them changes its form
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Element e of example b is number `offset + (e - start) * element + b * example`.
 
     `padded`: what follows the last example up to a whole vector may be read and written.

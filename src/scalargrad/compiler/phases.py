@@ -31,8 +31,7 @@ class Touched(NamedTuple):
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What a task touches, and how it is done: SINGLE, SHARED or BY_EXAMPLES."""
 
     reads: Sequence[Touched]

@@ -9,8 +9,9 @@ that come back in the same way are a loop of that sum.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,8 +126,7 @@ class _Constants:
         return self._parts[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Parted:
+class _Parted(NamedTuple):
     """Things cut into what they are (`kinds`: a number for each) and where their operands lie.
 
     bases    int64[]    the bases of all operands, one thing after the other

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import prod
 
 from .binding import Binder, Piece, touched, unit_of
@@ -196,6 +195,6 @@ def _downwards(ref: Ref, batch: int) -> Ref:
         return ref
     if ref.beyond is not None:
         far, *others = ref.beyond
-        return replace(ref, shift=ref.shift + (batch - 1) * far, beyond=(-far, *others))
+        return ref._replace(shift=ref.shift + (batch - 1) * far, beyond=(-far, *others))
     far, *others = ref.strides
-    return replace(ref, base=ref.base + (batch - 1) * far, strides=(-far, *others))
+    return ref._replace(base=ref.base + (batch - 1) * far, strides=(-far, *others))

@@ -12,7 +12,7 @@ gets, then what the right one gets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,7 @@ def add_singles(flat: Flat, outputs: NDArray[np.int32]) -> tuple[Flat, NDArray[n
     return _inserted(flat, outputs, pairs.reader[chosen], pairs.one[chosen], kinds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
+class _Pairs(NamedTuple):
     """Differences and quotients `node` of the operands `one` and `two`; `reader` reads `two`.
 
     That is the node itself, or a `detach` in between.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import ops
 from .gaps import PASS, Gaps, any_negative_zero, entries, entry, term
@@ -19,16 +19,14 @@ UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is wri
 _LEAST = 1, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where an operand comes from: a ref of the nest, or an earlier result of the cluster."""
 
     ref: int = -1
     member: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A segment in memory: its operands, and the axes of its terms."""
 
     left: Source
@@ -38,8 +36,7 @@ class Part:
     skip: int
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A part of which only some terms are to be added, and the ref of the lists of them."""
 
     part: Part

@@ -21,7 +21,6 @@ on one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import log2, prod
 from typing import NamedTuple
 
@@ -33,8 +32,7 @@ class Axis(NamedTuple):
     slopes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(NamedTuple):
     """A number for every combination of counters.
 
     It lies at `base + sum(stride * counter)` of the array in a slot of the environment. With
@@ -497,8 +495,7 @@ def in_panels(
 
     parts = (*axes[:at], Axis(axes[at].extent // size), Axis(size), *axes[at + 1 :])
     moved = [
-        replace(
-            ref,
+        ref._replace(
             strides=cut(ref.strides),
             beyond=None if ref.beyond is None else cut(ref.beyond),
         )
@@ -602,8 +599,7 @@ def collapse(
         return (*(strides[k] for k in left), *strides[count:])
 
     moved = tuple(
-        replace(
-            ref,
+        ref._replace(
             strides=narrowed(ref.strides),
             beyond=None if ref.beyond is None else narrowed(ref.beyond),
         )
