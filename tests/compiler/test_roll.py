@@ -199,6 +199,21 @@ def test_in_a_batch_small_nests_are_of_long_sums(monkeypatch):
     assert any(nest.result.space.batched and "matrix" in operation(nest) for nest in nests)
 
 
+def test_where_operands_lie_all_over_loops_are_not_looked_for(monkeypatch):
+    case, looked = sparse.dag(20_000), []
+    original = recover.Recovery._best_plan
+    monkeypatch.setattr(
+        recover.Recovery, "_best_plan", lambda *a: looked.append(len(a[1])) or original(*a)
+    )
+    found, few = str(loops_of(case)), len(looked)
+    looked.clear()
+    monkeypatch.setattr(recover.Recovery, "_scattered", lambda *_: False)
+    assert str(loops_of(case)) == found
+    assert 3 * few < len(looked)
+    monkeypatch.setattr(recover.Recovery, "_scattered", lambda *_: True)
+    assert str(loops_of(case)) != found
+
+
 def test_of_very_many_packs_some_places_show_whether_there_are_periods(monkeypatch):
     expected = len(loops_of(physics.pendulum(100)).instructions)
     searched = []

@@ -18,6 +18,7 @@ from .. import ops
 from .affine import MANY, Found, Rows, nest
 from .choices import choices, is_choice
 from .cuts import labels
+from .distinct import distinct
 from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, OVER, Flat, is_batched
 from .layout import Layout
 from .loops import (
@@ -52,6 +53,10 @@ MANY_NODES, SAMPLE = 1024, 256
 
 # A node alone in its pack, with so few terms, is written down as it is.
 FEW_TERMS = 4
+
+# Nodes whose operands are looked at, and distances in the pack at which they are compared, before
+# loops are looked for in a pack that can be walked through.
+FIRST, APART = 32, 4
 
 # A plan of this cost is taken as it is.
 ENOUGH = 12
@@ -131,8 +136,8 @@ class Recovery:
         self.flat, self.layout, self.accumulate = flat, layout, accumulate
         self.coarse = packs.coarse
         # What operands must agree in to be read by one loop.
-        self._space = flat.space.astype(np.int64)
-        self._sort = self._space if packs.coarse else packs.pack.astype(np.int64)
+        self._space = flat.space.astype(np.int32)
+        self._sort = self._space if packs.coarse else packs.pack
         self.batched = is_batched(flat)
         self.tables = Tables()
 
@@ -145,6 +150,8 @@ class Recovery:
         """
         if is_choice(self.flat, nodes):
             return _numbered(choices(self, nodes), origin), nodes[:0]
+        if worth and not self.batched[nodes[0]] and self._scattered(nodes[:FIRST]):
+            return [], nodes
         kind = int(self.flat.kind[nodes[0]])
         if len(nodes) == 1 and self._is_plain(int(nodes[0]), kind):
             if worth:
@@ -194,6 +201,17 @@ class Recovery:
         if space == Space.CONSTANT:
             place = int(self.layout.canonical[place])
         return Operand(space, place)
+
+    def _scattered(self, nodes: NDArray[np.int32]) -> bool:
+        """Whether what the nodes read first lies all over: loops would have them in equal steps."""
+        flat, address = self.flat, self.layout.address
+        terms = np.minimum(flat.first[nodes], len(flat.left) - 1)
+        for operand in (flat.left[terms], flat.right[terms]):
+            places = address[operand]
+            steps = [places[k:] - places[:-k] for k in range(1, APART + 1)]
+            if all(4 * len(distinct(step)) > 3 * len(step) for step in steps):
+                return True
+        return False
 
     def _pieces(self, plan: Plan) -> int:
         """How many segments the nests of a plan would have."""

@@ -49,7 +49,7 @@ def survey(
     flat: Flat,
     nodes: NDArray[np.int32],
     address_: NDArray[np.int64],
-    sort_: NDArray[np.int64],
+    sort_: NDArray[np.int32],
     canonical_: NDArray[np.int64],
     rows: bool,
 ) -> Survey:
@@ -66,7 +66,7 @@ def survey(
     space: cython.uchar[::1] = flat.space.data
     node: cython.int[::1] = nodes.data
     address: cython.longlong[::1] = address_.data
-    sort: cython.longlong[::1] = sort_.data
+    sort: cython.int[::1] = sort_.data
     canonical: cython.longlong[::1] = canonical_.data
     several: cython.bint = rows
     n: cython.int = len(nodes)
@@ -169,7 +169,7 @@ def _differs(
     left: cython.int[::1],
     right: cython.int[::1],
     style: cython.uchar[::1],
-    sort: cython.longlong[::1],
+    sort: cython.int[::1],
 ) -> cython.bint:
     """Whether term t is of another sort than the term before it."""
     if style[t] != style[t - 1] or sort[left[t]] != sort[left[t - 1]]:

@@ -44,10 +44,7 @@ class Walks:
     @cached_property
     def _over(self) -> NDArray[np.bool_]:
         """Whether a node has terms that are added for each example."""
-        over = np.zeros(len(self.flat), bool)
-        terms = np.flatnonzero(self.flat.style & OVER)
-        over[np.searchsorted(self.flat.first, terms, side="right") - 1] = True
-        return over
+        return self._some(self.flat.style & OVER != 0)
 
     def add(self, nodes: NDArray[np.int32], level: NDArray[np.int32]) -> None:
         """Let nodes wait, which read none of their own level; they have their places at once.
@@ -69,12 +66,10 @@ class Walks:
     def _alike(self, nodes: NDArray[np.int32]) -> NDArray[np.int64]:
         """A number below 2^32 for each node, the same where the same is done to as many terms."""
         flat = self.flat
-        first, last = flat.first[nodes], flat.first[nodes + 1]
-        counts = last - first
+        counts = flat.first[nodes + 1] - flat.first[nodes]
         sums = flat.kind[nodes] == ops.ADD
         steps = sums & (counts <= FEW)
-        skipping = self._skips[last] > self._skips[first]
-        products = sums & (self._products[last] > self._products[first])
+        skipping, products = self._skips[nodes], sums & self._products[nodes]
         bits = flat.const[nodes].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(52)
         number = np.minimum(counts, 63) << 20 | products << 12 | bits.astype(np.int64)
         kind = flat.kind[nodes].astype(np.int64)
@@ -82,15 +77,19 @@ class Walks:
         return alike
 
     @cached_property
-    def _products(self) -> NDArray[np.int32]:
-        """How many products are among the terms before each."""
-        return np.cumsum(np.append(0, self.flat.right >= 0), dtype=np.int32)
+    def _products(self) -> NDArray[np.bool_]:
+        """Whether there are products among the terms of each node."""
+        return self._some(self.flat.right >= 0)
 
     @cached_property
-    def _skips(self) -> NDArray[np.int32]:
-        """How many of the terms before each are left out where a factor is zero."""
-        skips = self.flat.style & (SKIP_LEFT | SKIP_RIGHT) != 0
-        return np.cumsum(np.append(0, skips), dtype=np.int32)
+    def _skips(self) -> NDArray[np.bool_]:
+        """Whether some of the terms of each node are left out where a factor is zero."""
+        return self._some(self.flat.style & (SKIP_LEFT | SKIP_RIGHT) != 0)
+
+    def _some(self, terms: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        before = np.cumsum(np.append(False, terms), dtype=np.int32)[self.flat.first]
+        some: NDArray[np.bool_] = before[1:] > before[:-1]
+        return some
 
     def flush(self) -> list[Walk]:
         """The walks of all that wait."""
