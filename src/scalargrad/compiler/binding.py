@@ -18,7 +18,7 @@ from . import serial
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
-from .gaps import Gaps, lengths
+from .gaps import PASS, Gaps
 from .ir import Function, Module
 from .lifetimes import Span, first_fit
 from .loops import (
@@ -35,7 +35,7 @@ from .loops import (
     leaves,
 )
 from .memory import Memory
-from .nests import Block, copy_block, examples_at_once
+from .nests import LINE, Block, copy_block, examples_at_once
 from .phases import Touched
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
 
@@ -85,7 +85,6 @@ class Binder:
     scratch: int = 0
     pieces: list[Piece] = field(default_factory=list)
     copied: dict[tuple[Any, ...], tuple[Touched, tuple[int, ...]]] = field(default_factory=dict)
-    listed: dict[Ref, tuple[Gaps, tuple[Touched, ...]]] = field(default_factory=dict)
     # The spaces that each of the repeats around writes to.
     written: list[frozenset[Space]] = field(default_factory=list)
 
@@ -277,31 +276,42 @@ class Binder:
         return Ref(SCRATCH, start, tuple(full), padded=True, block=place.low), place
 
     def gaps(
-        self, copy: Ref, panels: int, vectors: int, terms: int
+        self,
+        source: Ref,
+        copy: Ref,
+        copies: Sequence[Touched],
+        shape: tuple[int, int, int],
+        at: int,
     ) -> tuple[Gaps, tuple[Touched, ...]]:
-        """The lists of the terms of a copy that are not all zero, and where they are.
+        """The lists of terms that are not all zero, and where they are.
 
-        The axes of the copy are those of `Gaps`.
+        The axes of source and copy, and their extents `shape`, are those of `Gaps`. Of the two
+        `copies` among the pieces from number `at` on, the first is made only if there are no
+        lists, the second only if there are.
         """
-        if copy not in self.listed:
-            lanes, places, refs = self.module.width, [], []
-            pieces = vectors * terms * lanes, terms * lanes, lanes
-            lists = vectors * (terms + 1), terms + 1, 0
-            sizes = lengths(panels, vectors, terms, lanes)
-            for size, strides in zip(sizes, ((), pieces, lists)):
-                places.append(Touched(SCRATCH, self.scratch, self.scratch + size - 1))
-                refs.append(Ref(SCRATCH, self.scratch, strides, block=self.scratch))
-                self.scratch += size
-            answer, narrow, which = refs
-            found = Gaps(copy, answer, narrow, which, panels, vectors, terms)
-            read = next(t for t, _ in self.copied.values() if t.low == copy.block)
-            self.pieces.append(Piece(lambda f, _: found.look(f), (read,), (places[0],)))
-            cycles = float(panels * vectors * terms)
-            self.pieces.append(
-                Piece(found.write, (read, places[0]), tuple(places[1:]), True, cycles)
-            )
-            self.listed[copy] = found, tuple(places)
-        return self.listed[copy]
+        panels, vectors, terms = shape
+        few, answer = self._reserved(1, ())
+        steps = vectors * (terms + 1), terms + 1, 0
+        lists, place = self._reserved(panels * vectors * (terms + 1) + PASS, steps)
+        found = Gaps(source, few, copy, lists, *shape)
+        for k, piece in enumerate(self.pieces[at:], at):
+            for made, wanted in zip(copies, (False, True)):
+                if made in piece.writes:
+                    write = found.only(piece.write, wanted)
+                    self.pieces[k] = piece._replace(write=write, reads=(*piece.reads, answer))
+                    self.copied = {k: v for k, v in self.copied.items() if v[0] != made}
+                    reads = piece.reads
+        self.pieces.insert(at, Piece(lambda f, _: found.look(f), reads, (answer,)))
+        write, cycles = found.only(found.write, True), float(panels * vectors * terms)
+        self.pieces.append(Piece(write, (copies[1], answer), (place,), True, cycles))
+        return found, (answer, place, copies[1])
+
+    def _reserved(self, size: int, strides: tuple[int, ...]) -> tuple[Ref, Touched]:
+        """Room for so many numbers in whole cache lines, so that what follows stays aligned."""
+        line, begin = LINE // self.module.size, self.scratch
+        self.scratch += -(-size // line) * line
+        place = Touched(SCRATCH, begin, self.scratch - 1)
+        return Ref(SCRATCH, begin, strides, block=begin), place
 
     # --- memory ----------------------------------------------------------------------------------
 

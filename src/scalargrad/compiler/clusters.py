@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -14,6 +14,7 @@ from .fuse import Cluster, divides
 from .ir import Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
 from .nests import Block, Nest, Spot, Tile, copy_block
+from .phases import Touched
 from .sums import Listed, Part, Source, Sums
 from .tiles import (
     Axis,
@@ -167,6 +168,7 @@ class ClusterCode:
             self.each = size if chosen.vector == self.own else 1
             axes, refs, chosen = in_panels(axes, refs, chosen, size)
             read = [Use(refs[k], uses[k].terms) for k in operands]
+        sources, made = list(refs), len(binder.pieces)
         copied, places = binder.copies(
             axes, read, chosen, self.reads, self.waiting, self.own, self.each
         )
@@ -177,41 +179,59 @@ class ClusterCode:
         self.spare: _Spare | None = None
         few = module.registers < 32  # with more come wider vectors, of which fewer are all zero
         if few and size > 1 and chosen.rows is not None and not binder.written:
-            self.spare = self._spared({operands[k] for k in chosen.copies})
+            copies = dict(zip([operands[k] for k in sorted(chosen.copies)], places))
+            self.spare = self._spared(copies, sources, made)
         stored = [refs[member.result] for member in self.members if member.stored]
         self.split = divide(axes, stored, refs, uses, chosen, binder.module.width, self.own)
 
-    def _spared(self, copies: Collection[int]) -> _Spare | None:
-        """Another way, if terms of the caller's numbers may be zero for whole vectors of them."""
+    def _spared(
+        self, copies: Mapping[int, Touched], sources: list[Ref], made: int
+    ) -> _Spare | None:
+        """Another way, if terms of the caller's numbers may be zero for whole vectors of them.
+
+        `sources` are the refs before some were copied, by the pieces from number `made` on.
+        """
         axes, refs, plan = narrow(self.axes, self.refs, self.plan, self.binder.machine)
+        _, sources, _ = narrow(self.axes, sources, self.plan, self.binder.machine)
         assert plan.vector is not None
         assert plan.rows is not None
-        across = (plan.vector - 2, plan.vector - 1)
+        first, depth = plan.vector - 2, len(axes)
         if axes[plan.rows].extent < _TILES * plan.height:
             return None
         for part in self._long_parts():
             found = [s.ref for s in (part.left, part.right) if s is not None and s.ref in copies]
             given = [k for k in found if self.uses[k].ref.slot == Space.EXAMPLE]
-            if not given:
+            # What others read of the same copy has to be there in any case.
+            if not given or list(copies.values()).count(copies[given[0]]) > 1:
                 continue
-            strides, terms = refs[given[0]].strides, part.terms[0].extent
-            moving = [k for k in range(len(axes)) if strides[k] and k not in across]
-            if moving != [plan.vector] or strides[plan.vector] != 1:
+            source = sources[given[0]]
+            if any(source.strides[k] for k in range(depth) if not first <= k <= plan.vector):
                 continue
-            panels, vectors = (axes[k].extent for k in across)
-            steps = (*(strides[k] for k in across), strides[len(axes)])
-            copy = refs[given[0]]._replace(strides=steps)
-            gaps, places = self.binder.gaps(copy, panels, vectors, terms)
+            binder, alone = self.binder, plan._replace(copies=frozenset((0,)))
+            [copy], [place] = binder.copies(
+                axes,
+                [Use(source, part.terms)],
+                alone,
+                self.reads,
+                self.waiting,
+                self.own,
+                self.each,
+            )
+
+            def by_term(ref: Ref, *more: int) -> Ref:
+                steps = (*ref.strides[first : plan.vector], ref.strides[depth], *more)
+                return ref._replace(strides=steps)
+
+            shape = axes[first].extent, axes[first + 1].extent, part.terms[0].extent
+            both = copies[given[0]], place
+            own = by_term(source, source.strides[plan.vector])
+            gaps, places = binder.gaps(own, by_term(copy), both, shape, made)
             self.reads += places
-
-            def over(ref: Ref, lane: int) -> Ref:
-                """A ref of the lists' axes as one of the nest's."""
-                own = [0] * len(axes)
-                own[across[0] : across[1] + 2] = *ref.strides[:2], lane
-                return ref._replace(strides=(*own, ref.strides[2]))
-
-            refs[given[0]] = over(gaps.narrow, 1)
-            return _Spare(axes, [*refs, over(gaps.lists, 0)], plan, Listed(part, gaps, len(refs)))
+            steps = [0] * depth
+            steps[first : first + 2] = gaps.lists.strides[:2]
+            refs[given[0]] = copy
+            lists = gaps.lists._replace(strides=tuple(steps))
+            return _Spare(axes, [*refs, lists], plan, Listed(part, gaps, len(refs)))
         return None
 
     def _long_parts(self) -> Iterator[Part]:

@@ -11,8 +11,9 @@ its bits. So the sum is the same; a sum that comes to such terms as -0.0 goes th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .ir import Counter, Function, Module, repeated, vector
 from .nests import Cursor, Nest, Tile
@@ -22,46 +23,56 @@ from .tiles import Axis, Division, Piece, Plan, Ref
 # vector wide, and read more for every product.
 _QUARTERS = 3
 _APART = 17  # of so many terms one is looked at to find out whether to make lists
+Write: TypeAlias = Callable[[Function, Division | None], None]
 PASS = 4  # terms that a pass of a loop looks at, or adds
 
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """What is listed of a copy.
+    """What is listed of the caller's numbers.
 
-    copy     the copy, by panel, by vector of a panel, and by term
+    source   the numbers, by panel, by vector of a panel, by term, and by lane of a vector
     few      where it says whether there are lists: if so few terms are not zero that they help
-    narrow   the numbers of the copy, those of each vector in one piece
-    lists    for each panel and vector how many terms are listed, and where these are in its piece
+    copy     if there are, the numbers so that a vector is one piece, by panel, vector and term
+    lists    and for each panel and vector how many terms are listed, and which
     panels, vectors, terms  how many there are
     """
 
-    copy: Ref
+    source: Ref
     few: Ref
-    narrow: Ref
+    copy: Ref
     lists: Ref
     panels: int
     vectors: int
     terms: int
 
+    @property
+    def scale(self) -> int:
+        """Entries are the numbers of terms times this, a power of two: places in the copy."""
+        stride = abs(self.copy.strides[2])
+        return stride & -stride
+
     def look(self, function: Function) -> None:
         """The code that decides, from some of the terms, whether there are lists."""
-        module, refs = function.module, (self.copy,)
-        axes = [Axis(self.panels), Axis(self.vectors), Axis(self.terms)]
-        nest = Nest(function, axes, refs, Plan())
+        module, width = function.module, function.module.width
+        axes = [Axis(self.panels), Axis(self.vectors), Axis(self.terms), Axis(width)]
+        nest = Nest(function, axes, (self.source,), Plan())
+        zero = module.constant(0.0, 1)
 
         def along(left: Sequence[int], cursor: Cursor, count: str) -> str:
             if not left:
-                return self._count(nest, self._read(nest, cursor), count)
-            extent, step = axes[left[0]].extent, _APART if len(left) == 1 else 1
+                lanes = (nest.move(self.source, cursor, 3, lane) for lane in range(width))
+                numbers = [nest.load(nest.real, self.source, lane) for lane in lanes]
+                return _counted(function, [f"{nest.real} {x}, {zero}" for x in numbers], 1, count)
+            step = _APART if left[0] == 2 else 1
 
             def inside(counter: Counter, carried: list[str]) -> list[str]:
-                moved = nest.move(self.copy, cursor, left[0], counter)
+                moved = nest.move(self.source, cursor, left[0], counter)
                 return [along(left[1:], moved, carried[0])]
 
-            return function.loop(extent, step, ["i64"], [count], inside)[0]
+            return function.loop(axes[left[0]].extent, step, ["i64"], [count], inside)[0]
 
-        found = along(range(len(axes)), nest.start(self.copy), "0")
+        found = along((0, 1, 2), nest.start(self.source), "0")
         looked = self.panels * self.vectors * -(-self.terms // _APART)
         some = function.emit(f"icmp slt i64 {found}, {-(-looked * _QUARTERS // 4)}")
         number = function.emit(f"zext i1 {some} to {_whole(module)}")
@@ -74,36 +85,46 @@ class Gaps:
         place = nest.address(nest.real, self.few, nest.start(self.few))
         return function.emit(f"icmp ne {_whole(nest.module)} {entry(function, place, 0)}, 0")
 
+    def only(self, write: Write, wanted: bool) -> Write:
+        """What writes code for where there are lists, or for where there are none."""
+
+        def conditional(function: Function, division: Division | None) -> None:
+            def do() -> list[str]:
+                write(function, division)
+                return []
+
+            both = (do, list) if wanted else (list, do)
+            function.choose(self.exist(function), [], *both)
+
+        return conditional
+
     def write(self, function: Function, division: Division | None) -> None:
         """The code that makes the lists: all, or a worker's part."""
-
-        def make() -> list[str]:
-            self._make(function, division)
-            return []
-
-        function.choose(self.exist(function), [], make, list)
-
-    def _make(self, function: Function, division: Division | None) -> None:
-        module, refs = function.module, (self.copy, self.narrow, self.lists)
+        module, refs = function.module, (self.copy, self.lists)
         axes = [Axis(self.panels), Axis(self.vectors), Axis(self.terms)]
         nest = Nest(function, axes, refs, Plan())
         if division is not None:
             nest.divide(0, self.panels, division)
         nothing: list[Counter] = [0] * len(axes)
+        width, full = module.width, vector(module.real, module.width)
+        kind, zero = _whole(module), module.constant(0.0, width)
 
         def panel(_: list[Counter], cursors: list[Cursor]) -> None:
             nest.along(1, self.vectors, 1, nothing, cursors, lanes)
 
         def lanes(_: list[Counter], cursors: list[Cursor]) -> None:
-            numbers, piece, lists = cursors
+            numbers, lists = cursors
             head, first = self._entries(nest, lists)
 
+            def store(pointer: str, place: Counter, number: Counter) -> None:
+                narrow = _narrowed(function, number)
+                function.do(f"store {kind} {narrow}, ptr {function.at(nest.real, pointer, place)}")
+
             def one(counter: Counter, count: str) -> str:
-                read = self._read(nest, nest.move(self.copy, numbers, 2, counter))
-                place = nest.move(self.narrow, piece, 2, counter)
-                nest.store_vector(self.narrow, place, Piece(0, module.width, module.width), read)
-                self._store(nest, first, count, function.multiply(counter, module.width))
-                return self._count(nest, read, count)
+                at = nest.move(self.copy, numbers, 2, counter)
+                read = nest.load_vector(nest.real, self.copy, at, Piece(0, width, width))
+                store(first, count, function.multiply(counter, self.scale))
+                return _counted(function, [f"{full} {read}, {zero}"], width, count)
 
             def several(counter: Counter, carried: list[str]) -> list[str]:
                 [count] = carried
@@ -115,29 +136,9 @@ class Gaps:
             [count] = function.loop(whole, PASS, ["i64"], ["0"], several)
             for k in range(whole, self.terms):
                 count = one(k, count)
-            self._store(nest, head, 0, count)
+            store(head, 0, count)
 
         nest.along(0, self.panels, 1, nothing, [nest.start(ref) for ref in refs], panel)
-
-    def _read(self, nest: Nest, cursor: Cursor) -> str:
-        """A vector of the copy."""
-        width = nest.module.width
-        return nest.load_vector(nest.real, self.copy, cursor, Piece(0, width, width))
-
-    def _count(self, nest: Nest, numbers: str, count: str) -> str:
-        """The count, and one more if not all numbers of a vector are zero."""
-        function, width = nest.function, nest.module.width
-        zero = nest.module.constant(0.0, width)
-        different = function.emit(f"fcmp une {vector(nest.real, width)} {numbers}, {zero}")
-        some = _anywhere(function, [different], width)
-        return str(function.add(count, function.emit(f"zext i1 {some} to i64")))
-
-    @staticmethod
-    def _store(nest: Nest, pointer: str, place: Counter, number: Counter) -> None:
-        """Store an entry."""
-        function, kind = nest.function, _whole(nest.module)
-        narrow = _narrowed(function, number)
-        function.do(f"store {kind} {narrow}, ptr {function.at(nest.real, pointer, place)}")
 
     def listed(self, tile: Tile, cursor: Cursor, every: str = "") -> tuple[str, str]:
         """How many terms are listed for a tile, and a pointer to the first of the entries.
@@ -154,24 +155,24 @@ class Gaps:
             )
         return count, first
 
+    def term(self, function: Function, number: str) -> str:
+        """Which term an entry is about."""
+        counter, shift = _wide(function, number), self.scale.bit_length() - 1
+        return function.emit(f"lshr exact i64 {counter}, {shift}") if shift else counter
+
     def _every(self, module: Module) -> str:
         """The list of all terms, among the constants of the code."""
-        name, kind = f"@terms{self.terms}", _whole(module)
+        name, kind = f"@terms{self.terms}.{self.scale}", _whole(module)
         if name not in module.helpers:
             module.helpers.add(name)
             count = self.terms + PASS
-            numbers = ", ".join(f"{kind} {k * module.width}" for k in range(count))
+            numbers = ", ".join(f"{kind} {k * self.scale}" for k in range(count))
             module.definitions.append(f"{name} = internal constant [{count} x {kind}] [{numbers}]")
         return name
 
     def _entries(self, nest: Nest, cursor: Cursor) -> tuple[str, str]:
         head = nest.address(nest.real, self.lists, cursor)
         return head, nest.function.at(nest.real, head, 1)
-
-
-def lengths(panels: int, vectors: int, terms: int, lanes: int) -> tuple[int, int, int]:
-    """Numbers that an answer, the pieces, and the lists take up, with what is read past these."""
-    return 1, panels * vectors * terms * lanes, panels * vectors * (terms + 1) + PASS
 
 
 # --- entries: whole numbers that take as many bytes as a number of the program --------------------
@@ -191,12 +192,6 @@ def entry(function: Function, pointer: str, place: Counter) -> str:
 def entries(function: Function) -> str:
     """The type of entries."""
     return _whole(function.module)
-
-
-def term(function: Function, number: str) -> str:
-    """Which term an entry is about."""
-    shift = function.module.width.bit_length() - 1
-    return function.emit(f"lshr exact i64 {_wide(function, number)}, {shift}")
 
 
 def _wide(function: Function, number: str) -> str:
@@ -225,6 +220,13 @@ def any_negative_zero(function: Function, values: Sequence[str], width: int) -> 
         bits = function.emit(f"bitcast {vector(module.real, width)} {value} to {same}")
         found.append(function.emit(f"icmp eq {same} {bits}, {least}"))
     return _anywhere(function, found, width)
+
+
+def _counted(function: Function, pairs: Sequence[str], width: int, count: str) -> str:
+    """The count, and one more if the numbers of a pair differ in any lane."""
+    different = [function.emit(f"fcmp une {pair}") for pair in pairs]
+    more = function.emit(f"zext i1 {_anywhere(function, different, width)} to i64")
+    return str(function.add(count, more))
 
 
 def _anywhere(function: Function, conditions: Sequence[str], width: int) -> str:

@@ -19,7 +19,7 @@ from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, pieces, ragge
 Spot = tuple[int, int]  # row and piece of a tile
 # By type, pointer and stride: the pointer moved so far, and what is no longer in the offset
 Known: TypeAlias = dict[tuple[str, str, int], tuple[str, int]]
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 
 
 class Place(NamedTuple):
@@ -624,7 +624,7 @@ def _squares(nest: Nest, cursors: list[Cursor], across: int, side: int) -> None:
     def column(cursors: list[Cursor], columns: int) -> None:
         blocks(0, cursors, lambda at, rows: _square(nest, at, across, side, rows, columns))
 
-    if side * nest.module.size < _LINE:
+    if side * nest.module.size < LINE:
         # The squares that share lines of the target one after the other.
         blocks(across, cursors, column)
     else:

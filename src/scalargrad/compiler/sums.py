@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import ops
-from .gaps import PASS, Gaps, any_negative_zero, entries, entry, term
+from .gaps import PASS, Gaps, any_negative_zero, entries, entry
 from .ir import Counter
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
 from .nests import Cursor, Known, Spot, Tile
@@ -216,7 +216,9 @@ class Sums:
                 # Read a pass ahead: so what is at these places is on its way in time.
                 after = read(first, function.add(counter, times), times)
                 for number in now:
-                    moved = self._advanced(listed.part, 0, term(function, number), cursors)
+                    moved = self._advanced(
+                        listed.part, 0, listed.gaps.term(function, number), cursors
+                    )
                     carried = self._add(listed.part, moved, carried)
                 return [*after, *carried]
 
