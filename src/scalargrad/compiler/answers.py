@@ -8,6 +8,7 @@ where answers tell whether products are fused with the additions after them.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Mapping
 from functools import cache as once
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops, rules
+from .environment import PAIR, PREFIX, library_addresses
 
 Floats = NDArray[np.float64]
 
@@ -85,6 +87,8 @@ def questions(name: str) -> tuple[Floats, Floats]:
         given = np.array([float.fromhex(x) for x in _TANHS])
         x = np.concatenate((given, 4.0 * even[::2] - 2.0, 46.0 * even[1::2] - 23.0))
         return x, np.zeros(len(x))
+    if name == PAIR:
+        return np.ldexp(even - 0.5, np.arange(COUNT) % 64 - 8), np.zeros(COUNT)
     return 4.0 * even[:64], np.zeros(64)
 
 
@@ -107,7 +111,32 @@ def answers() -> Mapping[str, str]:
         x, y = (numbers.tolist() for numbers in questions(name))
         computed = list(map(rules.evaluate, repeat(op), x, y, repeat(0.0)))
         found[name] = digest(np.array(computed))
+    found[PAIR] = digest(_pairs())
     return MappingProxyType(found)
+
+
+def _pairs() -> Floats:
+    """Sines and cosines computed at once; none where the library cannot."""
+    address = library_addresses().get(PREFIX + PAIR)
+    if not address:
+        return np.empty(0)
+    double = ctypes.POINTER(ctypes.c_double)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_double, double, double)(address)
+    sine, cosine = ctypes.c_double(), ctypes.c_double()
+    places = ctypes.byref(sine), ctypes.byref(cosine)
+    found = []
+    for x in questions(PAIR)[0].tolist():
+        function(x, *places)
+        found += [sine.value, cosine.value]
+    return np.array(found)
+
+
+@once
+def has_pairs() -> bool:
+    """Whether a sine and a cosine computed at once have the bits of each computed alone."""
+    each = (ops.SIN, ops.COS)
+    alone = [rules.evaluate(op, x, 0.0, 0.0) for x in questions(PAIR)[0].tolist() for op in each]
+    return digest(np.array(alone)) == answers()[PAIR]
 
 
 def vector_forms() -> frozenset[str]:

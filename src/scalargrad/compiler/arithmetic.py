@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from .. import ops
 from . import exactmath, vectormath
-from .environment import PREFIX
+from .environment import PAIR, PREFIX
 from .ir import Function, Module, suffix, vector
 
 Form = Callable[..., str]  # (arithmetic, *operands, constant) -> result
@@ -108,6 +108,18 @@ class Arithmetic:
             operands = tuple(self.select(self.lanes, operand, one) for operand in operands)
         return self.helper("all", _all, name, *operands)
 
+    def sine_and_cosine(self, operand: str) -> tuple[str, str]:
+        """Both at once, of every lane."""
+        name, both = f"each.{PAIR}.{self.width}", f"{{ {self.kind}, {self.kind} }}"
+        if name not in self.module.helpers:
+            self.module.helpers.add(name)
+            function = Function(self.module, name, f"{self.kind} %x0")
+            result = _each_pair(Arithmetic(function, self.width), both, "%x0")
+            self.module.finish(function, both, result)
+        pair = self.function.emit(f"call {both} @{name}({self.kind} {operand})")
+        sine, cosine = (self.function.emit(f"extractvalue {both} {pair}, {k}") for k in range(2))
+        return sine, cosine
+
     def helper(self, how: str, define: Form, name: str, *operands: str) -> str:
         """Call a function that is defined when it is first needed."""
         helper = f"{how}.{name}.{self.width}"
@@ -122,26 +134,44 @@ class Arithmetic:
         return self.function.emit(f"call {self.kind} @{helper}({shown})")
 
 
+def _taken(m: Arithmetic, numbers: str, lane: int) -> str:
+    """The number in a lane, in double precision."""
+    if m.width > 1:
+        numbers = m.function.emit(f"extractelement {m.kind} {numbers}, i32 {lane}")
+    return m.function.emit(f"fpext float {numbers} to double") if m.real == "float" else numbers
+
+
+def _put(m: Arithmetic, numbers: str, lane: int, number: str) -> str:
+    """The numbers with another one, of double precision, in a lane."""
+    if m.real == "float":
+        number = m.function.emit(f"fptrunc double {number} to float")
+    if m.width == 1:
+        return number
+    return m.function.emit(f"insertelement {m.kind} {numbers}, {m.real} {number}, i32 {lane}")
+
+
 def _each(m: Arithmetic, name: str, *operands: str) -> str:
     """A function of the mathematics library, called lane by lane."""
-    function, single = m.function, m.real == "float"
-    result = "poison"
+    result, kinds = "poison", ["double"] * len(operands)
     for lane in range(m.width):
-        numbers = list(operands)
-        if m.width > 1:
-            numbers = [function.emit(f"extractelement {m.kind} {x}, i32 {lane}") for x in numbers]
-        if single:
-            numbers = [function.emit(f"fpext float {x} to double") for x in numbers]
-        kinds = ["double"] * len(numbers)
-        number = function.call("double", f"{PREFIX}{name}", kinds, numbers)
-        if single:
-            number = function.emit(f"fptrunc double {number} to float")
-        if m.width > 1:
-            number = function.emit(
-                f"insertelement {m.kind} {result}, {m.real} {number}, i32 {lane}"
-            )
-        result = number
+        numbers = [_taken(m, operand, lane) for operand in operands]
+        number = m.function.call("double", f"{PREFIX}{name}", kinds, numbers)
+        result = _put(m, result, lane, number)
     return result
+
+
+def _each_pair(m: Arithmetic, both: str, operand: str) -> str:
+    """Sines and cosines by the mathematics library's function for both, lane by lane."""
+    function, results = m.function, ["poison", "poison"]
+    function.declare("void", PREFIX + PAIR, "double", "ptr", "ptr")
+    places = [function.emit("alloca double") for _ in results]
+    for lane in range(m.width):
+        number = _taken(m, operand, lane)
+        function.do(f"call void @{PREFIX}{PAIR}(double {number}, ptr {places[0]}, ptr {places[1]})")
+        for k, place in enumerate(places):
+            results[k] = _put(m, results[k], lane, function.emit(f"load double, ptr {place}"))
+    half = function.emit(f"insertvalue {both} poison, {m.kind} {results[0]}, 0")
+    return function.emit(f"insertvalue {both} {half}, {m.kind} {results[1]}, 1")
 
 
 def _all(m: Arithmetic, name: str, *operands: str) -> str:

@@ -35,6 +35,7 @@ _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for 
 # Vectors of terms that are added in the time of one of quotients or roots: with 32 vector
 # registers, as AVX-512 has, or fewer.
 _DIVIDER = 6.0, 13.0
+_CIRCLE = ops.SIN, ops.COS
 
 # What is listed is worth it from so many tiles for each vector on, and so many products in all.
 _TILES, _MANY = 8, 1 << 20
@@ -80,12 +81,24 @@ class ClusterCode:
         self._owner: dict[Operand, int] = {}
         self.each = 1  # how many examples a step along their axis is
         self.inverse: dict[int, str] = {}
+        self.circular: dict[int, int] = {}
         self.quick, self.divider = False, 0.0
         self.waiting: list[Block] = []
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
         ]
+        if binder.module.pairs:
+            self._pair_angles()
         self._plan()
+
+    def _pair_angles(self) -> None:
+        """Sines and cosines of the same angles, which are computed at once: 0 or 1 for each."""
+        found: list[dict[Source, int]] = [{}, {}]
+        for number, member in enumerate(self.members):
+            if isinstance(member.step, Apply) and member.step.op in _CIRCLE:
+                found[_CIRCLE.index(member.step.op)][member.operands[0]] = number
+        for source in found[0].keys() & found[1].keys():
+            self.circular |= {numbers[source]: which for which, numbers in enumerate(found)}
 
     def _use(self, ref: Ref, terms: tuple[Axis, ...] = ()) -> int:
         use = Use(ref, terms)
@@ -332,6 +345,7 @@ class ClusterCode:
     def _body(self, tile: Tile) -> None:
         values: list[list[str]] = []
         known: dict[str, str] = {}
+        circle: dict[Source, list[tuple[str, str]]] = {}
         seen: dict[tuple[int, Spot], str] = {}
 
         def number(source: Source, k: int) -> str:
@@ -353,6 +367,14 @@ class ClusterCode:
                     self._quotient(tile.arithmetic(spot), number(above, j), number(below, j), known)
                     for j, spot in enumerate(tile.spots)
                 ]
+            elif k in self.circular:
+                source = member.operands[0]
+                if source not in circle:
+                    circle[source] = [
+                        m.sine_and_cosine(number(source, j))
+                        for j, m in enumerate(map(tile.arithmetic, tile.spots))
+                    ]
+                computed = [pair[self.circular[k]] for pair in circle[source]]
             elif isinstance(member.step, Apply):
                 form, const = FORMS[member.step.op], member.step.const
                 computed = [

@@ -16,6 +16,7 @@ LIBRARY = {
     **dict.fromkeys(("exp", "log", "log1p", "tanh", "sin", "cos", "erfc"), 1),
     "pow": 2,
 }
+PAIR = "sincos"  # both at once: void(double, double *, double *), where the library has it
 PREFIX = "scalargrad."
 
 
@@ -29,5 +30,6 @@ def library_addresses() -> dict[str, int]:
         library = ctypes.CDLL(find_library("m"))
     return {
         PREFIX + name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-        for name in LIBRARY
+        for name in (*LIBRARY, PAIR)
+        if hasattr(library, name)
     }

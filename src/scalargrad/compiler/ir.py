@@ -47,6 +47,7 @@ class Module:
     fused     whether it has a fused multiply-add
     fast      whether sums may be reassociated and fused, and functions approximated
     forms     functions of the mathematics library whose vector forms have its bits
+    pairs     whether it has a function for a sine and a cosine at once, with the bits of each
     moved     how far the block of memory that begins somewhere in a slot has been moved
     """
 
@@ -56,6 +57,7 @@ class Module:
     fused: bool = True
     fast: bool = False
     forms: frozenset[str] = frozenset()
+    pairs: bool = False
     definitions: list[str] = field(default_factory=list)
     declarations: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError
 from . import linking, llvm
-from .answers import vector_forms
+from .answers import has_pairs, vector_forms
 from .cache import Cache, enabled
 from .calling import Code
 from .environment import SCRATCH, TABLE, WALKS, library_addresses
@@ -250,7 +250,7 @@ def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     bits, registers, fused = llvm.vector_bits()
     width = bits // (8 * np.dtype(settings.dtype).itemsize)
     fast = settings.mode == "fast"
-    module = Module(REALS[settings.dtype], width, registers, fused, fast)
+    module = Module(REALS[settings.dtype], width, registers, fused, fast, pairs=has_pairs())
     if fused:
         module.forms = vector_forms()
     emitter = Emitter(loops, module, settings.batch, unread=settings.unread)
