@@ -4,7 +4,8 @@ The forms are those of `rules.forward`, instruction for instruction, so that the
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
 LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
 one whose `exp`, `pow` and `tanh` are known, `exactmath` does on all lanes at once what they do. In
-fast mode `exp`, `log`, `tanh` and what is made of them are computed by `vectormath` instead.
+fast mode `exp`, `log`, `tanh`, `sin`, `cos` and what is made of them are computed by `vectormath`
+instead.
 """
 
 from __future__ import annotations
@@ -110,11 +111,15 @@ class Arithmetic:
 
     def sine_and_cosine(self, operand: str) -> tuple[str, str]:
         """Both at once, of every lane."""
-        name, both = f"each.{PAIR}.{self.width}", f"{{ {self.kind}, {self.kind} }}"
+        name, both = f"circle.{self.width}", f"{{ {self.kind}, {self.kind} }}"
         if name not in self.module.helpers:
             self.module.helpers.add(name)
             function = Function(self.module, name, f"{self.kind} %x0")
-            result = _each_pair(Arithmetic(function, self.width), both, "%x0")
+            define = _all_pair if self.module.circles else _each_pair
+            halves = define(Arithmetic(function, self.width), "%x0")
+            result = "poison"
+            for k, half in enumerate(halves):
+                result = function.emit(f"insertvalue {both} {result}, {self.kind} {half}, {k}")
             self.module.finish(function, both, result)
         pair = self.function.emit(f"call {both} @{name}({self.kind} {operand})")
         sine, cosine = (self.function.emit(f"extractvalue {both} {pair}, {k}") for k in range(2))
@@ -160,18 +165,38 @@ def _each(m: Arithmetic, name: str, *operands: str) -> str:
     return result
 
 
-def _each_pair(m: Arithmetic, both: str, operand: str) -> str:
-    """Sines and cosines by the mathematics library's function for both, lane by lane."""
-    function, results = m.function, ["poison", "poison"]
+def _each_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
+    """Sines and cosines by the mathematics library, lane by lane."""
+    if not m.module.pairs:
+        return _each(m, "sin", operand), _each(m, "cos", operand)
+    function, sines, cosines = m.function, "poison", "poison"
     function.declare("void", PREFIX + PAIR, "double", "ptr", "ptr")
-    places = [function.emit("alloca double") for _ in results]
+    sine, cosine = function.emit("alloca double"), function.emit("alloca double")
     for lane in range(m.width):
         number = _taken(m, operand, lane)
-        function.do(f"call void @{PREFIX}{PAIR}(double {number}, ptr {places[0]}, ptr {places[1]})")
-        for k, place in enumerate(places):
-            results[k] = _put(m, results[k], lane, function.emit(f"load double, ptr {place}"))
-    half = function.emit(f"insertvalue {both} poison, {m.kind} {results[0]}, 0")
-    return function.emit(f"insertvalue {both} {half}, {m.kind} {results[1]}, 1")
+        function.do(f"call void @{PREFIX}{PAIR}(double {number}, ptr {sine}, ptr {cosine})")
+        sines = _put(m, sines, lane, function.emit(f"load double, ptr {sine}"))
+        cosines = _put(m, cosines, lane, function.emit(f"load double, ptr {cosine}"))
+    return sines, cosines
+
+
+def _all_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
+    """Sines and cosines of whole vectors; where a lane is far from 0, the mathematics library's."""
+    function = m.function
+    *near, simple = vectormath.sine_and_cosine(m, operand)
+    lanes = function.emit(f"bitcast {m.mask} {simple} to i{m.width}")
+    every = function.emit(f"icmp eq i{m.width} {lanes}, -1")
+    before, careful, done = function.block, function.label(), function.label()
+    function.do(f"br i1 {every}, label %{done}, label %{careful}")
+    function.begin(careful)
+    far = _each_pair(m, operand)
+    function.do(f"br label %{done}")
+    function.begin(done)
+    sine, cosine = (
+        function.emit(f"phi {m.kind} [ {a}, %{before} ], [ {b}, %{careful} ]")
+        for a, b in zip(near, far)
+    )
+    return sine, cosine
 
 
 def _all(m: Arithmetic, name: str, *operands: str) -> str:
@@ -291,6 +316,14 @@ def _where(m: Arithmetic, c: str, a: str, b: str, _: float) -> str:
     return m.select(m.compare("une", c, m.constant(0.0)), a, b)
 
 
+def _sine(m: Arithmetic, a: str, _: float) -> str:
+    return m.sine_and_cosine(a)[0] if m.module.circles else m.library("sin", a)
+
+
+def _cosine(m: Arithmetic, a: str, _: float) -> str:
+    return m.sine_and_cosine(a)[1] if m.module.circles else m.library("cos", a)
+
+
 def _library(name: str) -> Form:
     def form(m: Arithmetic, a: str, _: float) -> str:
         return m.library(name, a)
@@ -314,8 +347,8 @@ FORMS: dict[int, Form] = {
     ops.SQRT: _sqrt,
     ops.TANH: _tanh,
     ops.SIGMOID: _sigmoid,
-    ops.SIN: _library("sin"),
-    ops.COS: _library("cos"),
+    ops.SIN: _sine,
+    ops.COS: _cosine,
     ops.SOFTPLUS: _softplus,
     ops.GELU: _gelu,
     ops.ERFC: _library("erfc"),

@@ -69,6 +69,11 @@ class Module:
         return 8 if self.real == "double" else 4
 
     @property
+    def circles(self) -> bool:
+        """Whether sines and cosines are computed on whole vectors."""
+        return self.fast and self.fused
+
+    @property
     def masks(self) -> bool:
         """Whether a store of some lanes takes no longer than one of all: AVX-512 has such."""
         return self.width * self.size >= 64

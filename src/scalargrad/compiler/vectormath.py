@@ -1,4 +1,4 @@
-"""exp, log, tanh, roots and reciprocals on whole vectors, as LLVM IR, for fast mode.
+"""exp, log, tanh, sin, cos, roots and reciprocals on whole vectors, as LLVM IR, for fast mode.
 
 Arguments are reduced so that a short power series does, and the series is summed with fused
 multiply-adds: within 4 units in the last place of the true result in both precisions, over the
@@ -23,7 +23,8 @@ class Format(NamedTuple):
     """What differs between float64 and float32.
 
     `terms` of the exponential series and `odd_terms` of the logarithm's are what reaches the last
-    bit; ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact.
+    bit, and `circle_terms` those of sine and cosine up to `far` from 0; ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact, and pi/2
+    the sum of `quarter`.
     """
 
     integer: str
@@ -35,6 +36,9 @@ class Format(NamedTuple):
     highest: float
     lowest: float
     saturated: float
+    quarter: tuple[float, float, float]
+    circle_terms: int
+    far: float
 
     @property
     def rest(self) -> float:
@@ -58,9 +62,15 @@ class Format(NamedTuple):
 
 FORMATS = {
     "double": Format(
-        "i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 12, 11, 710.0, -746.0, 22.0
+        *("i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 12, 11, 710.0, -746.0, 22.0),
+        (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
+        *(8, 2.0**30),
     ),
-    "float": Format("i32", 23, 127, float.fromhex("0x1.62ep-1"), 7, 5, 89.0, -104.0, 10.0),
+    "float": Format(
+        *("i32", 23, 127, float.fromhex("0x1.62ep-1"), 7, 5, 89.0, -104.0, 10.0),
+        (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+        *(5, 2.0**15),
+    ),
 }
 
 
@@ -247,3 +257,40 @@ def power(m: Arithmetic, a: str, n: float) -> str | None:
     if result is None:
         return m.constant(1.0)
     return m.divide(m.constant(1.0), result) if n < 0.0 else result
+
+
+def sine_and_cosine(m: Arithmetic, x: str) -> tuple[str, str, str]:
+    """sin(x), cos(x), and in which lanes they are right: where |x| is below `far`.
+
+    x is n quarters of a circle and an angle r of at most pi/4. Fused multiply-adds have the exact
+    products, so r is right to the last bit, however near to a multiple of pi/2 a float can be.
+    """
+    bits, form = Bits(m), FORMATS[m.real]
+    shifted = m.fused(x, m.constant(2.0 / math.pi), m.constant(form.magic))
+    n, quarters = m.subtract(shifted, m.constant(form.magic)), bits.of(shifted)
+    r = x
+    for part in form.quarter:
+        r = m.fused(n, m.constant(-part), r)
+    square = m.multiply(r, r)
+
+    def series(first: int) -> str:
+        """sum((-r^2)^k / (2k + first)!) from k = 1 on, divided by r^2."""
+        signs = [-1.0 if k % 2 else 1.0 for k in range(form.circle_terms + 1)]
+        terms = [signs[k] / math.factorial(2 * k + first) for k in range(1, len(signs))]
+        return _polynomial(m, square, terms)
+
+    sine = m.fused(m.multiply(r, square), series(1), r)
+    cosine = m.fused(square, series(0), m.constant(1.0))
+    odd = m.function.emit(
+        f"icmp ne {bits.kind} {bits.operate('and', quarters, 1)}, {bits.constant(0)}"
+    )
+    top = 8 * m.module.size - 2
+
+    def signed(number: str, turns: str) -> str:
+        """The number, negated in the lower half of the circle."""
+        sign = bits.operate("shl", bits.operate("and", turns, 2), top)
+        return bits.number(bits.operate("xor", bits.of(number), sign))
+
+    found = signed(m.select(odd, cosine, sine), quarters)
+    other = signed(m.select(odd, sine, cosine), bits.operate("add", quarters, 1))
+    return found, other, m.compare("olt", m.intrinsic("fabs", x), m.constant(form.far))
