@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
 from .gaps import PASS, Gaps
-from .ir import Function, Module
+from .ir import Function, Module, Passenger
 from .lifetimes import Span, first_fit
 from .loops import (
     BATCH,
@@ -40,6 +40,38 @@ from .phases import Touched
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
 
 
+class Boarded(Passenger, Protocol):
+    """A passenger that has something to do at the end."""
+
+    def finish(self) -> None:
+        """Write what is left."""
+
+
+Begin: TypeAlias = Callable[[Function], Boarded]
+
+
+class Ride(NamedTuple):
+    """A sum that can be written into another nest, see `riders`.
+
+    Its `terms` are added one after the other; `begin(function, place, each)` writes what comes
+    before them. Then `each` of them are to be added at every such place.
+    """
+
+    terms: int
+    begin: Callable[[Function, int, int], Boarded]
+
+
+class Room(NamedTuple):
+    """A place, PER_TILE or PER_PASS, where there is time for others' sums.
+
+    How often it is passed, and how many vectors of numbers are computed meanwhile.
+    """
+
+    place: int
+    times: int
+    work: float
+
+
 class Piece(NamedTuple):
     """A cluster, a copy or another instruction, ready to be written.
 
@@ -47,6 +79,10 @@ class Piece(NamedTuple):
     split                      whether there are parts
     cycles                     what it takes, roughly
     unit                       where examples are divided, how many make a tile; else 0
+    ride                       its sum, if that can ride along with another piece
+    rooms                      where others' sums can ride along with it
+    carry(function, begin)     writes the code with such sums
+    riders                     what begins them
     """
 
     write: Callable[[Function, Division | None], None]
@@ -55,6 +91,10 @@ class Piece(NamedTuple):
     split: bool = False
     cycles: float = 0.0
     unit: int = 0
+    ride: Ride | None = None
+    rooms: tuple[Room, ...] = ()
+    carry: Callable[[Function, Sequence[Begin]], None] | None = None
+    riders: tuple[Begin, ...] = ()
 
 
 def touched(regions: Sequence[Region]) -> tuple[Touched, ...]:

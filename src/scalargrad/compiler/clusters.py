@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 
 from .. import ops
 from . import vectormath
 from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
-from .binding import Binder, Piece, touched, unit_of
+from .binding import Begin, Binder, Piece, Ride, Room, touched, unit_of
 from .fuse import Cluster, divides
-from .ir import Function
+from .ir import PER_PASS, PER_TILE, Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
 from .nests import Block, Nest, Spot, Tile, copy_block
 from .phases import Touched
-from .sums import Listed, Part, Source, Sums
+from .riders import Rider
+from .sums import Listed, Part, Source, Sums, terms_at_once
 from .tiles import (
     Axis,
     Division,
@@ -28,8 +30,11 @@ from .tiles import (
     narrow,
     panel,
     plan,
+    ragged,
+    tiles,
     typical,
 )
+from .totals import Total, backwards, depends, holds
 
 _EXACT, _FAST = 40.0, 12.0  # cycles of exp and its like: for a number, and for a vector of them
 # Vectors of terms that are added in the time of one of quotients or roots: with 32 vector
@@ -90,6 +95,8 @@ class ClusterCode:
         if binder.module.pairs or binder.module.circles:
             self._pair_angles()
         self._plan()
+        self.totals: list[Total] = []
+        self.absorbed: list[Cluster] = []
 
     def _pair_angles(self) -> None:
         """Sines and cosines of the same angles, which are computed at once: 0 or 1 for each."""
@@ -260,17 +267,101 @@ class ClusterCode:
                         if terms * numbers >= _MANY:
                             yield part
 
+    def absorb(self, cluster: Cluster) -> bool:
+        """Compute a sum over the examples in these loops, if they suit it."""
+        step, binder, lanes = cluster.steps[0], self.binder, self.binder.module.width
+        assert isinstance(step, Contract)
+        axes = binder.axes(self.loops, self.batched)
+        if self.own is not None or self.spare is not None or axes != self.axes:
+            return False
+        if any(depends(cluster, other) for other in self.absorbed):
+            return False
+        if not holds(axes, self.refs, self.plan, lanes):
+            return False
+        if self.totals and self.totals[0].step.groups[-1].over != step.groups[-1].over:
+            return False
+        known = len(self.uses)
+        *before, last = step.groups
+        part = self._part(last.segments[0], 0)
+        sources = [source.ref for source in (part.left, part.right) if source is not None]
+        refs = [self.refs[k] if k < known else self.uses[k].ref for k in sources if k >= 0]
+        if any(ref.step(self.plan.vector) not in (0, 1) for ref in refs):
+            for use in self.uses[known:]:
+                del self._known[use]
+            del self.uses[known:]
+            return False
+        groups = [(g, [self._part(segment, 0) for segment in g.segments]) for g in before]
+        result = self._use(binder.bind(step.result, True, self.loops))
+        first = Source(result) if step.resume else None
+        self.totals.append(Total(step, result, first, groups, part))
+        self.absorbed.append(cluster)
+        added = [use.ref for use in self.uses[len(self.refs) :]]
+        if last.over < 0:
+            if len(self.totals) == 1:
+                self.refs = [backwards(ref, binder.batch) for ref in self.refs]
+            added = [backwards(ref, binder.batch) for ref in added]
+        self.refs += added
+        self.reads += touched(cluster.reads)
+        self.writes += touched(cluster.writes)
+        return True
+
     def piece(self) -> Piece:
         """The cluster, ready to be written."""
         unit = self.each * unit_of(self.plan, self.split, self.own, self.binder.module.width)
-        split = self.split is not None
-        return Piece(self.write, self.reads, self.writes, split, self._cycles(), unit)
+        return Piece(
+            self.write,
+            self.reads,
+            self.writes,
+            self.split is not None,
+            self._cycles(),
+            unit,
+            self._ride(),
+            self._rooms(),
+            self._carry,
+        )
+
+    def _tiles(self) -> int:
+        """How many tiles there are; 0 if only the running program knows."""
+        if any(map(ragged, self.axes)):
+            return 0
+        lanes = self.binder.module.width
+        axes = range(len(self.axes))
+        return prod(tiles(axis, self.axes, self.refs, self.plan, lanes) for axis in axes)
+
+    def _ride(self) -> Ride | None:
+        """The sum of the cluster, if it is one vector, whose additions wait in line."""
+        first, module = self.members[0], self.binder.module
+        vectors = prod(typical(self.axes)) / (1 if self.plan.vector is None else module.width)
+        # In fast mode several parts of a sum are under way.
+        if module.fast or self.spare or not first.groups or self._tiles() != 1 or vectors > 1:
+            return None
+        _, parts = first.groups[-1]
+        if len(parts) != 1 or len(parts[0].terms) != 1 or ragged(parts[0].terms[0]):
+            return None
+        return Ride(parts[0].terms[0].extent, self._begin)
+
+    def _rooms(self) -> tuple[Room, ...]:
+        """Where other sums can be written into the code."""
+        count = self._tiles()
+        if not count or self.spare is not None:
+            return ()
+        rooms = [Room(PER_TILE, count, self._cycles() / count)]
+        sums = self.plan.height * self.plan.width
+        for _, parts in self.members[0].groups:
+            for part in parts:
+                extents = [0 if ragged(axis) else axis.extent for axis in part.terms]
+                if extents and all(extents):
+                    together = terms_at_once(self.binder.module, sums, extents[-1])
+                    passes = count * prod(extents[:-1]) * (extents[-1] // together)
+                    rooms.append(Room(PER_PASS, passes, float(together * sums)))
+        return tuple(rooms)
 
     def _cycles(self) -> float:
         module, total = self.binder.module, 0.0
         lanes = 1 if self.plan.vector is None else module.width
+        numbers = prod(typical(self.axes))
+        total += len(self.totals) * numbers / lanes
         for member in self.members:
-            numbers = prod(typical(self.axes))
             if isinstance(member.step, Apply) and heavy(member.step.op, member.step.const):
                 calls = lane_by_lane(module, member.step.op, member.step.const)
                 total += numbers * (_EXACT if calls else _FAST / lanes)
@@ -283,13 +374,12 @@ class ClusterCode:
 
     def write(self, function: Function, division: Division | None) -> None:
         """Write the code."""
-        for block in self.waiting:
-            copy_block(function, block)
         spare = self.spare
+        self._copy(function)
 
         def usual() -> list[str]:
-            nest = Nest(function, self.axes, self.refs, self.plan, self.split, division)
-            self._run(nest, None)
+            self._open(Nest(function, self.axes, self.refs, self.plan, self.split, division), None)
+            self._run()
             return []
 
         def listed() -> list[str]:
@@ -297,8 +387,10 @@ class ClusterCode:
             at = self.split
             if at is not None and self.plan.vector is not None and at > self.plan.vector:
                 at += 1  # beyond the axis that was cut
-            nest = Nest(function, spare.axes, spare.refs, spare.plan, at, division)
-            self._run(nest, spare.listed)
+            self._open(
+                Nest(function, spare.axes, spare.refs, spare.plan, at, division), spare.listed
+            )
+            self._run()
             return []
 
         if spare is None:
@@ -306,14 +398,56 @@ class ClusterCode:
         else:
             function.choose(spare.listed.gaps.exist(function), [], listed, usual)
 
-    def _run(self, nest: Nest, listed: Listed | None) -> None:
+    def _run(self) -> None:
+        self.nest.run(self._body, self._whole if self.totals else None)
+
+    def _whole(self, first: Tile, loops: Callable[[], None]) -> None:
+        """Sum over the examples that the loops go through."""
+        function, before = self.nest.function, self.nest.function.passengers
+        for total in self.totals:
+            total.begin(*self._started(first, total, [], {}))
+        function.passengers = [*before, *self.totals]
+        loops()
+        function.passengers = before
+        for total in self.totals:
+            first.store(self.refs[total.result], first.cursors[total.result], total.state)
+
+    def _carry(self, function: Function, begin: Sequence[Begin]) -> None:
+        """Write the code, and others' sums with it."""
+        riders = [each(function) for each in begin]
+        self._copy(function)
+        self._open(Nest(function, self.axes, self.refs, self.plan), None)
+        function.passengers = riders
+        self._run()
+        function.passengers = ()
+        for rider in riders:
+            rider.finish()
+
+    def _begin(self, function: Function, place: int, each: int) -> Rider:
+        """Write what comes before the sum, so many terms of which are to be added at a place."""
+        self._copy(function)
+        self._open(Nest(function, self.axes, self.refs, self.plan), None)
+        found: list[Tile] = []
+        self.nest.run(found.append)
+        [tile] = found
+        *before, (_, [part]) = self.members[0].groups
+        sums, values = self._started(tile, self.members[0], [], {})
+        for group, parts in before:
+            values = sums.group(group, parts, values)
+        return Rider(sums, part, values, place, each, partial(self._compute, tile, {}))
+
+    def _copy(self, function: Function) -> None:
+        for block in self.waiting:
+            copy_block(function, block)
+
+    def _open(self, nest: Nest, listed: Listed | None) -> None:
         self.nest, self.listed, self.inverse = nest, listed, {}
-        written = {nest.refs[member.result] for member in self.members}
+        results = [m.result for m in self.members] + [total.result for total in self.totals]
+        written = {nest.refs[result] for result in results}
         nest.keep(ref for ref in nest.refs if ref not in written)
         if self.binder.module.fast:
             self._invert_divisors()
             self._spare_the_divider()
-        nest.run(self._body)
 
     def _invert_divisors(self) -> None:
         """Divide once by what all lanes are divided by, and multiply."""
@@ -342,11 +476,43 @@ class ClusterCode:
             known[b] = vectormath.reciprocal(m, b)
         return m.multiply(a, known[b])
 
+    def _started(
+        self,
+        tile: Tile,
+        member: _Member | Total,
+        earlier: list[list[str]],
+        seen: dict[tuple[int, Spot], str],
+    ) -> tuple[Sums, list[str]]:
+        """The sums of a member, and the numbers that they start from."""
+        assert isinstance(member.step, Contract)
+        depth = len(self.nest.axes)
+        sums = Sums(
+            tile, member.step, self.nest.refs, depth, earlier, self.divider, self.listed, seen
+        )
+        if member.before is None:
+            return sums, sums.start()
+        ref, cursor = self.nest.refs[member.before.ref], tile.cursors[member.before.ref]
+        return sums, [tile.read(ref, cursor, spot, seen) for spot in tile.spots]
+
     def _body(self, tile: Tile) -> None:
+        """Write the code of a tile."""
+        # Short code for one vector after the other leaves registers for sums.
+        parts = [part for m in self.members for _, parts in m.groups for part in parts]
+        apart = self.totals and not any(part.terms for part in parts)
+        seen: dict[tuple[int, Spot], str] = {}
+        for part in map(tile.alone, tile.spots) if apart else (tile,):
+            self._compute(part, seen)
+
+    def _compute(
+        self, tile: Tile, seen: dict[tuple[int, Spot], str], first: list[str] | None = None
+    ) -> None:
+        """Write the code of a tile, in which some numbers were `seen` already.
+
+        `first` is what its first instruction has computed.
+        """
         values: list[list[str]] = []
         known: dict[str, str] = {}
         circle: dict[Source, list[tuple[str, str]]] = {}
-        seen: dict[tuple[int, Spot], str] = {}
 
         def number(source: Source, k: int) -> str:
             if source.member >= 0:
@@ -356,7 +522,9 @@ class ClusterCode:
             )
 
         for k, member in enumerate(self.members):
-            if k in self.inverse:
+            if k == 0 and first is not None:
+                computed = first
+            elif k in self.inverse:
                 computed = [
                     m.multiply(number(member.operands[0], j), m.splat(self.inverse[k]))
                     for j, m in enumerate(map(tile.arithmetic, tile.spots))
@@ -382,16 +550,12 @@ class ClusterCode:
                     for k, spot in enumerate(tile.spots)
                 ]
             else:
-                depth = len(self.nest.axes)
-                sums = Sums(
-                    tile, member.step, self.nest.refs, depth, values, self.divider, self.listed
-                )
-                if member.before is None:
-                    computed = sums.start()
-                else:
-                    computed = [number(member.before, k) for k in range(len(tile.spots))]
+                sums, computed = self._started(tile, member, values, seen)
                 for group, parts in member.groups:
                     computed = sums.group(group, parts, computed)
             values.append(computed)
             if member.stored:
                 tile.store(self.nest.refs[member.result], tile.cursors[member.result], computed)
+        for total in self.totals:
+            sums = Sums(tile, total.step, self.nest.refs, len(self.nest.axes), values)
+            total.add(sums, tile, seen)

@@ -34,9 +34,11 @@ from .loops import (
     work,
 )
 from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, phases
+from .riders import paired
 from .selections import indicator, scatter, take
 from .team import TRIAL
 from .tiles import Division
+from .totals import candidates
 
 # In cycles, roughly: what a nest must take to be shared, and a program for each of its workers.
 LONG, WORTH = 1_500.0, 100_000.0
@@ -65,22 +67,31 @@ class Emitter(Binder):
         self.workers = 1  # more are of no use
         self.cycles = self.shared = 0.0  # of the program, and of its shared pieces
 
-    def prepare(self, cluster: Cluster) -> Piece:
-        """A cluster, bound to memory; the copies that it needs become pieces before it."""
+    def prepare(
+        self, cluster: Cluster, sums: Sequence[Cluster] = ()
+    ) -> tuple[Piece, Sequence[bool]]:
+        """A cluster, bound to memory; the copies that it needs become pieces before it.
+
+        `sums` over the examples could be computed in its loops, too: whether each of them is.
+        """
+        absorbed: Sequence[bool] = ()
         step = cluster.steps[0]
         if isinstance(step, Repeat):
             piece = self._repeat(step, cluster)
         elif isinstance(step, Contract | Apply):
-            piece = ClusterCode(self, cluster).piece()
+            code = ClusterCode(self, cluster)
+            absorbed = [code.absorb(total) for total in sums]
+            piece = code.piece()
         else:
             piece = _PIECE[type(step)](self, cluster)
-        for member in cluster.steps:
-            self.forget(member)
-        return piece
+        for each in (cluster, *(total for total, inside in zip(sums, absorbed) if inside)):
+            for member in each.steps:
+                self.forget(member)
+        return piece, absorbed
 
     def _repeat(self, step: Repeat, cluster: Cluster) -> Piece:
         self.written.append(spaces_written(step))
-        inner = [self.prepare(each) for each in cluster.inner]
+        inner = [self.prepare(each)[0] for each in cluster.inner]
         # Copies made in a turn are of that turn.
         self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
         self.written.pop()
@@ -102,8 +113,20 @@ class Emitter(Binder):
 
     def run(self) -> None:
         """Write the module."""
-        for cluster in fuse(self.loops, self.unread, self.batch, divider=self.module.divides):
-            piece = self.prepare(cluster)
+        clusters = fuse(self.loops, self.unread, self.batch, divider=self.module.divides)
+        hosts = {} if self.several else candidates(clusters)
+        done: set[int] = set()
+        for k, cluster in enumerate(clusters):
+            # Sums that may go into a later cluster wait for it.
+            if k in done or hosts.get(k, k) > k:
+                continue
+            sums = [number for number, host in hosts.items() if host == k]
+            piece, absorbed = self.prepare(cluster, [clusters[number] for number in sums])
+            for number, inside in zip(sums, absorbed):
+                if inside:
+                    done.add(number)
+                elif number < k:
+                    self.pieces.append(self.prepare(clusters[number])[0])
             self.pieces.append(piece)
         self._write()
 
@@ -114,7 +137,6 @@ class Emitter(Binder):
         shared = [form != SINGLE for form in forms]
         self.cycles = sum(piece.cycles for piece in self.pieces)
         self.shared = sum(p.cycles for p, some in zip(self.pieces, shared) if some)
-        order = [(0, False, k) for k in range(len(self.pieces))]
         if self.several and self.shared >= 2 * WORTH and len(self.pieces) <= MANY:
             found = phases([Task(p.reads, p.writes, f) for p, f in zip(self.pieces, forms)])
             order = sorted((phase, not s, k) for k, (phase, s) in enumerate(zip(found, shared)))
@@ -122,6 +144,8 @@ class Emitter(Binder):
             self.phases, self.workers = 1 + max(found), int(self.shared / WORTH)
         else:
             self.shared = 0.0
+            self.pieces = paired(self.pieces)
+            order = [(0, False, k) for k in range(len(self.pieces))]
             self.settle()
         functions: list[tuple[int, bool, str]] = []
         function: Function | None = None

@@ -220,7 +220,7 @@ def _conflict(reads: list[Region], writes: list[Region], cluster: Cluster) -> bo
     )
 
 
-def _same_lane(a: Region, b: Region) -> bool:
+def same_lane(a: Region, b: Region) -> bool:
     """Whether two regions are apart, or met only by each lane at its own element."""
     return not a.meets(b) or (a.operand is not None and a.operand == b.operand)
 
@@ -237,9 +237,9 @@ def _joins(
     if heavy:
         return False
     if not (
-        all(_same_lane(r, w) for r in reads for w in cluster.writes)
-        and all(_same_lane(w, r) for w in writes for r in cluster.reads)
-        and all(_same_lane(w, v) for w in writes for v in cluster.writes)
+        all(same_lane(r, w) for r in reads for w in cluster.writes)
+        and all(same_lane(w, r) for w in writes for r in cluster.reads)
+        and all(same_lane(w, v) for w in writes for v in cluster.writes)
     ):
         return False
     return last or not cluster.heavy or any(r.meets(w) for r in reads for w in cluster.writes)

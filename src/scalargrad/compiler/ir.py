@@ -10,12 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 Counter: TypeAlias = int | str
 Body: TypeAlias = Callable[[Counter, list[str]], list[str]]
 
 LONG = 800  # lines of a function
+# Where passengers ride: in every tile of a nest, or in every pass of its sums' loops.
+PER_TILE, PER_PASS = 0, 1
 INTEGERS = {"i64": 8, "i32": 4, "i8": 1}
 
 
@@ -111,6 +113,21 @@ def _to_single(number: float) -> float:
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
     return rounded
+
+
+class Passenger(Protocol):
+    """Code that is written into the loops of other code, and has nothing to do with it.
+
+    It rides at a `place`, PER_TILE or PER_PASS. `state` are the numbers, of types `kinds`, that it
+    hands on from one time to the next.
+    """
+
+    place: int
+    kinds: list[str]
+    state: list[str]
+
+    def some(self, times: int) -> None:
+        """Write some of it, where it will run so many times; 0 if that is not known."""
 
 
 class _Loop:
@@ -221,6 +238,8 @@ class Function:
         self._pointers: dict[int, str] = {}
         self._loops: dict[Counter, _Loop] = {}
         self._turns: list[Counter] = []
+        self.passengers: Sequence[Passenger] = ()
+        self._times = 1  # how often what is being written runs; 0 if that is not known
 
     @property
     def long(self) -> bool:
@@ -348,6 +367,36 @@ class Function:
 
         `kinds` are the types of what is carried from one pass to the next.
         """
+        size, times = len(kinds), self._times
+        along = [kind for passenger in self.passengers for kind in passenger.kinds]
+
+        def inside(counter: Counter, values: list[str]) -> list[str]:
+            self._seat(values[size:])
+            return [*body(counter, values[:size]), *self._seated()]
+
+        self._times *= -(-max(stop, 0) // step) if isinstance(stop, int) else 0
+        results = self._loop(stop, step, [*kinds, *along], [*carried, *self._seated()], inside)
+        self._times = times
+        self._seat(results[size:])
+        return results[:size]
+
+    def ride(self, place: int) -> None:
+        """Let the passengers of such a place write."""
+        for passenger in self.passengers:
+            if passenger.place == place:
+                passenger.some(self._times)
+
+    def _seated(self) -> list[str]:
+        return [value for passenger in self.passengers for value in passenger.state]
+
+    def _seat(self, values: list[str]) -> None:
+        for passenger in self.passengers:
+            size = len(passenger.kinds)
+            passenger.state, values = values[:size], values[size:]
+
+    def _loop(
+        self, stop: Counter, step: int, kinds: Sequence[str], carried: Sequence[str], body: Body
+    ) -> list[str]:
         if isinstance(stop, int):
             if stop <= 0:
                 return list(carried)

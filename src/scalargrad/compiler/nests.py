@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from .arithmetic import Arithmetic
 from .environment import TABLE
-from .ir import Counter, Function, suffix, vector
+from .ir import PER_TILE, Counter, Function, suffix, vector
 from .loops import INTEGERS
 from .stores import store_first, store_known
 from .tiles import Axis, Division, Piece, Plan, Ref, cut, longest, pieces, ragged, tiles
@@ -59,6 +59,12 @@ class Tile:
         """Arithmetic of the width of a spot."""
         piece = self.parts[spot[1]]
         return self.nest.arithmetic(piece.width, "" if piece.full else self.nest.mask(piece))
+
+    def alone(self, spot: Spot) -> Tile:
+        """One spot of the tile."""
+        tile = Tile(self.nest, self.counters, self.cursors, self.rows, self.parts)
+        tile.spots = [spot]
+        return tile
 
     def shifted(self, ref: Ref, cursor: Cursor, spot: Spot, lane: int = 0) -> Cursor:
         """The place of a ref in one row, and one lane of a piece."""
@@ -123,8 +129,12 @@ class Tile:
     def store(self, ref: Ref, cursor: Cursor, numbers: Sequence[str]) -> None:
         """Store a result at all spots; along the rows, where they are neighbours in memory."""
         values = dict(zip(self.spots, numbers))
+        if not self.nest.plan.crosses(ref):
+            for spot in self.spots:
+                self.write(ref, cursor, spot, values[spot])
+            return
         for k, piece in enumerate(self.parts):
-            across = not piece.mask and self.nest.plan.crosses(ref)
+            across = not piece.mask
             for top in range(0, self.rows, piece.width):
                 rows = range(top, min(top + piece.width, self.rows))
                 if across and len(rows) == piece.width > 1:
@@ -354,8 +364,16 @@ class Nest:
             high = function.emit(f"select i1 {last}, i64 {count}, i64 {end}")
         self.split, self._portion = axis, (low, high)
 
-    def run(self, body: Callable[[Tile], None]) -> None:
-        """Write the loops; `body` writes the code of a tile."""
+    def run(
+        self,
+        body: Callable[[Tile], None],
+        whole: Callable[[Tile, Callable[[], None]], None] | None = None,
+    ) -> None:
+        """Write the loops; `body` writes the code of a tile.
+
+        `whole` is given what writes all the tiles along axis 0, inside of all other loops, and the
+        first of them.
+        """
         counters: list[Counter] = [0] * len(self.axes)
         cursors = [self.start(ref) for ref in self.refs]
         if self.split is not None:
@@ -368,14 +386,33 @@ class Nest:
         def panels(known: list[Counter], moved: list[Cursor], then: _Columns) -> None:
             self._outer(outer, known, moved, lambda k, m: self._columns(k, m, then))
 
+        def tile(
+            known: list[Counter], moved: list[Cursor], rows: int, parts: Sequence[Piece]
+        ) -> None:
+            function, passengers = self.function, self.function.passengers
+            function.ride(PER_TILE)
+            # Loops in the tile need not carry what changes once in a tile.
+            function.passengers = [each for each in passengers if each.place != PER_TILE]
+            body(Tile(self, known, moved, rows, parts))
+            function.passengers = passengers
+
         def down(known: list[Counter], moved: list[Cursor], parts: Sequence[Piece]) -> None:
-            self._rows(known, moved, lambda k, m, rows: body(Tile(self, k, m, rows, parts)))
+            def rows() -> None:
+                self._rows(known, moved, lambda k, m, rows: tile(k, m, rows, parts))
+
+            if whole is not None and self.plan.rows == 0:
+                whole(Tile(self, known, moved, 1, parts), rows)
+            else:
+                rows()
 
         def across(known: list[Counter], moved: list[Cursor], rows: int) -> None:
-            panels(known, moved, lambda k, m, parts: body(Tile(self, k, m, rows, parts)))
+            panels(known, moved, lambda k, m, parts: tile(k, m, rows, parts))
 
         if self.plan.around:
             self._rows(counters, cursors, across)
+        elif whole is not None and self.plan.rows != 0:
+            first = Tile(self, counters, cursors, 1, self._first_columns())
+            whole(first, lambda: panels(counters, cursors, down))
         else:
             panels(counters, cursors, down)
 
@@ -438,6 +475,11 @@ class Nest:
         known = list(counters)
         known[axis] = self.function.add(known[axis], counter)
         return self.moved(cursors, axis, counter), known
+
+    def _first_columns(self) -> Sequence[Piece]:
+        parts, whole = cut(self.axes, self.refs, self.plan, self.module.width)
+        lanes = self.module.width
+        return [Piece(k * lanes, lanes, lanes) for k in range(self.plan.width)] if whole else parts
 
     def _columns(self, counters: list[Counter], cursors: list[Cursor], then: _Columns) -> None:
         axis, width = self.plan.vector, self.plan.width

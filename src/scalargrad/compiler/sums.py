@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .. import ops
 from .gaps import PASS, Gaps, any_negative_zero, entries, entry
-from .ir import Counter
+from .ir import PER_PASS, Counter, Module
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
 from .nests import Cursor, Known, Spot, Tile
 from .reductions import joined, reduced, reducible
@@ -44,6 +44,12 @@ class Listed(NamedTuple):
     lists: int
 
 
+def terms_at_once(module: Module, width: int, extent: int) -> int:
+    """How many of so many terms a pass of a loop adds, for `width` sums."""
+    times = next((n for n in (8, 4, 2) if n * width <= UNROLLED), 1)
+    return min(max(times, _LEAST[module.registers < 32]), extent)
+
+
 class Sums:
     """The sums of one tile while their code is written."""
 
@@ -56,13 +62,16 @@ class Sums:
         earlier: Sequence[Sequence[str]],
         meanwhile: float = 0.0,
         listed: Listed | None = None,
+        seen: dict[tuple[int, Spot], str] | None = None,
     ) -> None:
         """`meanwhile` is how many terms can be added while the CPU's divider has others' sums.
 
-        Of the part that is `listed`, only those terms are added.
+        Of the part that is `listed`, only those terms are added. `seen` is what was read in the tile
+        outside of loops over terms.
         """
         self.tile, self.step, self.refs, self.depth = tile, step, refs, depth
         self.earlier, self.meanwhile, self.listed = earlier, meanwhile, listed
+        self._seen = {} if seen is None else seen
         self.nest, self.function = tile.nest, tile.function
         self.kinds = [tile.arithmetic(spot).kind for spot in tile.spots]
 
@@ -170,8 +179,7 @@ class Sums:
         """The innermost loop, a few terms at a time where a tile alone is too little work."""
         level = len(part.terms) - 1
         module, width = self.nest.module, len(self.kinds)
-        times = next((n for n in (8, 4, 2) if n * width <= UNROLLED), 1)
-        times = min(max(times, _LEAST[module.registers < 32]), extent)
+        times = terms_at_once(module, width, extent)
         whole = extent // times * times
 
         # In fast mode terms of a pass have sums of their own, as many as registers hold besides
@@ -184,6 +192,7 @@ class Sums:
 
         def several(counter: Counter, carried: list[str]) -> list[str]:
             sums = [carried[k * width : (k + 1) * width] for k in range(apart)]
+            self.function.ride(PER_PASS)
             moved = self._advanced(part, level, counter, cursors)
             for k in range(times):
                 term = self._advanced(part, level, k, moved)
@@ -230,6 +239,20 @@ class Sums:
         rest = function.subtract(count, whole)
         return through(function.at(self.nest.real, first, whole), rest, 1, values)
 
+    def some(self, part: Part, first: Counter, count: int, values: list[str]) -> list[str]:
+        """Add so many terms of a part with one loop, from the `first` on."""
+        moved = self._advanced(part, 0, first, self.tile.cursors)
+        for k in range(count):
+            values = self._add(part, self._advanced(part, 0, k, moved), values)
+        return values
+
+    def rest(self, part: Part, first: int, values: list[str]) -> list[str]:
+        """Add all terms of a part with one loop from the `first` on."""
+        left = part.terms[0].extent - first
+        if left * len(values) <= UNROLLED:
+            return self.some(part, first, left, values)
+        return self._unrolled(part, left, self._advanced(part, 0, first, self.tile.cursors), values)
+
     def _joined(self, sums: list[list[str]]) -> list[str]:
         """Partial sums added up, in pairs."""
         while len(sums) > 1:
@@ -253,10 +276,10 @@ class Sums:
 
     def _add(self, part: Part, cursors: list[Cursor], values: list[str]) -> list[str]:
         """One term for every lane of the tile."""
-        seen: dict[tuple[int, Spot], str] = {}
-        return [self._term(part, cursors, k, value, seen) for k, value in enumerate(values)]
+        seen: dict[tuple[int, Spot], str] = {} if part.terms else self._seen
+        return [self.term(part, cursors, k, value, seen) for k, value in enumerate(values)]
 
-    def _term(
+    def term(
         self,
         part: Part,
         cursors: list[Cursor],
@@ -264,6 +287,7 @@ class Sums:
         value: str,
         seen: dict[tuple[int, Spot], str],
     ) -> str:
+        """A sum with one more term, at a spot of the tile; what was `seen` is not read again."""
         m = self.tile.arithmetic(self.tile.spots[k])
         left = self._number(part.left, cursors, k, seen)
         right = None
