@@ -1,9 +1,11 @@
-"""What several test files check with: central differences, traceability, contrast of colours."""
+"""What several test files check with: central differences, traceability, contrast of colours, a
+planted error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 
 from scalargrad import Value
@@ -30,6 +32,21 @@ def central_differences(f: Function, x: Sequence[float]) -> list[float]:
 def assert_gradient(f: Function, x: Sequence[float]) -> None:
     """Fail unless `backward` agrees with central differences at x."""
     assert gradient(f, x) == pytest.approx(central_differences(f, x), rel=1e-6, abs=1e-8)
+
+
+def change_last_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have native code give every number with another last bit."""
+    from scalargrad.compiler.native import Frame
+
+    right = Frame.run
+
+    def wrong(self: Frame) -> None:
+        right(self)
+        for array in self.arrays.values():
+            if array.dtype == np.float64:
+                array *= 1.0 + 2.0**-52
+
+    monkeypatch.setattr(Frame, "run", wrong)
 
 
 class ForbidReading:

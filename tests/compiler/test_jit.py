@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import scalargrad as sg
+from checking import change_last_bits
 from generated import LONG, program
 from scalargrad import Value, losses, nn
 from scalargrad.compiler import jit
@@ -100,17 +101,7 @@ def test_random_programs_have_the_bits_of_the_engine(batch: int) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_a_planted_wrong_operation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scalargrad.compiler.native import Frame
-
-    right = Frame.run
-
-    def wrong(self: Frame) -> None:
-        right(self)
-        for array in self.arrays.values():
-            if array.dtype == np.float64:
-                array *= 1.0 + 2.0**-52
-
-    monkeypatch.setattr(Frame, "run", wrong)
+    change_last_bits(monkeypatch)
     pairs = [wanted_and_got(seed, 2) for seed in range(12)]
     assert any(finite(expected) and got != expected for expected, got in pairs)
 

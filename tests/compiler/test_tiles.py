@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from scalargrad.compiler import clusters, native, nests
+from scalargrad.compiler import clusters, copying, native, nests
 from scalargrad.compiler.loops import Contract, Group, Loop, Loops, Operand, Segment, Space
 from scalargrad.compiler.loops_check import verify
 from scalargrad.compiler.reference import execute
@@ -147,7 +147,7 @@ def test_copies_lie_in_panels_as_tiles_read_them(monkeypatch):
     np.testing.assert_array_equal(got, expected)
     assert sizes
     assert all(size % 4 == 0 and batch % size == 0 and size < batch for size in sizes)
-    monkeypatch.setattr(nests, "transposed", lambda function, kind, lines: lines)
+    monkeypatch.setattr(copying, "transposed", lambda function, kind, lines: lines)
     got = native.build(loops, batch).execute(numbers)[Space.EXAMPLE_OUTPUT]
     assert not np.array_equal(got, expected)
 
@@ -179,14 +179,14 @@ def test_numbers_read_again_and_again_lie_in_the_order_of_reading(rows, units, d
         made = native.build(loops, batch, dtype=dtype)
         return made.execute({Space.EXAMPLE: x})[Space.PARAMETER_GRADIENT].reshape(rows, units)
 
-    right = nests._line
-    monkeypatch.setattr(nests, "_line", line)
+    right = copying._line
+    monkeypatch.setattr(copying, "_line", line)
     np.testing.assert_array_equal(numbers(), expected)
     assert copies
     for source, target in copies:  # lanes, examples from the last on, panels
         assert source.strides[:2] == (1, -(rows + units))
         assert target.strides[0] < target.strides[1] < target.strides[2]
-    monkeypatch.setattr(nests, "_line", lambda nest, cursors: None)
+    monkeypatch.setattr(copying, "_line", lambda nest, cursors: None)
     assert not np.array_equal(numbers(), expected)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from . import serial
+from .copying import Block, copy_block, examples_at_once
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
@@ -35,7 +36,7 @@ from .loops import (
     leaves,
 )
 from .memory import Memory
-from .nests import LINE, Block, copy_block, examples_at_once
+from .nests import LINE
 from .phases import Touched
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
 

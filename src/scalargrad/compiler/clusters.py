@@ -11,10 +11,11 @@ from .. import ops
 from . import vectormath
 from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .binding import Begin, Binder, Piece, Ride, Room, touched, unit_of
+from .copying import Block, copy_block
 from .fuse import Cluster, divides
 from .ir import PER_PASS, PER_TILE, Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
-from .nests import Block, Nest, Spot, Tile, copy_block
+from .nests import Nest, Spot, Tile
 from .phases import Touched
 from .riders import Rider
 from .sums import Listed, Part, Source, Sums, terms_at_once
