@@ -182,20 +182,8 @@ def _each_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
 
 def _all_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
     """Sines and cosines of whole vectors; where a lane is far from 0, the mathematics library's."""
-    function = m.function
-    *near, simple = vectormath.sine_and_cosine(m, operand)
-    lanes = function.emit(f"bitcast {m.mask} {simple} to i{m.width}")
-    every = function.emit(f"icmp eq i{m.width} {lanes}, -1")
-    before, careful, done = function.block, function.label(), function.label()
-    function.do(f"br i1 {every}, label %{done}, label %{careful}")
-    function.begin(careful)
-    far = _each_pair(m, operand)
-    function.do(f"br label %{done}")
-    function.begin(done)
-    sine, cosine = (
-        function.emit(f"phi {m.kind} [ {a}, %{before} ], [ {b}, %{careful} ]")
-        for a, b in zip(near, far)
-    )
+    sine, cosine, near = vectormath.sine_and_cosine(m, operand)
+    sine, cosine = _careful(m, near, [sine, cosine], lambda: [*_each_pair(m, operand)])
     return sine, cosine
 
 
@@ -208,15 +196,16 @@ def _all(m: Arithmetic, name: str, *operands: str) -> str:
     result, simple = exactmath.FORMS[name](doubles, *numbers)
     if m.real == "float":
         result = function.emit(f"fptrunc {doubles.kind} {result} to {m.kind}")
-    lanes = function.emit(f"bitcast {m.mask} {simple} to i{m.width}")
-    every = function.emit(f"icmp eq i{m.width} {lanes}, -1")
-    before, careful, done = function.block, function.label(), function.label()
-    function.do(f"br i1 {every}, label %{done}, label %{careful}")
-    function.begin(careful)
-    other = m.helper("each", _each, name, *operands)
-    function.do(f"br label %{done}")
-    function.begin(done)
-    return function.emit(f"phi {m.kind} [ {result}, %{before} ], [ {other}, %{careful} ]")
+    return _careful(m, simple, [result], lambda: [m.helper("each", _each, name, *operands)])[0]
+
+
+def _careful(
+    m: Arithmetic, simple: str, results: list[str], others: Callable[[], list[str]]
+) -> list[str]:
+    """The results if all lanes are simple, or else the others."""
+    lanes = m.function.emit(f"bitcast {m.mask} {simple} to i{m.width}")
+    every = m.function.emit(f"icmp eq i{m.width} {lanes}, -1")
+    return m.function.choose(every, [m.kind] * len(results), lambda: results, others)
 
 
 # --- the ops -------------------------------------------------------------------------------------

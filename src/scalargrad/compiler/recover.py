@@ -52,7 +52,7 @@ FEW_NESTS, NODES_PER_NEST = 12, 24
 MANY_NODES, SAMPLE = 1024, 256
 
 # A node alone in its pack, with so few terms, is written down as it is.
-FEW_TERMS = 4
+PLAIN_TERMS = 4
 
 # Nodes whose operands are looked at, and distances in the pack at which they are compared, before
 # loops are looked for in a pack that can be walked through.
@@ -177,7 +177,7 @@ class Recovery:
     def _is_plain(self, node: int, kind: int) -> bool:
         """Whether a node has so few terms that none of them need a loop."""
         count = int(self.flat.first[node + 1] - self.flat.first[node])
-        return 0 < count <= FEW_TERMS and kind not in (ops.TAKE, INDICATOR)
+        return 0 < count <= PLAIN_TERMS and kind not in (ops.TAKE, INDICATOR)
 
     def _single(self, nodes: NDArray[np.int32], kind: int) -> Nest:
         """The instruction of a single plain node, each of its terms on its own."""
