@@ -33,19 +33,25 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("compiler",),
     ("transforms", "gradcheck"),
-    ("train", "checkpoint", "data", "interop", "views"),
+    ("train", "checkpoint", "data", "views"),
+    ("interop",),
     ("__init__",),
     ("cli",),
     ("__main__",),
 )
 LAYER = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-HEAVY = ("matplotlib", "sklearn", "jax", "torch", "llvmlite", "scipy", "pandas", "onnx", "IPython")
+HEAVY = (
+    *("matplotlib", "sklearn", "jax", "torch", "llvmlite", "scipy", "pandas", "onnx"),
+    *("onnxruntime", "IPython"),
+)
 # The files that alone may name a library, wherever in them.
 OWNERS = {
     "llvmlite": "compiler/llvm",
     "jax": "compiler/jax",
     "torch": "interop/",
     "onnx": "interop/",
+    "onnxruntime": "interop/",
+    "scipy": "interop/",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import _pure as _pure  # first: it decides which engine is imported
 from . import data as data
 from . import errors as errors
+from . import interop as interop
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim

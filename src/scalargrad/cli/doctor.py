@@ -34,7 +34,8 @@ class Extra(NamedTuple):
 
 OPTIONAL: Mapping[str, Extra] = {
     "matplotlib": Extra("matplotlib", "plot", "pictures"),
-    "scikit-learn": Extra("sklearn", "sklearn", "the images of digits"),
+    "scikit-learn": Extra("sklearn", "sklearn", "estimators, and the images of digits"),
+    "scipy": Extra("scipy", "scipy", "optimisers and solvers with exact derivatives"),
     "jax": Extra("jax", "jax", "a back end, and functions for programs in JAX"),
     "torch": Extra("torch", "torch", "a second opinion in the tests"),
 }
