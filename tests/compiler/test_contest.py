@@ -11,7 +11,7 @@ import pytest
 import scalargrad as sg
 from scalargrad.compiler import contest as contests
 from scalargrad.compiler import jit
-from scalargrad.compiler.contest import LONG_WAY, REST, ROUNDS, Contest
+from scalargrad.compiler.contest import LONG_WAY, OFTEN, ROUNDS, SELDOM, Contest
 from scalargrad.compiler.native import Frame
 from scalargrad.compiler.program import Interpreter
 
@@ -65,16 +65,40 @@ def test_one_slow_call_of_each_decides_nothing(clock: list[float]) -> None:
         assert contest.won is (code < interpreter)
 
 
-def test_an_interpreter_that_has_won_has_to_win_again_now_and_then(clock: list[float]) -> None:
+def rests(clock: list[float], interpreter: float, code: float, calls: int) -> list[int]:
+    """How many calls the winner of a contest answers until the next one begins."""
     contest = Contest()
-    turns = play(clock, contest, 1.0, 2.0, 1000)
-    begins = [k for k, code in enumerate(turns) if code and not any(turns[max(k - 2, 0) : k])]
-    assert np.diff(begins).tolist() == [2 * ROUNDS + REST * 2**k for k in range(len(begins) - 1)]
-    assert len(begins) > 2
-    assert turns.count(True) == len(begins) * ROUNDS
-    play(clock, contest, 2.0, 1.0, 3000)
-    assert contest.won
-    assert all(play(clock, contest, 1.0, 2.0, 1000))
+    found = []
+    for _ in range(calls):
+        undecided = not contest.rest[0]
+        play(clock, contest, interpreter, code, 1)
+        if undecided and contest.rest[0]:
+            found.append(int(contest.rest[0]))
+    return found
+
+
+@pytest.mark.parametrize("code", [1.0, 3.0])
+def test_who_has_won_has_to_win_again_ever_less_often(clock: list[float], code: float) -> None:
+    found = np.array(rests(clock, 2.0, code, 20_000))
+    assert len(found) > 6
+    assert (np.sign(found) == (1 if code < 2.0 else -1)).all()
+    ratio = max(code, 2.0) / min(code, 2.0)
+    assert abs(found[0]) == pytest.approx(OFTEN * ROUNDS * ratio, rel=0.02)
+    assert np.allclose(found[1:6], 2 * found[:5], rtol=0.01)
+    assert abs(found[-1]) == pytest.approx(SELDOM * ROUNDS * ratio, rel=0.02)
+
+
+@pytest.mark.parametrize("first", [1.0, 3.0])
+def test_once_the_other_is_the_quicker_one_it_is_asked_soon(
+    clock: list[float], first: float
+) -> None:
+    contest = Contest()
+    play(clock, contest, 2.0, first, 1000)
+    assert contest.won is (first < 2.0)
+    play(clock, contest, first, 2.0, 2000)
+    turns = play(clock, contest, first, 2.0, 1000)
+    assert turns.count(first > 2.0) > 900
+    assert contest.seconds == pytest.approx((first, 2.0))
 
 
 def test_what_the_clock_cannot_tell_apart_the_code_wins(clock: list[float]) -> None:
@@ -150,6 +174,58 @@ def test_the_quicker_one_answers_and_the_answers_stay_the_same(
         assert times.ran[quicker] == 3 * ROUNDS
     else:  # the last of them without anything of Python's in between
         assert ROUNDS < times.ran[quicker] < 3 * ROUNDS
+
+
+def test_another_contest_begins_although_calls_are_answered_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jit, "PATIENCE", 0)
+    x = np.array([0.3, -0.7])
+    f = sg.compile(irregular(), backend="llvm")
+    expected = sg.compile(irregular(), backend="interpreter").value_and_grad(x)[1]
+    f.value_and_grad(x)
+    rest = f.native().rest
+    Times(monkeypatch, interpreter=2.0, code=1.0)
+    while not rest[0]:
+        f.value_and_grad(x)
+    before = int(rest[0])
+    for _ in range(10):  # some of them without anything of Python's in between
+        f.value_and_grad(x)
+    assert int(rest[0]) == before - 10
+    rest[0] = 1
+    times = Times(monkeypatch, interpreter=1.0, code=2.0)
+    for _ in range(2 * ROUNDS + 4):
+        assert f.value_and_grad(x)[1].tobytes() == expected.tobytes()
+    assert times.ran["interpreter"] == ROUNDS + 3
+    assert rest[0] < 0
+
+
+def test_who_answers_and_why_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.array([0.3, -0.7])
+    f = sg.compile(irregular(), backend="llvm")
+    f(x)
+    assert f.stats["answering"] == "interpreter"
+    assert f.stats["compared"] is None
+    turns = "native code (LLVM) and the interpreter in turn"
+    assert f"run by {turns}" in f.explain()
+    assert f.stats["answering"] == "both"
+    Times(monkeypatch, interpreter=1e-4, code=2e-4)
+    for _ in range(2 * ROUNDS):
+        f(x)
+    assert f.stats["answering"] == "interpreter"
+    assert f.stats["compared"] == pytest.approx({"interpreter": 1e-4, "llvm": 2e-4})
+    assert (
+        "run by the interpreter: 100 us a call when last compared, native code (LLVM) 200 us"
+        in f.explain()
+    )
+    Times(monkeypatch, interpreter=2e-4, code=1e-4)
+    contest = f.native().contest
+    assert contest is not None
+    contest.rest[0] = 0
+    for _ in range(2 * ROUNDS):
+        f(x)
+    assert f.stats["answering"] == "llvm"
+    assert "run by native code (LLVM): 100 us a call when last compared, the in" in f.explain()
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])

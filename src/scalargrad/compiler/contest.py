@@ -13,47 +13,71 @@ from math import inf
 from time import thread_time
 from typing import TypeVar
 
+import numpy as np
+
 Result = TypeVar("Result")
 
 ROUNDS = 3  # calls that each of them answers
 LONG_WAY = 1e-5  # seconds that a call takes on top where it is not the code that answers it
-REST = 64  # calls that the interpreter answers, once it has won, before it has to win again
+LEAST = 1e-6  # seconds that any call takes
+# What a contest may take, of the time until the next: 1 part in so many of it, in twice as many
+# after the same one has won again.
+OFTEN, SELDOM = 32, 1024
 
 
 class Contest:
     """Between the interpreter and native code: calls in turn, then all for the quicker one.
 
-    As numbers change, so may the share that the interpreter leaves out. So where it has won, there
-    is another contest later on, each time after twice as many calls.
+    As numbers change, so may the share that the interpreter leaves out. So there is another contest
+    later on, and another: often enough that the slower one is not asked for long, and so seldom
+    that they take no time that counts.
+
+    `rest` is an array of one number, how many calls remain until the next contest: positive where
+    the code answers them, negative where the interpreter does, 0 during a contest. Who has code
+    answer without asking here first counts it down. `seconds` are those of the latest contest, for
+    a call answered by the interpreter and by the code; None before the end of the first.
     """
 
     def __init__(self) -> None:
-        self._rest, self._resting = REST, 0
-        self._begin()
+        self.rest = np.zeros(1, np.int64)
+        self.seconds: tuple[float, float] | None = None
+        self._patience = OFTEN
+        self._winner: bool | None = None
+        self._call_up()
 
-    def _begin(self) -> None:
-        self._left, self._best = 2 * ROUNDS, {False: inf, True: inf}
-        self.code = False  # whether the code is to answer the next call
+    def _call_up(self) -> None:
+        self._left, self._next, self._best = 2 * ROUNDS, False, {False: inf, True: inf}
+
+    @property
+    def code(self) -> bool:
+        """Whether the code is to answer the next call."""
+        return self.won if self.rest[0] else self._next
 
     @property
     def won(self) -> bool:
-        """Whether the code answers all calls from now on."""
-        return self.code and not self._left
+        """Whether the code answers all calls until the next contest."""
+        return bool(self.rest[0] > 0)
 
     def timed(self, run: Callable[[], Result]) -> Result:
         """Run whoever is to answer the next call."""
-        if not self._left:
-            self._resting -= 1
-            if not (self.code or self._resting):
-                self._begin()
+        if self.rest[0]:
+            self.rest[0] -= np.sign(self.rest[0])
             return run()
         began = thread_time()
         result = run()
-        self._best[self.code] = min(self._best[self.code], thread_time() - began)
+        self._best[self._next] = min(self._best[self._next], thread_time() - began)
+        self._next = not self._next
         self._left -= 1
-        if self._left:
-            self.code = not self.code
-        else:
-            self.code = self._best[True] <= self._best[False] + LONG_WAY
-            self._resting, self._rest = self._rest, 2 * self._rest
+        if not self._left:
+            self._decide()
         return result
+
+    def _decide(self) -> None:
+        interpreter, code = self._best[False], self._best[True]
+        won = code <= interpreter + LONG_WAY
+        self._patience = min(2 * self._patience, SELDOM) if won is self._winner else OFTEN
+        self._winner, self.seconds = won, (interpreter, code)
+        quicker, slower = (code, interpreter) if won else (interpreter, code)
+        calls = ROUNDS * (slower + 2 * LONG_WAY) / (quicker + LEAST)
+        self.rest[0] = int(self._patience * calls) * (1 if won else -1)
+        self._call_up()

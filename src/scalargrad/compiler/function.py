@@ -47,7 +47,7 @@ from .structure import (
     Static,
     describe,
 )
-from .summary import rolled, summary
+from .summary import rolled, runner, summary
 from .team import get_num_threads
 from .trace import Trace
 from .variant import Variant
@@ -136,6 +136,12 @@ class CompiledFunction(Entrance):
     def stats(self) -> dict[str, Any]:
         """Counts: calls, traces and seconds spent tracing, and the sizes of the latest trace.
 
+        `backend` is the one compiled for, `answering` the one that answers a call like the latest:
+        "interpreter" until native code is there, then "llvm". In exact mode and float64, where the
+        program has parts without loops, "both" answer a few calls in turn, and the quicker one
+        those that follow, until they are compared again; `compared` are the seconds that a call
+        took each.
+
         Of the native code: the packs of like nodes, the loop nests, the share of the work that is
         in nests, how many threads it runs on and the share of the work that they share, and the
         seconds that each stage of compiling took. These are None until native code runs.
@@ -150,11 +156,15 @@ class CompiledFunction(Entrance):
             "traces": self._traces,
             "trace_seconds": sum(variant.seconds for variant in variants),
             "parameters": len(self._parameters),
-            **dict.fromkeys(("packs", "nests", "rolled", "threads", "shared", "seconds")),
+            **dict.fromkeys(("answering", "compared", "packs", "nests")),
+            **dict.fromkeys(("rolled", "threads", "shared", "seconds")),
         }
         if self._latest is not None:
             found = self._latest.trace
+            answering, compared = self._latest.answering()
             counts |= {
+                "answering": answering,
+                "compared": compared,
                 "nodes": len(found.tape),
                 "leaves": found.tape.leaves,
                 "arguments": len(found.arguments),
@@ -175,15 +185,16 @@ class CompiledFunction(Entrance):
         return counts
 
     def explain(self) -> str:
-        """The latest trace in words: its sizes, operations, source lines and guards.
+        """The latest trace in words: its sizes, who answers calls like the latest (see `stats`),
+        operations, source lines and guards.
 
         With a back end that has loops, also the program it found: a line of pseudo-code for each
         nest, with the operation it is (a matrix product, say), its share of the work, and the
         source lines it came from. This compiles what the latest call asked for, if need be.
         """
         variant = self._require_traced("explain()")
-        text = summary(self.__name__, variant.trace, self._options)
         found = variant.found()
+        text = summary(self.__name__, variant.trace, runner(*variant.answering()))
         return text if found is None else f"{text}\nloops\n{listing(*found)}"
 
     @property

@@ -37,6 +37,7 @@ VISIT = 3e-9  # seconds, about, that the interpreter takes for a node, there and
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
 LENT = 1 << 14  # bytes of arguments that are read where they are rather than copied
+FOREVER = 1 << 62
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
 
 
@@ -59,8 +60,13 @@ class Kernel:
 
     @property
     def answers(self) -> bool:
-        """Whether it answers all calls from now on."""
+        """Whether it answers all calls, until the next contest if there is one."""
         return self.contest is None or self.contest.won
+
+    @property
+    def rest(self) -> NDArray[np.int64]:
+        """How many calls it answers without being asked again; an array of one number."""
+        return np.full(1, FOREVER) if self.contest is None else self.contest.rest
 
     @property
     def loops(self) -> Loops:

@@ -37,6 +37,7 @@ cdef class Launch:
     cdef int[::1] selecting
     cdef long long[::1] index
     cdef long long[:, ::1] indices
+    cdef long long[::1] rest
     cdef double seed
     cdef bint mean
     cdef readonly Py_ssize_t flipped

@@ -81,7 +81,8 @@ class Launch:
 
     A call is refused, with None for an answer and nothing done, where it is not like that, and
     where only somebody with more time can say what it means: an argument of another structure, a
-    guard that comes out otherwise, an index out of range, a mode of the engine that is on.
+    guard that comes out otherwise, an index out of range, a mode of the engine that is on. So it is
+    where another contest is to show whether the interpreter has become the quicker.
     `flipped` is the first guard that came out otherwise in the latest call, -1 if none was asked
     or did.
 
@@ -121,6 +122,7 @@ class Launch:
     selecting: cython.int[::1]
     index: cython.longlong[::1]
     indices: cython.longlong[:, ::1]
+    rest: cython.longlong[::1]
     seed: cython.double
     mean: cython.bint
     flipped: cython.Py_ssize_t
@@ -169,6 +171,7 @@ class Launch:
         self.selecting = variant.trace.indices[variant.trace.indices >= 0].data
         self.index = arrays[Space.INDEX].data
         self.indices = arrays[Space.EXAMPLE_INDEX].data
+        self.rest = kernel.rest.data
         self.seed = 1.0 / len(rows) if mean else 1.0
         self.mean, self.flipped = mean, -1
 
@@ -237,7 +240,7 @@ class Launch:
         k: cython.Py_ssize_t
         number: cython.double
         self.flipped = -1
-        if watch.blocks or self.filler.fill(args) is not self.rows:
+        if watch.blocks or self.rest[0] <= 0 or self.filler.fill(args) is not self.rows:
             return False
         if self.place and self.slots[EXAMPLE] != self.place:
             return False  # somebody lent the kernel other rows meanwhile
@@ -279,6 +282,7 @@ class Launch:
                 if self.results[b, first + k] != self.expected[k]:
                     self.flipped = k
                     return False
+        self.rest[0] -= 1
         self.program.latest = self.purpose
         return True
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .loops import Loops, Walk, work
-from .program import Options
 from .structure import describe
 from .trace import Trace
 
@@ -13,7 +14,9 @@ _RUNNERS = {
     "llvm": "native code (LLVM)",
     "interpreter": "the interpreter",
     "jax": "XLA, through JAX",
+    "both": "native code (LLVM) and the interpreter in turn, until the quicker is known",
 }
+_OTHER = {"llvm": "interpreter", "interpreter": "llvm"}
 
 
 def rolled(loops: Loops, examples: int) -> float:
@@ -23,8 +26,20 @@ def rolled(loops: Loops, examples: int) -> float:
     return sum(amount for amount, step in amounts if not isinstance(step, Walk)) / max(total, 1)
 
 
-def summary(name: str, trace: Trace, options: Options) -> str:
-    """A trace in words: its sizes, operations, source lines and guards."""
+def runner(answers: str, seconds: Mapping[str, float] | None) -> str:
+    """Who answers calls, and why if there was a contest: the seconds that calls then took."""
+    text = _RUNNERS[answers]
+    if answers not in _OTHER or seconds is None:
+        return text
+    other = _OTHER[answers]
+    return (
+        f"{text}: {1e6 * seconds[answers]:.4g} us a call when last compared, "
+        f"{_RUNNERS[other]} {1e6 * seconds[other]:.4g} us"
+    )
+
+
+def summary(name: str, trace: Trace, runner: str) -> str:
+    """A trace in words: its sizes, who answers, operations, source lines and guards."""
     tape = trace.tape
     sizes = (
         f"  {len(trace.parameters)} parameters, {int((trace.arguments >= 0).sum())} of "
@@ -32,7 +47,7 @@ def summary(name: str, trace: Trace, options: Options) -> str:
         f"{trace.results} results: {describe(trace.outputs)}"
     )
     rows = [
-        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by {_RUNNERS[options.backend or '']}",
+        f"{name}: {len(tape)} nodes, depth {tape.depth()}, run by {runner}",
         sizes,
         "operations",
     ]

@@ -28,6 +28,7 @@ class Variant:
 
     def __init__(self, traced: Traced, options: Options, seconds: float) -> None:
         assert options.backend is not None
+        self.backend = options.backend
         self.trace, self.graph, self.seconds = traced.trace, traced.graph, seconds
         self.parameters = traced.parameters
         self.program: Program = BACKENDS[options.backend].make(traced.trace, options)
@@ -92,6 +93,22 @@ class Variant:
         ready = getattr(self.program, "ready", None)
         kernel: Kernel | None = ready() if ready is not None else None
         return kernel
+
+    def answering(self) -> tuple[str, dict[str, float] | None]:
+        """The back end that answers calls like the latest, or "both" in turn; and the seconds that
+        a call took each when they were last compared, if they were."""
+        if self.backend != "llvm":
+            return self.backend, None
+        kernel = self.compiled()
+        if kernel is None:
+            return "interpreter", None
+        contest = kernel.contest
+        if contest is None:
+            return "llvm", None
+        seconds = contest.seconds and dict(zip(("interpreter", "llvm"), contest.seconds))
+        if not contest.rest[0]:
+            return "both", seconds
+        return "llvm" if contest.won else "interpreter", seconds
 
     def found(self) -> tuple[Loops, int] | None:
         """The loops for what was last asked for, and for how many examples; None without any."""
