@@ -134,7 +134,7 @@ class Program:
 # --- as PyTorch sees them ------------------------------------------------------------------------
 
 
-class Outputs(torch.autograd.Function):  # type: ignore[misc]
+class Outputs(torch.autograd.Function):
     """`Outputs.apply(program, parameters, numbers, indices)`: the outputs of each row."""
 
     @staticmethod
@@ -158,7 +158,7 @@ class Outputs(torch.autograd.Function):  # type: ignore[misc]
         return None, own, found[:, : numbers.shape[1]], None
 
 
-class Gradient(torch.autograd.Function):  # type: ignore[misc]
+class Gradient(torch.autograd.Function):
     """`Gradient.apply(program, parameters, numbers, indices)`: see `Program.gradient`."""
 
     @staticmethod

@@ -72,7 +72,7 @@ def torch_function(function: Callable[..., Any], *args: Any) -> TorchFunction:
     return TorchFunction(_Calls(function, names, call.positional, chunks, options))
 
 
-class TorchFunction(torch.nn.Module):  # type: ignore[misc]
+class TorchFunction(torch.nn.Module):
     """What `torch_function` makes; call it with tensors, or numbers and arrays in their place.
 
     weight      the numbers of the Values that the function uses, a float64 `torch.nn.Parameter`

@@ -11,7 +11,7 @@ def norm(width: int, eps: float, gain: bool) -> nn.RMSNorm:
     return nn.RMSNorm(width, eps=eps, elementwise_affine=gain)
 
 
-class TorchSelfAttention(nn.Module):  # type: ignore[misc]
+class TorchSelfAttention(nn.Module):
     """`nn.SelfAttention`: causal, with several heads, from (..., length, width) to the same."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -32,7 +32,7 @@ class TorchSelfAttention(nn.Module):  # type: ignore[misc]
         return self.output(attended.transpose(-3, -2).flatten(-2))
 
 
-class TorchBlock(nn.Module):  # type: ignore[misc]
+class TorchBlock(nn.Module):
     """`nn.transformer.Block`: attention, then a two-layer network, each added to its input."""
 
     def __init__(self, width: int, heads: int, eps: float, activation: nn.Module) -> None:
@@ -49,7 +49,7 @@ class TorchBlock(nn.Module):  # type: ignore[misc]
         return x + self.contract(self.activation(self.expand(self.norm(x))))
 
 
-class TorchGPT(nn.Module):  # type: ignore[misc]
+class TorchGPT(nn.Module):
     """`nn.GPT`: from tokens (..., length) to logits (..., length, vocabulary).
 
     `model.tokens.weight`, `model.blocks[0].attention.query.weight` and so on are the numbers that
