@@ -690,6 +690,54 @@ def test_numbers_that_have_no_derivative_may_become_floats() -> None:
     assert float(w * 3.0) == 6.0
 
 
+BRANCHING: dict[str, Callable[[Any], Any]] = {
+    "if": lambda x: x * x if x > 0 else -x,
+    "max": lambda x: max(x, 3.0) * x,
+    "truth": lambda x: x * x if x else x,
+    "sorted": lambda x: sorted([x, 2.0 * x, 0.5])[1] * x,
+    "==": lambda x: x * x if x == 2.0 else -x,
+}
+
+
+@pytest.mark.parametrize("what", BRANCHING)
+@pytest.mark.parametrize("transform", [grad, lambda f: grad(grad(f)), hessian])
+def test_a_branch_of_a_function_that_is_compiled_and_differentiated(
+    what: str, transform: Any
+) -> None:
+    derivative = transform(BRANCHING[what])
+    compiled = compile(derivative)
+    for x in (2.0, -1.0, 4.0, 0.0, 2.0):
+        assert compiled(x) == derivative(x)
+
+
+def sinc(x: Any) -> Any:
+    """sin(x) / x, and its Taylor series where that is 0 / 0."""
+    return 1.0 - x * x / 6.0 if x == 0.0 else Value.sin(x) / x
+
+
+def test_equality_is_that_of_numbers_where_a_function_is_called_with_numbers() -> None:
+    assert (grad(sinc)(0.0), hessian(sinc)(0.0), grad(grad(sinc))(-0.0)) == (0.0, -1 / 3, -1 / 3)
+    assert jvp(sinc, (0.0,), (1.0,)) == (1.0, 0.0)
+    assert grad(lambda x: x if x != 2.0 else x * x)(2.0) == 4.0
+    assert grad(lambda xs: xs[0] if xs[0] == xs[1] else xs[1])([3.0, 3.0]) == [1.0, 0.0]
+    assert grad(lambda xs: xs[0] if xs == [1.0, 2.0] else xs[1])([1.0, 2.0]) == [1.0, 0.0]
+    same = grad(lambda x: np.where(x == np.array([1.0, 5.0]), x * x, x).sum())
+    assert same(np.array([1.0, 3.0])).tolist() == [2.0, 1.0]
+    inner = grad(lambda y: grad(lambda x: x if x == 2.0 else x * y)(y))
+    assert (inner(2.0), inner(3.0)) == (0.0, 1.0)
+
+
+def test_equality_is_that_of_nodes_where_values_take_part() -> None:
+    w = Value(1.0)
+    assert grad(lambda x: x if w == 1.0 else 2.0 * x)(1.0) == 2.0
+    assert grad(lambda x: x if x * w == 1.0 else 2.0 * x)(1.0) == 2.0
+    assert grad(lambda x: x if x == w else 2.0 * x)(1.0) == 2.0
+    assert grad(lambda x: x if x == 1.0 else 2.0 * x)(Value(1.0)).data == 2.0
+    assert grad(lambda x: x if x == "1.0" or x == None else 2.0 * x)(1.0) == 2.0  # noqa: E711
+    assert grad(lambda x: x if Value(1.0) == 1.0 else 2.0 * x)(1.0) == 2.0
+    assert (w == 1.0) is False
+
+
 def test_a_deep_program() -> None:
     depth = 100_000 if scalargrad.compiled else 3_000
 

@@ -54,7 +54,8 @@ class Value(Node):
     Accepts any real number (int, float, NumPy scalar or 0-d array, `numbers.Real`). Anything
     else is a `TypeError`. Arithmetic is IEEE 754: `Value(1) / 0` is inf, `Value(0).log()` is
     -inf, and nothing raises (`detect_anomaly()` does, when wanted). `==` and `hash` mean the
-    node, not the number; `<`, `float(v)`, `round(v)`, `format(v, ".3f")` mean the number.
+    node, not the number; `<`, `float(v)`, `round(v)`, `format(v, ".3f")` mean the number. (Where a
+    function called with numbers is compiled or differentiated, `==` means theirs there, too.)
 
         >>> a, b = Value(2.0), Value(-3.0)
         >>> c = a * b + a**2

@@ -16,7 +16,7 @@ except ModuleNotFoundError:
     from . import _uncompiled as cython  # type: ignore[no-redef]
 
 from . import ops, ufuncs
-from .coerce import Number, combines, shown
+from .coerce import Number, combines, is_real, shown
 
 if cython.compiled:
     from cython.cimports.scalargrad import clock, rules, watch
@@ -221,6 +221,12 @@ class Node:
     def __ge__(self, other: Any) -> bool:
         return _compare(operator.ge, self, other)
 
+    def __eq__(self, other: object) -> Any:
+        return _equal(self, other, True)
+
+    def __ne__(self, other: object) -> Any:
+        return _equal(self, other, False)
+
     def __hash__(self) -> int:
         return object.__hash__(self)
 
@@ -262,6 +268,13 @@ class Node:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return copying.reduce(self)
+
+
+@cython.cfunc
+def _equal(a: Node, other: Any, expected: cython.bint) -> Any:
+    if (watch.blocks or watch.derivatives) and (isinstance(other, Node) or is_real(other)):
+        return watch.equal(a, other, expected)
+    return NotImplemented
 
 
 @cython.cfunc

@@ -56,14 +56,16 @@ def _are_numbers(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
 class _Variables:
     """What a function is being differentiated with respect to, and the functions around that."""
 
-    def __init__(self, variables: Sequence[Value], outer: _Variables | None) -> None:
+    def __init__(self, variables: Sequence[Value], outer: _Variables | None, numeric: bool) -> None:
         numbers = {v.number for v in variables}
         oldest = min(numbers, default=0)
 
         def of_itself(v: Value) -> bool | None:
             return True if v.number in numbers else False if v.number < oldest else None
 
-        self._reach, self._outer = Dependence(of_itself), outer
+        self._reach, self._outer, self._numeric = Dependence(of_itself), outer, numeric
+        # Whether it depends on a Value that was there before.
+        self._from_outside = Dependence(lambda v: True if v.number < oldest else None)
 
     def refuse_float(self, v: Value) -> None:
         """Raise `TraceError` where a number that depends on them is made a float."""
@@ -78,13 +80,27 @@ class _Variables:
         if self._outer is not None:
             self._outer.refuse_float(v)
 
+    def equal(self, a: Value, other: Any, expected: bool) -> Any:
+        """`a == other`, or `!=`, of numbers where the function was called with numbers.
+
+        NotImplemented, for Python to compare nodes, where a Value from outside takes part.
+        """
+        if self._outer is not None:
+            return self._outer.equal(a, other, expected)
+        b = other if isinstance(other, Value) else Value(other)
+        if not self._numeric or self._from_outside(a) or self._from_outside(b):
+            return NotImplemented
+        if not self._reach(a) and not self._reach(b):
+            return NotImplemented
+        return (a.data == b.data) == expected
+
 
 @contextmanager
-def _differentiating(variables: Sequence[Value] = ()) -> Iterator[None]:
+def _differentiating(variables: Sequence[Value] = (), numeric: bool = False) -> Iterator[None]:
     outer = current.differentiating
     watch.differentiate(1)
     try:
-        current.differentiating = _Variables(variables, outer)
+        current.differentiating = _Variables(variables, outer, numeric)
         # `no_grad` is about graphs that the caller would hold on to; a derivative needs its own.
         with nullcontext() if current.grad else modes(grad=True):
             yield
@@ -119,7 +135,7 @@ class _Run:
         given = list(args)
         for k, tree, variables in zip(argnums, self.trees, per_tree):
             given[k] = tree.nested(variables, of_values=True)
-        with _differentiating(self.variables):
+        with _differentiating(self.variables, self.numeric):
             self.result = function(*given, **kwargs)
 
     def derivative_of(

@@ -10,10 +10,9 @@ from typing import Any
 from . import ops
 from .coerce import is_real
 
-# As Python's: `==` means the node, the others the numbers.
 RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "equal": operator.is_,
-    "not_equal": operator.is_not,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
     "less": operator.lt,
     "less_equal": operator.le,
     "greater": operator.gt,

@@ -13,6 +13,7 @@ cpdef object tracer()
 cpdef int read(object v, str what) except -1
 cpdef int converted(object v) except -1
 cpdef int written(object v, str what) except -1
+cpdef object equal(object v, object other, bint expected)
 cdef bint made(object v, unsigned long long number, double data) except -1
 cdef bint anomalies() except -1
 cdef int backward(object v) except -1

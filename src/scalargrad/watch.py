@@ -70,6 +70,16 @@ def converted(v: Value) -> int:
     return 0
 
 
+def equal(v: Value, other: Any, expected: bool) -> Any:
+    """`v == other`, or `v != other` if that is `expected` to be False.
+
+    It compares nodes, but where v stands for a number that a function was called with, numbers, as
+    it does in the function called with numbers. NotImplemented leaves it to Python: nodes.
+    """
+    watching = current.tracer if current.tracer is not None else current.differentiating
+    return NotImplemented if watching is None else watching.equal(v, other, expected)
+
+
 def written(v: Value, what: str) -> int:
     """A number of v is about to be written, by `what`: a tracer refuses."""
     if blocks and current.tracer is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import scalargrad as sg
 from scalargrad import Value
 from scalargrad.compiler import compile
 from scalargrad.compiler.condition import Condition
+from scalargrad.errors import TraceError
 
 pytestmark = pytest.mark.pure
 NUMBERS = (-1.0, 0.0, 2.0)
@@ -85,6 +88,51 @@ def test_it_says_what_it_is() -> None:
         "Condition(x >= 2.0)",
         "Condition((x < 1.0) and (y > 0.0))",
     ]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, y: x * x if x == 2.0 else -x,
+        lambda x, y: x * x if x != 0.0 else -x,
+        lambda x, y: x * x if x == y else -x,
+        lambda x, y: x * x if x * y == y * 2.0 else -x,
+        lambda x, y: 1.0 if x in (0, 2) else 0.0,
+        lambda x, y: 1.0 if [x, y] == [2.0, -1.0] else 0.0,
+        lambda x, y: float([x, y, 2.0].index(2.0)),
+        lambda x, y: float([x, y].count(0.0)),
+        lambda x, y: np.where(np.array([x, y]) == 2.0, 1.0, 0.0).sum(),
+        lambda x, y: 1.0 if np.float64(2.0) == x else 0.0,
+        lambda x, y: 1.0 if x == "2.0" or x == None else 0.0,  # noqa: E711
+    ],
+)
+def test_equality_of_numbers_that_come_from_arguments(use: Any) -> None:
+    f = compile(use)
+    for x, y in itertools.product(NUMBERS, NUMBERS):
+        assert f(x, y) == use(x, y)
+
+
+def test_equality_kept_symbolically() -> None:
+    same = compile(lambda x: sg.where(x == 2.0, 5.0 * x, x), batch="sum")
+    other = compile(lambda x, y: sg.where(x != y, 5.0, 1.0))
+    assert same([1.0, 2.0, 3.0]) == 14.0
+    assert (other(2.0, 2.0), other(2.0, 3.0), other(math.nan, math.nan)) == (1.0, 5.0, 5.0)
+    assert other.stats["guards"] == 0
+    with pytest.raises(TraceError, match=r"x == 0\.0 at .*test_condition\.py:\d+ is False for"):
+        compile(lambda x: x if x == 0.0 else 2.0 * x, batch="sum")([1.0, 0.0])
+
+
+def test_equality_of_parameters_is_that_of_nodes() -> None:
+    w = Value(2.0)
+    for use in (
+        lambda x: x if w == 2.0 else 3.0 * x,
+        lambda x: x if x * w == 4.0 else 3.0 * x,
+        lambda x: x if x == w else 3.0 * x,
+        lambda x: x if Value(2.0) == 2.0 else 3.0 * x,
+        lambda x: 3.0 * x if w == w and w in [Value(2.0), w] else x,
+    ):
+        assert compile(use)(2.0) == 6.0
+    assert compile(lambda x, n: x if w == n else 3.0 * x)(2.0, 2) == 6.0
 
 
 def test_outside_a_trace_there_are_none() -> None:

@@ -83,6 +83,10 @@ def test_arrays_and_lists_of_indices() -> None:
         lambda n, x: 1.0 if 2.0 >= n >= x else 0.0,
         lambda n, x: max(n, x) * sorted([n, x, 1])[0],
         lambda n, x: 1.0 if n == "a" else 0.0,
+        lambda n, x: 1.0 if n - 1 == 1 else 0.0,
+        lambda n, x: 1.0 if n + 1 != 3 else 0.0,
+        lambda n, x: 1.0 if 2 * n == n + 2 else 0.0,
+        lambda n, x: 1.0 if n - 1 in (0, 2) else 0.0,
     ],
 )
 def test_as_a_number(use: Any) -> None:

@@ -8,13 +8,14 @@ it stands for.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..engine import Value, choose
 from ..functional import as_value
 from ..lines import user_line
-from .condition import Condition, StandIn
+from .condition import StandIn
 
 if TYPE_CHECKING:
     from .trace import Tracer
@@ -89,26 +90,15 @@ class Index(StandIn):
         return bool(self._leaf)
 
     def __eq__(self, other: object) -> Any:
-        return self._equal(other, "==")
+        return self._equal(other, operator.eq)
 
     def __ne__(self, other: object) -> Any:
-        return self._equal(other, "!=")
+        return self._equal(other, operator.ne)
 
-    def _equal(self, other: object, sign: str) -> Any:
-        if isinstance(other, StandIn):
-            other = other.as_value()
-        try:
-            below, above = self._leaf <= other, self._leaf >= other
-        except TypeError:
-            return NotImplemented
-        if not isinstance(below, Condition) or not isinstance(above, Condition):
-            return (below and above) == (sign == "==")
-
-        def node() -> Value:
-            equal = below.as_value() * above.as_value()
-            return equal if sign == "==" else 1.0 - equal
-
-        return Condition(self._tracer, node, f"{self.name} {sign} {_shown(other)}")
+    def _equal(self, other: object, relation: Callable[[Any, Any], Any]) -> Any:
+        if self._tracer.finished:
+            return relation(self.number, other.number if isinstance(other, Index) else other)
+        return relation(self._leaf, other.as_value() if isinstance(other, StandIn) else other)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # NumPy calls x.exp() for np.exp(x) on arrays of objects.
@@ -142,10 +132,6 @@ def _refusing(sign: str) -> Callable[[Index, object], NoReturn]:
 for name, sign in WHOLE_NUMBERS.items():
     setattr(Index, f"__{name}__", _refusing(sign))
     setattr(Index, f"__r{name}__", _refusing(sign))
-
-
-def _shown(x: object) -> str:
-    return (x.label or "a Value") if isinstance(x, Value) else repr(x)
 
 
 def out_of_range(name: str, index: int, length: int, example: str = "") -> IndexError:

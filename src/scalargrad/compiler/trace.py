@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,8 @@ class Tracer:
         self.refusal: TraceError | None = None
         # Whether a Value depends on an argument or a parameter.
         self.varies = Dependence(self._varies)
+        # Whether it depends on a Value that was there before.
+        self.from_outside = Dependence(lambda v: True if v.number < oldest else None)
         # Tables that were selected from, by their first number and size: their rows and columns.
         self._tables: dict[tuple[int, int], tuple[list[list[Any]], list[tuple[Value, ...]]]] = {}
         self._looking = False
@@ -205,6 +207,22 @@ class Tracer:
         text = f"{_shown(a)} {sign} {_shown(b)}"
         return Condition(self, lambda: Value.apply(name, *operands), text)
 
+    def equal(self, a: Value, other: Value | Number, expected: bool) -> Any:
+        """Called for `a == other`, or `!=`: a Condition where both come from arguments alone.
+
+        Such numbers are plain ones where the function is called eagerly. One that depends on a
+        parameter is a Value there too, which equals nothing but itself, and so do constants.
+        """
+        b = other if isinstance(other, Value) else Value(other)
+        if self.from_outside(a) or self.from_outside(b) or not (self.varies(a) or self.varies(b)):
+            return NotImplemented
+
+        def node() -> Value:
+            both = Value.apply("less_equal", a, b) * Value.apply("less_equal", b, a)
+            return both if expected else 1.0 - both
+
+        return Condition(self, node, f"{_shown(a)} {'==' if expected else '!='} {_shown(b)}")
+
     # What conditions and indices call.
 
     def refused(self, message: str) -> TraceError:
@@ -231,7 +249,7 @@ class Tracer:
             return []
         key = id(table[0][0]), len(table)
         known, columns = self._tables.get(key, (None, []))
-        if known != table:  # Values are equal only to themselves
+        if known is None or not all(map(_same, known, table)):
             columns = [tuple([as_value(x, "values") for x in column]) for column in zip(*table)]
             if all(type(x) is Value for row in table for x in row):
                 self._tables[key] = [list(row) for row in table], columns
@@ -253,9 +271,14 @@ class Tracer:
     def _number(self, v: Value) -> float:
         self._looking = True
         try:
-            return float(v)
+            return v.data
         finally:
             self._looking = False
+
+
+def _same(row: list[Any], other: list[Any]) -> bool:
+    """Whether two lists hold the same objects."""
+    return len(row) == len(other) and all(map(is_, row, other))
 
 
 def _remedy(what: str) -> str:
