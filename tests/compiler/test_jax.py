@@ -29,7 +29,9 @@ from programs.case import Case, capture, data_for, inputs_for  # noqa: E402
 from programs.corpus import CORPUS  # noqa: E402
 from scalargrad import Value, ops  # noqa: E402
 from scalargrad.compiler import arrays, levels, points  # noqa: E402
-from scalargrad.compiler.jax import OPS, dot, enable_x64, seen  # noqa: E402
+from scalargrad.compiler import jax as library  # noqa: E402
+from scalargrad.compiler.arrays import dot, seen  # noqa: E402
+from scalargrad.compiler.jax import OPS, enable_x64  # noqa: E402
 from scalargrad.compiler.loops import (  # noqa: E402
     Apply,
     Contract,
@@ -62,7 +64,7 @@ def by_jax(loops: Loops, inputs: Any, batch: int | None, dtype: Any = np.float64
     if loops.size(Space.SCALAR):
         rows[Space.SCALAR] = np.array([[1.0 / examples, examples]], dtype)
     with enable_x64(True):
-        function = jax.jit(lambda given: arrays.run(loops, given, examples, dtype))
+        function = jax.jit(lambda given: arrays.run(loops, given, examples, dtype, library))
         results = function(rows)
         assert all(x.dtype == dtype for x in results.values())
     return {space: np.asarray(x if space.batched else x[0]) for space, x in results.items()}
@@ -149,7 +151,7 @@ def test_products_of_matrices(summed: tuple[int, ...]) -> None:
             for other in (0, 1)
         )
         with enable_x64(True):
-            got = dot(jnp.asarray(left), jnp.asarray(right), summed)
+            got = dot(library, jnp.asarray(left), jnp.asarray(right), summed)
         close(got, (left * right).sum(axis=summed, keepdims=True))
 
 
@@ -267,7 +269,7 @@ def test_what_is_evenly_apart_is_seen_by_slices(data: Any) -> None:
     assert pattern is not None
     x = np.arange(2.0 * (places.max() + 1 + data.draw(st.integers(0, 5)))).reshape(2, -1)
     if not pattern.overlaps:
-        np.testing.assert_array_equal(seen(x, pattern), x[:, places])
+        np.testing.assert_array_equal(seen(library, x, pattern), x[:, places])
     if places.size > 2:
         places.flat[places.size // 2] += 1
         assert points.even(places) is None or places.size == 2
@@ -302,7 +304,7 @@ def test_the_number_of_operations_is_that_of_the_nests() -> None:
             for space, x in inputs.items()
         }
         rows[Space.SCALAR] = jnp.array([[1.0 / 3.0, 3.0]])
-        made = jax.make_jaxpr(lambda given: arrays.run(loops, given, 3, np.float32))(rows)
+        made = jax.make_jaxpr(lambda given: arrays.run(loops, given, 3, np.float32, library))(rows)
         return len(made.jaxpr.eqns)
 
     small, large = (

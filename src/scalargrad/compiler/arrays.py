@@ -1,6 +1,6 @@
 """Loops as operations on whole arrays: what a nest does, done for all its lanes at once.
 
-    results = run(loops, {Space.PARAMETER: p, Space.EXAMPLE: x}, examples, dtype)
+    results = run(loops, {Space.PARAMETER: p, Space.EXAMPLE: x}, examples, dtype, library)
 
 Every array has the examples as its first axis, of length 1 where it is the same for all. What a
 nest writes is an array of its own, and `Apart` remembers which of them has which element of a
@@ -9,8 +9,9 @@ other, or, where they follow no pattern, a look-up. A repeat has an array for ea
 turns read and write at places that move (`Turning`). A walk goes through its operations level by
 level (see `levels`). The number of operations is that of the nests, however large they are.
 
-Sums are added in any order, and what XLA does to arithmetic (fusing a product with the sum after
-it, numbers below 1e-307 as 0, its own exp and tanh) is done: the results are close, not equal.
+The `library` does the operations: JAX, or one that writes them down. Sums are added in any order,
+and what XLA does to arithmetic (fusing a product with the sum after it, numbers below 1e-307 as 0,
+its own exp and tanh) is done: the results are close, not equal.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .jax import OPS, Array, dot, jnp, lax, seen, took
 from .levels import FIRST, TERMS, Turns, turns_of
+from .library import Array, Library, State
 from .loops import (
     SKIP_LEFT,
     SKIP_RIGHT,
@@ -48,6 +49,7 @@ from .loops import (
 from .points import (
     Block,
     Box,
+    Even,
     Integers,
     Points,
     Rows,
@@ -63,18 +65,17 @@ SMALL = 512  # products that are rather added up together with what is around th
 MOST_RUNS = 16  # of what a turn wrote; more are written one by one
 
 NEUTRAL = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
-FOLDS = {ops.ADD: jnp.sum, ops.MAXIMUM: jnp.max, ops.MINIMUM: jnp.min}
 
 
 def run(
-    loops: Loops, inputs: Mapping[Space, Array], examples: int, dtype: Any
+    loops: Loops, inputs: Mapping[Space, Array], examples: int, dtype: Any, library: Library
 ) -> dict[Space, Array]:
     """Run a program: every space it writes as an array [examples or 1, size].
 
     `inputs` are such arrays, of `dtype` or, for indices, of integers. A gradient that is to be
     resumed is an input. JAX can trace this.
     """
-    memory = Apart(loops, inputs, examples, dtype)
+    memory = Apart(loops, inputs, examples, dtype, library)
     for step in loops.instructions:
         _run(step, memory)
     return {
@@ -114,6 +115,7 @@ class Memory(Protocol):
     loops: Loops
     examples: int
     dtype: Any
+    library: Library
 
     def read(self, operand: Operand, points: Points) -> Array:
         """The operand's numbers; axes that make no difference to it may have length 1."""
@@ -131,8 +133,8 @@ class Pieces:
     Array 0 has the number of all that was never written.
     """
 
-    def __init__(self, arrays: list[Array], size: int) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: list[Array], size: int, library: Library) -> None:
+        self.arrays, self._library = arrays, library
         self.owner = np.zeros(size, np.int32)
         self.place = np.zeros(size, np.int64)
 
@@ -144,45 +146,48 @@ class Pieces:
 
     def fetch(self, addresses: Integers) -> Array:
         """The numbers at any addresses."""
-        owner, place = self.owner[addresses], self.place[addresses]
+        owner, place, library = self.owner[addresses], self.place[addresses], self._library
         if (owner == owner.flat[0]).all():
-            return _at(self.arrays[owner.flat[0]], place)
+            return _at(library, self.arrays[owner.flat[0]], place)
         owner, place = owner.ravel(), place.ravel()
         lead = max(len(self.arrays[k]) for k in np.unique(owner))
         parts = blocks(owner, place)
         if parts is not None:
-            x = jnp.concatenate([self._block(block, lead) for block in parts], axis=1)
+            x = library.concatenate([self._block(block, lead) for block in parts], axis=1)
             return x.reshape(lead, *addresses.shape)
         places, pieces, begin = np.empty_like(place), [], 0
         for k in np.unique(owner).tolist():
             own = owner == k
             low, high = int(place[own].min()), int(place[own].max()) + 1
             places[own] = place[own] - low + begin
-            pieces.append(_spread(self.arrays[k][:, low:high], lead))
+            pieces.append(_spread(library, library.cut(self.arrays[k], low, high), lead))
             begin += high - low
-        return _at(jnp.concatenate(pieces, axis=1), places.reshape(addresses.shape))
+        x = library.concatenate(pieces, axis=1)
+        return _at(library, x, places.reshape(addresses.shape))
 
     def _block(self, block: Block, lead: int) -> Array:
-        turns = np.arange(block.turns)[:, None]
-        columns = [
-            _spread(
-                _at(self.arrays[run.owner], run.base + run.step * turns + np.arange(run.length)),
-                lead,
-            )
-            for run in block.runs
-        ]
-        return jnp.concatenate(columns, axis=2).reshape(lead, -1)
+        turns, library = np.arange(block.turns)[:, None], self._library
+        columns = []
+        for run in block.runs:
+            places = run.base + run.step * turns + np.arange(run.length)
+            columns.append(_spread(library, _at(library, self.arrays[run.owner], places), lead))
+        return library.concatenate(columns, axis=2).reshape(lead, -1)
 
 
 class Apart:
     """A memory in which whatever was written is an array of its own."""
 
     def __init__(
-        self, loops: Loops, inputs: Mapping[Space, Array], examples: int, dtype: Any
+        self,
+        loops: Loops,
+        inputs: Mapping[Space, Array],
+        examples: int,
+        dtype: Any,
+        library: Library,
     ) -> None:
-        self.loops, self.examples, self.dtype = loops, examples, dtype
-        arrays = [jnp.zeros((1, 1), dtype)]
-        self._pieces = {space: Pieces(arrays, loops.size(space)) for space in Space}
+        self.loops, self.examples, self.dtype, self.library = loops, examples, dtype, library
+        arrays = [library.constant(np.zeros((1, 1), dtype))]
+        self._pieces = {space: Pieces(arrays, loops.size(space), library) for space in Space}
         for space, numbers in inputs.items():
             if loops.size(space):
                 self.define(space, np.arange(loops.size(space)), numbers)
@@ -194,7 +199,7 @@ class Apart:
     def fetch(self, space: Space, addresses: Integers) -> Array:
         """The numbers at any addresses."""
         if space == Space.CONSTANT:
-            return _literal(self.loops.constants[addresses], self.dtype)
+            return _literal(self.library, self.loops.constants[addresses], self.dtype)
         return self._pieces[space].fetch(addresses)
 
     def addresses(self, operand: Operand, points: Points) -> Integers:
@@ -210,7 +215,8 @@ class Apart:
         """See `Memory`."""
         lead = self.examples if operand.space.batched else 1
         addresses = np.broadcast_to(self.addresses(operand, points), points.shape)
-        self.define(operand.space, addresses, jnp.broadcast_to(numbers, (lead, *points.shape)))
+        numbers = self.library.broadcast_to(numbers, (lead, *points.shape))
+        self.define(operand.space, addresses, numbers)
 
 
 Kind: TypeAlias = tuple[Space, tuple[int, ...]]  # what moves alike
@@ -233,6 +239,7 @@ class Turning:
         turns: tuple[Array, ...],
     ) -> None:
         self.loops, self.examples, self.dtype = outer.loops, outer.examples, outer.dtype
+        self.library = outer.library
         self.outer, self.areas, self.counts, self.turns = outer, areas, counts, turns
         self._spaces = arrays
         self._fresh: dict[Kind, Pieces] = {}
@@ -261,7 +268,7 @@ class Turning:
             return places if shift is None else places + shift
         if shift is None:
             return self.loops.table[places].astype(np.int64)
-        return jnp.take(jnp.asarray(self.loops.table), places + shift, mode="clip")
+        return self.library.take(self.library.constant(self.loops.table), places + shift, axis=0)
 
     def read(self, operand: Operand, points: Points) -> Array:
         """See `Memory`."""
@@ -271,9 +278,8 @@ class Turning:
         reached = area_of(operand, points, self.counts, self.loops)
         if operand.indirect and shift is not None:
             self._settle_all(space, reached)
-            return took(
-                self._spaces[space], self.addresses(operand, points) - self.areas[space].low
-            )
+            places = self.addresses(operand, points) - self.areas[space].low
+            return self.library.take(self._spaces[space], places)
         addresses = self.outer.addresses(operand, points)
         kind = space, operand.moves
         fresh = self._fresh.get(kind)
@@ -287,17 +293,16 @@ class Turning:
         """See `Memory`."""
         space, shift = operand.space, self._shift(operand.moves)
         x, low = self._spaces[space], self.areas[space].low
-        numbers = jnp.broadcast_to(numbers, (len(x), *points.shape))
+        numbers = self.library.broadcast_to(numbers, (len(x), *points.shape))
         if operand.indirect and shift is not None:
-            places = self.addresses(operand, points).ravel() - low
-            self._spaces[space] = x.at[:, places].set(
-                numbers.reshape(len(x), -1), unique_indices=True
-            )
+            places = self.addresses(operand, points).reshape(-1) - low
+            self._spaces[space] = self.library.put(x, places, numbers.reshape(len(x), -1))
             return
         addresses = np.broadcast_to(self.outer.addresses(operand, points), points.shape)
         kind = space, operand.moves
         if kind not in self._fresh:
-            self._fresh[kind] = Pieces([jnp.zeros((1, 1), self.dtype)], self.loops.size(space))
+            nothing = self.library.constant(np.zeros((1, 1), self.dtype))
+            self._fresh[kind] = Pieces([nothing], self.loops.size(space), self.library)
         self._fresh[kind].define(addresses, numbers)
         self._waiting.setdefault(kind, []).append(addresses.ravel())
 
@@ -305,12 +310,12 @@ class Turning:
         """Numbers from the array of a space."""
         x, low = self._spaces[space], self.areas[space].low
         if shift is None:
-            return _at(x, addresses - low)
+            return _at(self.library, x, addresses - low)
         first, count = int(addresses.min()), int(np.ptp(addresses)) + 1
         if count > WASTE * addresses.size:
-            return took(x, addresses + (shift - low))
-        x = lax.dynamic_slice_in_dim(x, first - low + shift, count, axis=1)
-        return _at(x, addresses - first)
+            return self.library.take(x, addresses + (shift - low))
+        x = self.library.window(x, first - low + shift, count)
+        return _at(self.library, x, addresses - first)
 
     def _settle_all(self, space: Space, reached: Area, but: Kind | None = None) -> None:
         """Have in the array what this turn wrote to an area, except what moves in some way."""
@@ -331,16 +336,14 @@ class Turning:
         x, low = self._spaces[space], self.areas[space].low
         runs = np.split(addresses, np.flatnonzero(np.diff(addresses) != 1) + 1)
         if len(runs) > MOST_RUNS:
-            numbers = _spread(self._fresh[kind].fetch(addresses), len(x))
+            numbers = _spread(self.library, self._fresh[kind].fetch(addresses), len(x))
             places = addresses - low if shift is None else addresses + (shift - low)
-            self._spaces[space] = x.at[:, places].set(numbers, unique_indices=True)
+            self._spaces[space] = self.library.put(x, places, numbers)
             return
         for run in runs:
             start = int(run[0]) - low
-            numbers = _spread(self._fresh[kind].fetch(run), len(x))
-            x = lax.dynamic_update_slice_in_dim(
-                x, numbers, start if shift is None else start + shift, axis=1
-            )
+            numbers = _spread(self.library, self._fresh[kind].fetch(run), len(x))
+            x = self.library.write(x, numbers, start if shift is None else start + shift)
         self._spaces[space] = x
 
 
@@ -367,7 +370,10 @@ def area_of(operand: Operand, points: Points, counts: tuple[int, ...], loops: Lo
     return Area(int(reached.min()), int(reached.max()))
 
 
-def _literal(numbers: NDArray[np.float64], dtype: Any) -> Array:
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _literal(library: Library, numbers: NDArray[np.float64], dtype: Any) -> Array:
     """Constants; a single one where all are equal."""
     first = numbers.flat[0]
     if (
@@ -376,19 +382,97 @@ def _literal(numbers: NDArray[np.float64], dtype: Any) -> Array:
     ):
         numbers = numbers[(slice(0, 1),) * numbers.ndim]
     with np.errstate(over="ignore"):  # beyond float32 is inf
-        return jnp.asarray(numbers[None].astype(dtype))
+        return library.constant(numbers[None].astype(dtype))
 
 
-def _at(x: Array, places: Integers) -> Array:
+def _at(library: Library, x: Array, places: Integers) -> Array:
     """x[:, places]."""
     pattern = even(places)
     if pattern is None or pattern.overlaps:
-        return took(x, places.astype(np.int32))
-    return seen(x, pattern)
+        return library.take(x, places.astype(np.int32))
+    return seen(library, x, pattern)
 
 
-def _spread(x: Array, lead: int) -> Array:
-    return jnp.broadcast_to(x, (lead, *x.shape[1:]))
+def _spread(library: Library, x: Array, lead: int) -> Array:
+    return library.broadcast_to(x, (lead, *x.shape[1:]))
+
+
+def seen(library: Library, x: Array, pattern: Even) -> Array:
+    """x[:, places] for places of a pattern that does not overlap: by slices and reshapes."""
+    shape = pattern.shape
+    axes = [k for k, stride in enumerate(pattern.strides) if stride and shape[k] > 1]
+    axes.sort(key=lambda k: -abs(pattern.strides[k]))
+    back = [k for k in axes if pattern.strides[k] < 0]
+    base = pattern.base + sum(pattern.strides[k] * (shape[k] - 1) for k in back)
+    span = 1 + sum(abs(pattern.strides[k]) * (shape[k] - 1) for k in axes)
+    for k in axes[:-1]:
+        stride, extent = abs(pattern.strides[k]), shape[k]
+        span -= stride * (extent - 1)
+        length = x.shape[-1]
+        start = min(base, length - extent * stride)
+        if start < 0 or base - start + span > stride:
+            # The last row is cut short: fill it up.
+            x = library.pad(x, base + extent * stride - length)
+            start = base
+        x = _slice(library, x, start, extent * stride)
+        x = x.reshape(*x.shape[:-1], extent, stride)
+        base -= start
+    step = abs(pattern.strides[axes[-1]]) if axes else 1
+    x = _slice(library, x, base, span, step)
+    x = x if axes else x.reshape(x.shape[:-1])
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    if axes != sorted(axes):
+        x = x.transpose(0, *(1 + place for place in order))
+    flipped = [1 + place for place, k in enumerate(sorted(axes)) if k in back]
+    x = library.flip(x, flipped) if flipped else x
+    kept = set(axes)
+    full = (x.shape[0], *(extent if k in kept else 1 for k, extent in enumerate(shape)))
+    return library.broadcast_to(x.reshape(full), (x.shape[0], *shape))
+
+
+def _slice(library: Library, x: Array, start: int, count: int, step: int = 1) -> Array:
+    if step == 1 and count == x.shape[-1]:
+        return x
+    return library.cut(x, start, start + count, step)
+
+
+# --- multiplying ---------------------------------------------------------------------------------
+
+
+def dot(library: Library, left: Array, right: Array, summed: Sequence[int]) -> Array:
+    """sum(left * right) over the axes `summed`, which stay with length 1; shapes are broadcast.
+
+    One product of matrices; some axis of `summed` is longer than 1 in both.
+    """
+    rank = left.ndim
+    own = [[k for k in range(rank) if x.shape[k] > 1] for x in (left, right)]
+    for mine, other in ((0, 1), (1, 0)):
+        alone = tuple(k for k in own[mine] if k in summed and k not in own[other])
+        x = (left, right)[mine]
+        if alone:
+            x = library.FOLDS[ops.ADD](x, axis=alone, keepdims=True)
+            own[mine] = [k for k in own[mine] if k not in alone]
+        left, right = (x, right) if mine == 0 else (left, x)
+    free = [[k for k in own[0] if k not in own[1]], [k for k in own[1] if k not in own[0]]]
+    if free[1] and (not free[0] or free[1][0] < free[0][0]):
+        left, right, own, free = right, left, own[::-1], free[::-1]
+    both = [k for k in own[0] if k in own[1]]
+    summed_pair, kept_pair = (
+        ([own[0].index(k) for k in chosen], [own[1].index(k) for k in chosen])
+        for chosen in ([k for k in both if k in summed], [k for k in both if k not in summed])
+    )
+    shape = [max(a, b) for a, b in zip(left.shape, right.shape)]
+    x = library.product(
+        left.reshape([left.shape[k] for k in own[0]]),
+        right.reshape([right.shape[k] for k in own[1]]),
+        summed_pair,
+        kept_pair,
+    )
+    made = [k for k in both if k not in summed] + free[0] + free[1]
+    order = sorted(range(len(made)), key=made.__getitem__)
+    if order != list(range(len(made))):
+        x = x.transpose(order)
+    return x.reshape([shape[k] if k in made else 1 for k in range(rank)])
 
 
 # --- nests ---------------------------------------------------------------------------------------
@@ -405,10 +489,11 @@ def _contract(step: Contract, memory: Memory) -> None:
     if step.resume:
         terms.insert(0, memory.read(step.result, lanes))
     elif step.op != ops.ADD or step.start != 0.0 or not terms:
-        terms.insert(0, jnp.full((1,) * (1 + len(lanes.shape)), step.start, memory.dtype))
+        start = np.full((1,) * (1 + len(lanes.shape)), step.start, memory.dtype)
+        terms.insert(0, memory.library.constant(start))
     total = terms[0]
     for term in terms[1:]:
-        total = OPS[step.op](total, term, 0.0)
+        total = memory.library.OPS[step.op](total, term, 0.0)
     memory.write(step.result, lanes, total)
 
 
@@ -446,7 +531,7 @@ def _ragged_term(step: Contract, group: Group, segment: Segment, memory: Memory)
     matrices = ragged(step.lanes, segment.loops)
     if not matrices:
         return None
-    lanes = points_of(step.lanes)
+    lanes, library = points_of(step.lanes), memory.library
     summed = (*((0,) if group.over else ()), 2)
     found = [
         _folded(step.op, segment, each.terms, summed, each.present, group, memory)
@@ -456,11 +541,11 @@ def _ragged_term(step: Contract, group: Group, segment: Segment, memory: Memory)
     owners = np.concatenate([each.lanes for each in matrices])
     if not np.array_equal(owners, np.arange(count)):
         missing = np.setdiff1d(np.arange(count), owners)
-        neutral = jnp.full((1, len(missing), 1), NEUTRAL[step.op], memory.dtype)
-        parts = [*found, neutral] if len(missing) else found
+        neutral = np.full((1, len(missing), 1), NEUTRAL[step.op], memory.dtype)
+        parts = [*found, library.constant(neutral)] if len(missing) else found
         lead = max(len(x) for x in parts)
-        x = jnp.concatenate([_spread(part, lead) for part in parts], axis=1)
-        x = took(x, np.argsort(np.concatenate((owners, missing))))
+        x = library.concatenate([_spread(library, part, lead) for part in parts], axis=1)
+        x = library.take(x, np.argsort(np.concatenate((owners, missing))))
     else:
         (x,) = found
     return x.reshape(len(x), *lanes.shape)
@@ -476,6 +561,7 @@ def _folded(
     memory: Memory,
 ) -> Array:
     """The terms at all points, added up over the axes `summed`, which stay with length 1."""
+    library = memory.library
     left = memory.read(segment.left, points)
     right = left if segment.right is None else memory.read(segment.right, points)
     full = (memory.examples if group.over else 1, *points.shape)
@@ -484,7 +570,7 @@ def _folded(
     product = segment.right is not None
     plain = op == ops.ADD and not segment.skip and present is None
     if product and plain and together and prod(shape) > SMALL:
-        x = dot(left, right, summed)
+        x = dot(library, left, right, summed)
         x = -x if segment.minus else x
     else:
         x = left * right if product else left
@@ -492,11 +578,11 @@ def _folded(
         if product and segment.skip:
             absent = (right == 0.0) & bool(segment.skip & SKIP_RIGHT)
             absent |= (left == 0.0) & bool(segment.skip & SKIP_LEFT)
-            x = jnp.where(absent, NEUTRAL[op], x)
+            x = library.where(absent, NEUTRAL[op], x)
         if present is not None:
-            x = jnp.where(present[None], x, NEUTRAL[op])
+            x = library.where(present[None], x, NEUTRAL[op])
             shape = list(x.shape)
-        x = FOLDS[op](x, axis=summed, keepdims=True) if summed else x
+        x = library.FOLDS[op](x, axis=summed, keepdims=True) if summed else x
     # Axes along which all terms are equal.
     times = int(np.prod([full[k] for k in summed if shape[k] == 1], dtype=np.int64))
     return x * float(times) if times > 1 and op == ops.ADD else x
@@ -505,7 +591,8 @@ def _folded(
 def _apply(step: Apply, memory: Memory) -> None:
     lanes = points_of(step.lanes)
     operands = [memory.read(operand, lanes) for operand in step.operands]
-    memory.write(step.result, lanes, OPS[step.op](*operands, float(step.const)))
+    made = memory.library.OPS[step.op](*operands, float(step.const))
+    memory.write(step.result, lanes, made)
 
 
 def _indicator(step: Indicator, memory: Memory) -> None:
@@ -518,10 +605,10 @@ def _indicator(step: Indicator, memory: Memory) -> None:
 def _take(step: Take, memory: Memory) -> None:
     lanes = points_of(step.lanes)
     source = memory.read(step.source, _candidates(step, lanes))
-    chosen = memory.read(step.index, lanes)[..., None]
+    chosen = memory.read(step.index, lanes)
     if source.shape[-1] > 1:
-        source = jnp.take_along_axis(source, chosen, axis=-1, mode="clip")
-    memory.write(step.result, lanes, source[..., 0])
+        source = memory.library.choose(source, chosen.reshape(*chosen.shape, 1))
+    memory.write(step.result, lanes, source.reshape(source.shape[:-1]))
 
 
 def _scatter(step: Scatter, memory: Memory) -> None:
@@ -530,20 +617,18 @@ def _scatter(step: Scatter, memory: Memory) -> None:
     places = memory.addresses(step.result, _candidates(step, lanes))
     reached, slot = np.unique(places, return_inverse=True)
     slot = np.broadcast_to(slot.reshape(places.shape), (*lanes.shape, step.count))
-    chosen = memory.read(step.index, lanes)
-    chosen = jnp.broadcast_to(chosen, (len(chosen), *lanes.shape))[..., None]
-    slots = jnp.take_along_axis(jnp.asarray(slot)[None], chosen, axis=-1, mode="clip")[..., 0]
+    chosen, library = memory.read(step.index, lanes), memory.library
+    chosen = library.broadcast_to(chosen, (len(chosen), *lanes.shape))
+    slots = library.choose(library.constant(slot[None]), chosen.reshape(*chosen.shape, 1))
     added = memory.read(step.source, lanes)
     lead = memory.examples if step.over or space.batched else 1
     slots, added = (
-        jnp.broadcast_to(x, (lead, *lanes.shape)).reshape(lead, -1) for x in (slots, added)
+        library.broadcast_to(x, (lead, *lanes.shape)).reshape(lead, -1)
+        for x in (slots.reshape(slots.shape[:-1]), added)
     )
     present = memory.fetch(space, reached)
-    if step.over:
-        found = present.at[0, slots].add(added)
-    else:
-        found = _spread(present, lead).at[np.arange(lead)[:, None], slots].add(added)
-    memory.define(space, reached, found)
+    present = present if step.over else _spread(library, present, lead)
+    memory.define(space, reached, library.add_at(present, slots, added, together=bool(step.over)))
 
 
 def _candidates(step: Take | Scatter, lanes: Points) -> Points:
@@ -579,7 +664,7 @@ def _repeat(step: Repeat, memory: Memory) -> None:
     for space, (low, high) in areas.items():
         x = memory.fetch(space, np.arange(low, high + 1))
         batched = space.batched and space in written
-        arrays[space] = _spread(x, memory.examples) if batched else x
+        arrays[space] = _spread(memory.library, x, memory.examples) if batched else x
     for space, x in _turned(step, memory, arrays, areas, (), ()).items():
         memory.define(space, np.arange(areas[space].low, areas[space].high + 1), x)
 
@@ -595,7 +680,7 @@ def _turned(
     """The arrays that the repeat writes, after it."""
     moving = {space: arrays[space] for space in sorted(_written((step,))) if space in arrays}
 
-    def turn(number: Array, present: dict[Space, Array]) -> dict[Space, Array]:
+    def turn(number: Array, present: State) -> State:
         own = (*counts, step.count)
         inner = Turning(outer, {**arrays, **present}, areas, own, (*turns, number))
         for each in step.body:
@@ -603,8 +688,7 @@ def _turned(
         after = inner.arrays
         return {space: after[space] for space in present}
 
-    done: dict[Space, Array] = lax.fori_loop(0, step.count, turn, moving)
-    return done
+    return outer.library.repeat(step.count, turn, moving)
 
 
 def _areas(step: Repeat, loops: Loops) -> dict[Space, Area]:
@@ -644,27 +728,33 @@ def _areas(step: Repeat, loops: Loops) -> dict[Space, Area]:
 def _walk(step: Walk, memory: Apart) -> None:
     if not len(step.code):
         return
-    turns = turns_of(step)
+    turns, library = turns_of(step), memory.library
     lead = memory.examples if Space(int(step.space[0])).batched else 1
-    turn, tables = _turn_of(turns, memory.dtype)
-    slots = lax.scan(turn, _slots(turns, memory, lead), tables)[0]
-    results = slots[turns.result].T
+    turn, tables = _turn_of(turns, memory.dtype, library)
+    slots = library.scan(turn, _slots(turns, memory, lead), tables)
+    results = library.take(slots, turns.result, axis=0).transpose(1, 0)
     for space in np.unique(step.space).tolist():
         own = step.space == space
-        memory.define(Space(space), step.at[own].astype(np.int64), results[:, np.flatnonzero(own)])
+        numbers = library.take(results, np.flatnonzero(own))
+        memory.define(Space(space), step.at[own].astype(np.int64), numbers)
 
 
 def _slots(turns: Turns, memory: Apart, lead: int) -> Array:
     """The memory of a walk before it, [slots, examples]."""
-    slots = jnp.zeros((turns.size, lead), memory.dtype).at[1].set(1.0)
+    library = memory.library
+    start = np.zeros((turns.size, 1), memory.dtype)
+    start[1] = 1.0
+    slots = library.broadcast_to(library.constant(start), (turns.size, lead))
     for space in np.unique(turns.space).tolist():
         own = np.flatnonzero(turns.space == space)
-        numbers = _spread(memory.fetch(Space(space), turns.at[own]), lead)
-        slots = slots.at[FIRST + own].set(numbers.T)
+        numbers = _spread(library, memory.fetch(Space(space), turns.at[own]), lead)
+        slots = library.put(slots, FIRST + own, numbers.transpose(1, 0), axis=0)
     return slots
 
 
-def _turn_of(turns: Turns, dtype: Any) -> tuple[Callable[[Array, Any], Any], tuple[Any, ...]]:
+def _turn_of(
+    turns: Turns, dtype: Any, library: Library
+) -> tuple[Callable[..., Array], list[NDArray[Any]]]:
     """What is done in a turn, and the tables of which each turn gets a row."""
     sums, each = turns.sums, turns.each
     count, width = sums.result.shape
@@ -673,26 +763,33 @@ def _turn_of(turns: Turns, dtype: Any) -> tuple[Callable[[Array, Any], Any], tup
     reads += [np.moveaxis(one.operands, 2, 1) for one in each.values()]
     places = np.concatenate([x.reshape(count, -1) for x in reads], axis=1)
     results = np.concatenate([sums.result, *(one.result for one in each.values())], axis=1)
-    reals = [sums.start, sums.sign, *(one.const for one in each.values())]
-    skips = [(sums.style & bit) != 0 for bit in (SKIP_LEFT, SKIP_RIGHT)]
-    used = [skip if skip.any() else None for skip in skips]
+    reals = [sums.start[..., None], sums.sign[..., None]]
+    reals += [one.const[..., None] for one in each.values()]
+    skips = [(sums.style & bit)[..., None] != 0 for bit in (SKIP_LEFT, SKIP_RIGHT)]
+    used = [k for k, skip in enumerate(skips) if skip.any()]
+    begin = 2 * width * TERMS
 
-    def turn(slots: Array, row: Any) -> tuple[Array, None]:
-        places, results, (start, sign, *consts), skips = row
-        numbers = slots[places]
+    def turn(slots: Array, places: Array, results: Array, *rows: Array) -> Array:
+        start, sign, *rest = rows
         lead = slots.shape[1]
-        begin = 2 * width * TERMS
-        left, right = numbers[:begin].reshape(2, width, TERMS, lead)
-        terms = sign[..., None] * (left * right)
-        for factor, skip in zip((left, right), skips):
-            if skip is not None:
-                terms = jnp.where(skip[..., None] & (factor == 0.0), 0.0, terms)
-        made = [start[:, None] + terms.sum(axis=1)]
-        for (code, one), const in zip(each.items(), consts):
-            own, arity = one.operands.shape[1:]
-            operands = numbers[begin : begin + own * arity].reshape(arity, own, lead)
-            made.append(OPS[code](*operands, const[:, None]))
-            begin += own * arity
-        return slots.at[results].set(jnp.concatenate(made)), None
 
-    return turn, (places, results, [x.astype(dtype) for x in reals], used)
+        def read(first: int, *shape: int) -> Array:
+            last = first + int(np.prod(shape))
+            own = library.take(places, np.arange(first, last), axis=0)
+            return library.take(slots, own, axis=0).reshape(*shape, lead)
+
+        factors = read(0, width, TERMS), read(begin // 2, width, TERMS)
+        terms = sign * (factors[0] * factors[1])
+        for k, skip in zip(used, rest[len(each) :]):
+            terms = library.where(skip & (factors[k] == 0.0), 0.0, terms)
+        made = [start + library.FOLDS[ops.ADD](terms, axis=1)]
+        at = begin
+        for (code, one), const in zip(each.items(), rest):
+            own, arity = one.operands.shape[1:]
+            operands = [read(at + k * own, own) for k in range(arity)]
+            made.append(library.OPS[code](*operands, const))
+            at += own * arity
+        return library.put(slots, results, library.concatenate(made, axis=0), axis=0)
+
+    tables = [places, results, *(x.astype(dtype) for x in reals), *(skips[k] for k in used)]
+    return turn, tables

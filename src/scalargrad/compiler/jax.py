@@ -1,19 +1,16 @@
-"""JAX: what of it the back end needs. The only file that imports it.
-
-The operations of the op table on whole arrays, and the few ways of reading and multiplying arrays
-that a program is made of. Every array has the examples as its first axis, of length 1 where it is
-the same for all of them.
-"""
+"""JAX as a `Library`. The only file that imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
-from typing import Any, TypeAlias
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import ops
 from ..errors import MissingExtraError
-from .points import Even
+from .library import Array, State
 
 try:
     import jax
@@ -29,9 +26,31 @@ try:
 except ImportError:  # as it was called before JAX 0.9
     from jax.experimental import enable_x64
 
-__all__ = ["OPS", "Array", "SymbolicZero", "dot", "enable_x64", "jax", "jnp", "lax", "seen", "took"]
-
-Array: TypeAlias = Any  # a jax.Array, or what stands for one while JAX traces
+__all__ = [
+    "FOLDS",
+    "OPS",
+    "Array",
+    "SymbolicZero",
+    "add_at",
+    "broadcast_to",
+    "choose",
+    "concatenate",
+    "constant",
+    "cut",
+    "enable_x64",
+    "flip",
+    "jax",
+    "jnp",
+    "pad",
+    "product",
+    "put",
+    "repeat",
+    "scan",
+    "take",
+    "where",
+    "window",
+    "write",
+]
 
 
 # --- the op table --------------------------------------------------------------------------------
@@ -87,90 +106,95 @@ OPS: dict[int, Callable[..., Array]] = {
     ops.DETACH: lambda a, c: a,
 }
 
-# --- reading -------------------------------------------------------------------------------------
+FOLDS: dict[int, Callable[..., Array]] = {
+    ops.ADD: jnp.sum,
+    ops.MAXIMUM: jnp.max,
+    ops.MINIMUM: jnp.min,
+}
+
+# --- whole arrays --------------------------------------------------------------------------------
+
+concatenate, where = jnp.concatenate, jnp.where
 
 
-def took(x: Array, places: Any) -> Array:
-    """x[:, places]: by looking every number up."""
-    return jnp.take(x, places, axis=1, mode="clip")
+def constant(numbers: NDArray[Any]) -> Array:
+    """See `Library`."""
+    return jnp.asarray(numbers)
 
 
-def seen(x: Array, pattern: Even) -> Array:
-    """x[:, places] for places of a pattern that does not overlap: by slices and reshapes."""
-    shape = pattern.shape
-    axes = [k for k, stride in enumerate(pattern.strides) if stride and shape[k] > 1]
-    axes.sort(key=lambda k: -abs(pattern.strides[k]))
-    back = [k for k in axes if pattern.strides[k] < 0]
-    base = pattern.base + sum(pattern.strides[k] * (shape[k] - 1) for k in back)
-    span = 1 + sum(abs(pattern.strides[k]) * (shape[k] - 1) for k in axes)
-    for k in axes[:-1]:
-        stride, extent = abs(pattern.strides[k]), shape[k]
-        span -= stride * (extent - 1)
-        length = x.shape[-1]
-        start = min(base, length - extent * stride)
-        if start < 0 or base - start + span > stride:
-            # The last row is cut short: fill it up.
-            more = base + extent * stride - length
-            x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, more)])
-            start = base
-        x = _slice(x, start, extent * stride)
-        x = x.reshape(*x.shape[:-1], extent, stride)
-        base -= start
-    step = abs(pattern.strides[axes[-1]]) if axes else 1
-    x = _slice(x, base, span, step)
-    x = x if axes else x.reshape(x.shape[:-1])
-    order = sorted(range(len(axes)), key=axes.__getitem__)
-    if axes != sorted(axes):
-        x = x.transpose(0, *(1 + place for place in order))
-    flipped = [1 + place for place, k in enumerate(sorted(axes)) if k in back]
-    x = lax.rev(x, flipped) if flipped else x
-    kept = set(axes)
-    full = (x.shape[0], *(extent if k in kept else 1 for k, extent in enumerate(shape)))
-    return jnp.broadcast_to(x.reshape(full), (x.shape[0], *shape))
+def broadcast_to(x: Array, shape: Sequence[int]) -> Array:
+    """See `Library`."""
+    return jnp.broadcast_to(x, tuple(shape))
 
 
-def _slice(x: Array, start: int, count: int, step: int = 1) -> Array:
-    if step == 1 and count == x.shape[-1]:
-        return x
-    return lax.slice_in_dim(x, start, start + count, step, axis=-1)
+def cut(x: Array, start: int, stop: int, step: int = 1) -> Array:
+    """See `Library`."""
+    return lax.slice_in_dim(x, start, stop, step, axis=-1)
 
 
-# --- multiplying ---------------------------------------------------------------------------------
+def pad(x: Array, more: int) -> Array:
+    """See `Library`."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, more)])
 
 
-def dot(left: Array, right: Array, summed: Sequence[int]) -> Array:
-    """sum(left * right) over the axes `summed`, which stay with length 1; shapes are broadcast.
+def flip(x: Array, axes: Sequence[int]) -> Array:
+    """See `Library`."""
+    return lax.rev(x, axes)
 
-    One product of matrices; some axis of `summed` is longer than 1 in both.
-    """
-    rank = left.ndim
-    own = [[k for k in range(rank) if x.shape[k] > 1] for x in (left, right)]
-    for mine, other in ((0, 1), (1, 0)):
-        alone = tuple(k for k in own[mine] if k in summed and k not in own[other])
-        x = (left, right)[mine]
-        if alone:
-            x = jnp.sum(x, axis=alone, keepdims=True)
-            own[mine] = [k for k in own[mine] if k not in alone]
-        left, right = (x, right) if mine == 0 else (left, x)
-    free = [[k for k in own[0] if k not in own[1]], [k for k in own[1] if k not in own[0]]]
-    if free[1] and (not free[0] or free[1][0] < free[0][0]):
-        left, right, own, free = right, left, own[::-1], free[::-1]
-    both = [k for k in own[0] if k in own[1]]
-    pairs = [
-        tuple([axes.index(k) for k in both if (k in summed) == chosen] for axes in own)
-        for chosen in (True, False)
-    ]
-    shape = [max(a, b) for a, b in zip(left.shape, right.shape)]
-    x = lax.dot_general(
-        left.reshape([left.shape[k] for k in own[0]]),
-        right.reshape([right.shape[k] for k in own[1]]),
-        tuple(pairs),
-        precision=lax.Precision.HIGHEST,
-    )
-    made = [k for k in both if k not in summed] + free[0] + free[1]
-    order = sorted(range(len(made)), key=made.__getitem__)
-    if order != list(range(len(made))):
-        x = x.transpose(order)
-    full = [shape[k] if k in made else 1 for k in range(rank)]
-    assert prod(full) == x.size
-    return x.reshape(full)
+
+def product(left: Array, right: Array, summed: tuple[Any, Any], kept: tuple[Any, Any]) -> Array:
+    """See `Library`."""
+    return lax.dot_general(left, right, (summed, kept), precision=lax.Precision.HIGHEST)
+
+
+# --- places --------------------------------------------------------------------------------------
+
+
+def take(x: Array, places: Any, axis: int = 1) -> Array:
+    """See `Library`."""
+    return jnp.take(x, places, axis=axis, mode="clip")
+
+
+def choose(x: Array, chosen: Array) -> Array:
+    """See `Library`."""
+    return jnp.take_along_axis(x, chosen, axis=-1, mode="clip")
+
+
+def put(x: Array, places: Any, numbers: Array, axis: int = 1) -> Array:
+    """See `Library`."""
+    at = (slice(None),) * axis + (places,)
+    return x.at[at].set(numbers)
+
+
+def add_at(x: Array, slots: Array, numbers: Array, together: bool) -> Array:
+    """See `Library`."""
+    row = 0 if together else np.arange(len(x))[:, None]
+    return x.at[row, slots].add(numbers)
+
+
+def window(x: Array, start: Any, count: int) -> Array:
+    """See `Library`."""
+    return lax.dynamic_slice_in_dim(x, start, count, axis=1)
+
+
+def write(x: Array, numbers: Array, start: Any) -> Array:
+    """See `Library`."""
+    return lax.dynamic_update_slice_in_dim(x, numbers, start, axis=1)
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+
+def repeat(count: int, turn: Callable[[Array, State], State], state: State) -> State:
+    """See `Library`."""
+    done: State = lax.fori_loop(0, count, turn, state)
+    return done
+
+
+def scan(turn: Callable[..., Array], state: Array, tables: Sequence[NDArray[Any]]) -> Array:
+    """See `Library`."""
+
+    def step(state: Array, rows: Sequence[Array]) -> tuple[Array, None]:
+        return turn(state, *rows), None
+
+    return lax.scan(step, state, tuple(tables))[0]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import jax as library
 from .arrays import run
 from .jax import Array, enable_x64, jax, jnp
 from .loops import Loops, Space
@@ -53,7 +54,7 @@ def evaluate(
         Space.EXAMPLE_INDEX: indices,
         Space.SCALAR: jnp.asarray([seed, examples], dtype)[None],
     }
-    results = run(loops, inputs, examples, dtype)
+    results = run(loops, inputs, examples, dtype, library)
     if not loops.batched:  # such a program starts from 1
         own = set(GRADIENT.values())
         results = {space: seed * x if space in own else x for space, x in results.items()}
