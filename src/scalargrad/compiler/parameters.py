@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
+from itertools import compress
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Value
 from .structure import Floats
+
+_NUMBER = attrgetter("number")
 
 
 class ParameterList:
@@ -24,12 +27,15 @@ class ParameterList:
 
     def add(self, parameters: Sequence[Value]) -> bool:
         """Take in the parameters of a trace, in order with those already known; whether any is new."""
-        known = set(self._numbers.tolist())
-        new = [p for p in parameters if p.number not in known]
-        if new:
-            self.values = sorted([*self.values, *new], key=operator.attrgetter("number"))
-            self._numbers = np.array([p.number for p in self.values], np.uint64)
-        return bool(new)
+        numbers = _numbers(parameters)
+        known = np.append(self._numbers, np.uint64(0))  # no Value has this number
+        new = known[np.searchsorted(self._numbers, numbers)] != numbers
+        if not new.any():
+            return False
+        added = [*compress(parameters, new.tolist())]
+        self.values = sorted([*self.values, *added], key=_NUMBER) if self.values else added
+        self._numbers = np.sort(np.concatenate((self._numbers, numbers[new])))
+        return True
 
     def __len__(self) -> int:
         return len(self.values)
@@ -39,5 +45,9 @@ class ParameterList:
         if len(parameters) == len(self.values):
             return gradient.copy()
         out = np.zeros(len(self.values))
-        out[np.searchsorted(self._numbers, [p.number for p in parameters])] = gradient
+        out[np.searchsorted(self._numbers, _numbers(parameters))] = gradient
         return out
+
+
+def _numbers(parameters: Sequence[Value]) -> NDArray[np.uint64]:
+    return np.fromiter(map(_NUMBER, parameters), np.uint64, len(parameters))
