@@ -15,6 +15,9 @@ from ..errors import MissingExtraError
 from .cache import stamps
 
 _LOCK = threading.Lock()
+# Level 2 would put the chosen instructions in another order, which CPUs do for themselves, and try
+# short divisions before long ones. Our code is no quicker for it, and compiled later.
+LEVEL = 1
 
 
 @cache
@@ -77,22 +80,20 @@ def _version() -> tuple[object, ...]:
     return llvmlite.__version__, *stamps(folder, (".so", ".dylib", ".dll"))
 
 
-def _machine() -> Any:
+def _machine(level: int = LEVEL) -> Any:
     llvm = binding()
     name, features = host()
     target = llvm.Target.from_default_triple()
-    # Level 2 would put the chosen instructions in another order, which CPUs do for themselves, and
-    # try short divisions before long ones. Our code is no quicker for it, and compiled later.
     return target.create_target_machine(
-        cpu=name, features=features, opt=1, reloc="pic", codemodel="small"
+        cpu=name, features=features, opt=level, reloc="pic", codemodel="small"
     )
 
 
-def compile_text(text: str) -> bytes:
-    """An object file from a module of IR."""
+def compile_text(text: str, level: int = LEVEL) -> bytes:
+    """An object file from a module of IR, optimised as far as LLVM does at such a level."""
     with _LOCK:
         module = binding().parse_assembly(text)
-        code: bytes = _machine().emit_object(module)
+        code: bytes = _machine(level).emit_object(module)
     return code
 
 

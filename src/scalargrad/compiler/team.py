@@ -419,14 +419,14 @@ def _text() -> str:
 
 
 def _code(text: str) -> bytes:
-    """The machine code, kept on disk."""
+    """The machine code, kept on disk. It waits, most of the time, and need not be quick."""
     if not enabled():
-        return llvm.compile_text(text)
+        return llvm.compile_text(text, 0)
     cache = Cache()
     name = key((text.encode(), repr(llvm.target()).encode()))
     kept = cache.get(name)
     if kept is None:
-        kept = llvm.compile_text(text)
+        kept = llvm.compile_text(text, 0)
         cache.put(name, kept)
     return kept
 
