@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from . import serial
-from .copying import Block, copy_block, examples_at_once
+from .copying import Block, copy_block, examples_at_once, mould_of_copy
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
 from .fuse import Region, region
@@ -36,6 +36,7 @@ from .loops import (
     leaves,
 )
 from .memory import Memory
+from .moulds import Mould
 from .nests import LINE
 from .phases import Touched
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
@@ -84,6 +85,7 @@ class Piece(NamedTuple):
     rooms                      where others' sums can ride along with it
     carry(function, begin)     writes the code with such sums
     riders                     what begins them
+    mould()                    what its code has in common with others, where it may
     """
 
     write: Callable[[Function, Division | None], None]
@@ -96,6 +98,7 @@ class Piece(NamedTuple):
     rooms: tuple[Room, ...] = ()
     carry: Callable[[Function, Sequence[Begin]], None] | None = None
     riders: tuple[Begin, ...] = ()
+    mould: Callable[[], Mould | None] = lambda: None
 
 
 def touched(regions: Sequence[Region]) -> tuple[Touched, ...]:
@@ -303,7 +306,8 @@ class Binder:
             else:
                 write = partial(_write_copy, block)
                 unit, cycles = each * examples_at_once(block, lanes), float(prod(extents))
-                self.pieces.append(Piece(write, reads, (place,), True, cycles, unit))
+                mould = partial(mould_of_copy, self.module, block)
+                self.pieces.append(Piece(write, reads, (place,), True, cycles, unit, mould=mould))
             self.scratch += size
         place, steps_ = self.copied[key]
         if ragged(axes[along]):
@@ -339,7 +343,8 @@ class Binder:
             for made, wanted in zip(copies, (False, True)):
                 if made in piece.writes:
                     write = found.only(piece.write, wanted)
-                    self.pieces[k] = piece._replace(write=write, reads=(*piece.reads, answer))
+                    read = (*piece.reads, answer)
+                    self.pieces[k] = piece._replace(write=write, reads=read, mould=lambda: None)
                     self.copied = {k: v for k, v in self.copied.items() if v[0] != made}
                     reads = piece.reads
         self.pieces.insert(at, Piece(lambda f, _: found.look(f), reads, (answer,)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -15,6 +15,7 @@ from .copying import Block, copy_block
 from .fuse import Cluster, divides
 from .ir import PER_PASS, PER_TILE, Function
 from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
+from .moulds import Mould, mould_of
 from .nests import Nest, Spot, Tile
 from .phases import Touched
 from .riders import Rider
@@ -319,6 +320,23 @@ class ClusterCode:
             self._ride(),
             self._rooms(),
             self._carry,
+            mould=self._mould,
+        )
+
+    def _mould(self) -> Mould | None:
+        if self.spare is not None or self.totals or self.waiting:
+            return None
+        members = tuple(map(self._described, self.members))
+        return mould_of(self.binder.module, self.refs, self.axes, self.plan, self.split, members)
+
+    def _described(self, member: _Member) -> Hashable:
+        """All that the code of a member depends on."""
+        step = member.step
+        number = step.const if isinstance(step, Apply) else step.start
+        return (
+            *(type(step), step.op, self.binder.module.written(number), member.before),
+            *(member.result, member.stored, *member.operands),
+            *((group.over, group.shared, *parts) for group, parts in member.groups),
         )
 
     def _tiles(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .ir import Counter, Function, vector
+from .ir import Counter, Function, Module, vector
+from .moulds import Mould, mould_of
 from .nests import LINE, Cursor, Nest, transposed
 from .tiles import Axis, Division, Piece, Plan, Ref, pieces
 
@@ -42,6 +43,11 @@ def examples_at_once(block: Block, width: int) -> int:
     """How many examples a block is copied in steps of; 0 if it has none."""
     rest, _, side = _loops(block, width)
     return 0 if block.examples is None else 1 if block.examples in rest else side
+
+
+def mould_of_copy(module: Module, block: Block) -> Mould | None:
+    """What the code of a copy depends on."""
+    return mould_of(module, block[:2], "copy", block.extents, block.examples)
 
 
 def copy_block(function: Function, block: Block, division: Division | None = None) -> None:

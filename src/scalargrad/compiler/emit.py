@@ -33,6 +33,7 @@ from .loops import (
     Walk,
     work,
 )
+from .moulds import PORTION, Moulds
 from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, phases
 from .riders import paired
 from .selections import indicator, scatter, take
@@ -43,7 +44,6 @@ from .totals import candidates
 # In cycles, roughly: what a nest must take to be shared, and a program for each of its workers.
 LONG, WORTH = 1_500.0, 100_000.0
 MANY = 3000  # pieces of a program that is not looked at for what could be shared
-PORTION = "ptr %env, i64 %worker, i64 %workers"
 
 
 def _form(piece: Piece, chunk: int) -> int:
@@ -147,6 +147,11 @@ class Emitter(Binder):
             self.pieces = paired(self.pieces)
             order = [(0, False, k) for k in range(len(self.pieces))]
             self.settle()
+        divisions: list[Division | None] = [None] * len(self.pieces)
+        if self.phases:
+            divisions = [self._division(*which, chunk) for which in zip(self.pieces, forms)]
+        moulds = [piece.mould() for piece in self.pieces]
+        writer = Moulds(self.module, [*zip(moulds, divisions)])
         functions: list[tuple[int, bool, str]] = []
         function: Function | None = None
         for phase, some, k in order:
@@ -154,18 +159,22 @@ class Emitter(Binder):
                 if function is not None:
                     self.module.finish(function)
                 functions.append((phase, some, f"nests{len(functions)}"))
-                function = Function(self.module, functions[-1][2], PORTION if some else "ptr %env")
-            piece = self.pieces[k]
-            division = Division() if some else None
-            if some and forms[k] == BY_EXAMPLES:
-                division = Division(chunk // piece.unit, -(-self.batch // chunk))
-            piece.write(function, division)
+                function = Function(
+                    self.module, functions[-1][2], f"ptr %env, {PORTION}" if some else "ptr %env"
+                )
+            writer.write(function, self.pieces[k].write, moulds[k], divisions[k])
         if function is not None:
             self.module.finish(function)
         serial.finish(self)
         self._run(functions)
         if self.phases:
             self._share(functions)
+
+    def _division(self, piece: Piece, form: int, chunk: int) -> Division | None:
+        """How workers divide a piece."""
+        if form == BY_EXAMPLES:
+            return Division(chunk // piece.unit, -(-self.batch // chunk))
+        return Division() if form == SHARED else None
 
     def _chunk(self) -> int:
         """How many examples belong together: so that most of the work is divided by them."""

@@ -8,7 +8,7 @@ they are known while the code is written.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -225,9 +225,16 @@ class Function:
     """A function under construction: `emit` instructions, nest `loop`s."""
 
     def __init__(
-        self, module: Module, name: str, parameters: str = "ptr %env", linkage: str = "internal"
+        self,
+        module: Module,
+        name: str,
+        parameters: str = "ptr %env",
+        linkage: str = "internal",
+        given: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
+        """`given` names the arguments that point to elements of arrays, by slot and number."""
         self.module = module
+        self._given = given
         self.name = name
         self.parameters = parameters
         self.linkage = linkage
@@ -289,6 +296,12 @@ class Function:
             self.entry.append(f"  %a{slot} = getelementptr ptr, ptr %env, i64 {slot}")
             self.entry.append(f"  {name} = load ptr, ptr %a{slot}, align 8")
         return self._pointers[slot]
+
+    def origin(self, slot: int, element: int) -> tuple[str, int]:
+        """A pointer into the array in a slot, and how far from there the element is."""
+        if self._given is None:
+            return self.pointer(slot), element
+        return self._given[slot, element], 0
 
     def splat(self, kind: str, number: str, width: int) -> str:
         """One number in every lane."""

@@ -215,11 +215,12 @@ class Nest:
         """Where a ref is when all counters are 0."""
         if ref.number is not None:
             return Cursor(Place("", 0), None)
-        array = self.function.pointer(ref.slot)
         moved = self.module.moved.get((ref.slot, ref.block), 0)
         if ref.beyond is None:
+            array, base = self.function.origin(ref.slot, ref.base + moved)
             turned = self.function.turned(self.kind(ref), array, ref.turns)
-            return Cursor(Place(turned, ref.base + moved), None)
+            return Cursor(Place(turned, base), None)
+        array = self.function.pointer(ref.slot)
         table = Place(
             self.function.turned("i32", self.function.pointer(TABLE), ref.turns), ref.base
         )

@@ -137,4 +137,5 @@ def _together(seat: _Seat, begin: Callable[[Function, int, int], Boarded], guest
         reads=(*host.reads, *guest.reads),
         writes=(*host.writes, *guest.writes),
         riders=riders,
+        mould=lambda: None,
     )
