@@ -34,20 +34,12 @@ if cython.compiled:
     from cython.cimports.scalargrad.rules import (
         ABS,
         ADD,
-        DETACH,
-        DIV,
         EXP,
         LEAF,
         LEAKY_RELU,
-        LESS,
-        LESS_EQUAL,
-        LOG,
         MAXIMUM,
         MINIMUM,
-        POW,
-        POWER,
         RELU,
-        SQRT,
         TAKE,
         WHERE,
     )
@@ -55,72 +47,61 @@ else:
     from ..ops import (
         ABS,
         ADD,
-        DETACH,
-        DIV,
         EXP,
         LEAF,
         LEAKY_RELU,
-        LESS,
-        LESS_EQUAL,
-        LOG,
         MAXIMUM,
         MINIMUM,
-        POW,
-        POWER,
         RELU,
-        SQRT,
         TAKE,
         WHERE,
     )
 
-from .flat import FOLD_MAXIMUM, INDICATOR, LONE, OVER, SCATTER, Flat
+from .contributions import contributions, reach
+from .finite import may_be_infinite
+from .flat import INDICATOR, LONE, OVER, SCATTER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
 from .marks import GRADIENT, Marks
 from .partials import add_partials
 
-FIRST_FOLD = cython.declare(cython.int, FOLD_MAXIMUM)  # kinds from here on pass no gradient on
-NO_BOUND = cython.declare(cython.double, -np.inf)
-SAFE = cython.declare(cython.double, 1e-60)  # its inverse, even to the fourth power, is finite
+NEGATIVE = cython.declare(cython.int, int(MINUS))
+NO_GRADIENT = cython.declare(cython.int, int(SKIP_RIGHT))
+NO_PARTIAL = cython.declare(cython.int, int(SKIP_LEFT))
+AN_INDICATOR = cython.declare(cython.int, INDICATOR)
+A_SCATTER = cython.declare(cython.int, SCATTER)
+ONE_TERM = cython.declare(cython.int, LONE)
+OF_CONSTANT = cython.declare(cython.int, int(Space.CONSTANT))
+OF_ONE = cython.declare(cython.int, int(Space.TEMPORARY))
+OF_EACH = cython.declare(cython.int, int(Space.BATCHED))
+
+BATCHED_SPACES = np.array([space.batched for space in Space], np.uint8)
+GRADIENT_SPACES = np.array([GRADIENT.get(space, Space.TEMPORARY) for space in Space], np.uint8)
+# By the kind of a node, what a branch of it that is not taken drops: 1 a number, 2 anything.
+CUT = np.zeros(256, np.uint8)
+CUT[[RELU, TAKE, MAXIMUM, MINIMUM, ABS, LEAKY_RELU]] = 1
+CUT[WHERE] = 2
 
 
 def derive(flat: Flat, outputs: NDArray[np.int32], marks: Marks) -> Flat:
     """The graph with the gradients of all wanted leaves, each in its gradient space."""
-    roots = [int(outputs[0])]
-    if marks.penalty:
-        roots.insert(0, int(outputs[1]))  # its part comes first, as `backward` meets it
-    wanted = (flat.kind == LEAF) & np.isin(flat.space, marks.wanted)
-    reached = np.zeros(len(flat), np.uint8)
-    _reach(flat, wanted.astype(np.uint8), np.array(roots, np.int32), reached)
+    # The part of the penalty comes first, as `backward` meets it.
+    roots = np.ascontiguousarray(outputs[1::-1] if marks.penalty else outputs[:1])
+    wanted = ((flat.kind == LEAF) & np.isin(flat.space, marks.wanted)).view(np.uint8)
+    reached = reach(flat, wanted, roots)
     growing, partial, minus = add_partials(flat, reached > 0)
     one, zero = growing.constant(1.0), growing.constant(0.0)
     brief = (flat.kind == TAKE) & (flat.const > np.diff(flat.first))
-    contributions = _contributions(flat, reached, brief.view(np.uint8))
-    nodes, terms = growing.nodes, growing.terms
-    wide = growing.flat(*_more(flat, len(roots), int(contributions[0][len(flat)])))
+    passed_on = contributions(flat, reached, brief.view(np.uint8))
+    used = growing.nodes, growing.terms
+    wide = growing.flat(*_more(flat, len(roots), len(passed_on[1])))
     del growing
-    seeds = [len(flat) - 1 if marks.batch in ("mean", "each") else one]
+    over = 0 if marks.batch is None else OVER
+    seeds = [(int(outputs[0]), len(flat) - 1 if marks.batch in ("mean", "each") else one, over)]
     if marks.penalty:
-        seeds.insert(0, one)
-    over = np.zeros(len(roots), np.uint8)
-    over[len(roots) - 1] = OVER if marks.batch is not None else 0
-    return _emit(
-        flat,
-        wide,
-        nodes,
-        terms,
-        reached,
-        wanted.astype(np.uint8),
-        partial,
-        minus,
-        _may_be_infinite(wide.cut(nodes, terms)),
-        contributions,
-        np.array(roots, np.int32),
-        np.array(seeds, np.int32),
-        over,
-        *_chosen(flat, np.flatnonzero(brief & (reached > 0))),
-        one,
-        zero,
-    )
+        seeds.insert(0, (int(outputs[1]), one, 0))
+    partials, constants = (partial, minus), (one, zero)
+    backward = _Backward(flat, wide, used, reached, wanted, partials, passed_on, seeds, constants)
+    return backward.run(*_chosen(flat, np.flatnonzero(brief & (reached > 0))))
 
 
 def _chosen(flat: Flat, takes: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
@@ -162,159 +143,6 @@ def _more(flat: Flat, phases: int, contributions: int) -> tuple[int, int]:
     return nodes, phases * (contributions + 3 * branches + 1) + len(flat)
 
 
-def _reach(
-    flat: Flat,
-    wanted_: NDArray[np.uint8],
-    roots: NDArray[np.int32],
-    reached_: NDArray[np.uint8],
-) -> None:
-    """reached[i] gets bit k where gradient flows from root k through node i to something wanted."""
-    kind: cython.uchar[::1] = flat.kind.data
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    needs: cython.uchar[::1] = wanted_.copy().data
-    reached: cython.uchar[::1] = reached_.data
-    size: cython.int = len(kind)
-    i: cython.int
-    t: cython.int
-    k: cython.int
-    code: cython.int
-    for i in range(size):
-        code = kind[i]
-        if code in (LESS, LESS_EQUAL, DETACH) or code >= FIRST_FOLD:
-            continue
-        for t in range(first[i] + (code == WHERE), first[i + 1]):
-            if needs[left[t]] or (right[t] >= 0 and needs[right[t]]):
-                needs[i] = 1
-                break
-    for k in range(len(roots)):
-        if needs[roots[k]]:
-            reached[roots[k]] |= 1 << k
-    for i in range(size - 1, -1, -1):
-        if reached[i] == 0:
-            continue
-        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
-            if needs[left[t]]:
-                reached[left[t]] |= reached[i]
-            if right[t] >= 0 and needs[right[t]]:
-                reached[right[t]] |= reached[i]
-
-
-def _may_be_infinite(flat: Flat) -> NDArray[np.uint8]:
-    """1 where a number may not be finite though the leaves are, barring overflow of sums and
-    products: where an exp, log, root or division is involved that is not known to stay in range.
-
-    A lower bound of every node is enough to know it: a sum of squares plus a positive constant is
-    positive, so are the e^(x - max x) of a softmax, at most 1, and their sum, at least 1.
-    """
-    found = np.zeros(len(flat), np.uint8)
-    kind: cython.uchar[::1] = flat.kind.data
-    space: cython.uchar[::1] = flat.space.data
-    const: cython.double[::1] = flat.const.data
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    style: cython.uchar[::1] = flat.style.data
-    out: cython.uchar[::1] = found.data
-    lower: cython.double[::1] = np.full(len(flat), NO_BOUND).data
-    # shifted[i] = m: node i is x - m, m the maximum of x and other nodes; -1 otherwise.
-    shifted: cython.int[::1] = np.full(len(flat), -1, np.int32).data
-    i: cython.int
-    j: cython.int
-    k: cython.int
-    t: cython.int
-    code: cython.int
-    bound: cython.double
-    total: cython.double
-    CONSTANT: cython.int = int(Space.CONSTANT)
-    NEGATIVE: cython.int = int(MINUS)
-    for i in range(len(kind)):
-        code = kind[i]
-        if code == LEAF:
-            if space[i] == CONSTANT:
-                lower[i] = const[i]
-            continue
-        if code in (LESS, LESS_EQUAL, INDICATOR):
-            lower[i] = 0.0
-            continue
-        for t in range(first[i], first[i + 1]):
-            out[i] |= out[left[t]]
-            if right[t] >= 0:
-                out[i] |= out[right[t]]
-        t = first[i]
-        bound = lower[left[t]] if first[i + 1] > t else const[i]
-        if code == ADD:
-            total = const[i]
-            for t in range(first[i], first[i + 1]):
-                if style[t] & NEGATIVE:
-                    total = NO_BOUND
-                    break
-                bound = lower[left[t]]
-                if right[t] == left[t]:
-                    bound = 0.0
-                elif right[t] >= 0:
-                    bound = 0.0 if bound >= 0.0 and lower[right[t]] >= 0.0 else NO_BOUND
-                total += bound
-            lower[i] = total
-            t = first[i]
-            if first[i + 1] == t + 2 and style[t] == 0 and style[t + 1] == NEGATIVE:
-                # x - m for a maximum m of x and others
-                j = left[t + 1]
-                while kind[j] == DETACH:
-                    j = left[first[j]]
-                if j == left[t]:
-                    shifted[i] = i  # x - x: the maximum of one
-                elif kind[j] == FIRST_FOLD and right[t] < 0 and right[t + 1] < 0:
-                    for k in range(first[j], first[j + 1]):
-                        if left[k] == left[t]:
-                            shifted[i] = j
-                            break
-            elif first[i + 1] > t and kind[left[t]] == EXP and shifted[left[first[left[t]]]] >= 0:
-                # the sum over all candidates of m: one of them is e^0
-                j = shifted[left[first[left[t]]]]
-                if kind[j] == FIRST_FOLD and first[j + 1] - first[j] == first[i + 1] - t:
-                    for k in range(first[i + 1] - t):
-                        if right[t + k] >= 0 or style[t + k] or kind[left[t + k]] != EXP:
-                            break
-                        if shifted[left[first[left[t + k]]]] != j:
-                            break
-                        if left[first[left[first[left[t + k]]]]] != left[first[j] + k]:
-                            break
-                    else:
-                        lower[i] = 1.0
-        elif code == EXP:
-            lower[i] = 1.0 if shifted[left[t]] == left[t] else 0.0
-            if shifted[left[t]] < 0:
-                out[i] = 1
-        elif code == LOG:
-            if bound < SAFE:
-                out[i] = 1
-        elif code == SQRT:
-            if bound < SAFE:
-                out[i] = 1
-            else:
-                lower[i] = bound**0.5
-        elif code == POW:
-            if const[i] < 0.0 or const[i] != float(int(min(const[i], 1e9))):
-                if bound < SAFE or not -4.0 <= const[i] <= 4.0:
-                    out[i] = 1
-                else:
-                    lower[i] = bound ** const[i] if const[i] > 0.0 else 0.0
-            elif const[i] == 2.0:
-                lower[i] = 0.0
-        elif code == DIV:
-            if lower[left[t + 1]] < SAFE:
-                out[i] = 1
-            elif bound >= 0.0:
-                lower[i] = 0.0
-        elif code == POWER:
-            out[i] = 1
-        elif code in (DETACH, RELU):
-            lower[i] = max(bound, 0.0) if code == RELU else bound
-    return found
-
-
 def _candidates(flat: Flat) -> NDArray[np.int32]:
     """Where the candidates of each index begin, if they are numbered one index after the other.
 
@@ -327,317 +155,344 @@ def _candidates(flat: Flat) -> NDArray[np.int32]:
     return np.cumsum(counts, dtype=np.int32)
 
 
-def _contributions(
-    flat: Flat, reached: NDArray[np.uint8], brief_: NDArray[np.uint8]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
-    """Who passes a gradient on to each node: terms and slots, in the order of `backward`.
+@cython.final
+@cython.cclass
+class _Backward:
+    """The pass backward over a graph, which writes the nodes of the gradients behind its own.
 
-    Those of node i are `terms[targets[i]:targets[i + 1]]`; slot 0 is the left factor. Selections
-    that are `brief` pass nothing on here.
+    There is a phase for each root. Per phase and node:
+
+    gradient  the node that is its gradient, -1 where there is none
+    sign      1 if that counts negatively
+    untaken   whether a branch not taken can make it 0: 1 if such a branch drops a number, 2 if it
+              drops anything
+    steep     1 if it can be infinite though the results are finite
+
+    n and t are the next node and term to be written. The gradient of a node is written when all of
+    its m contributions are known, in `made_left`, `made_right` and `made_style`. Of the one at
+    hand, `given` is the gradient that is passed on, `factor` what it is multiplied with or -1,
+    `flags` are the style of the term, and `level` is what `untaken` says of it.
     """
-    size: cython.int = len(flat)
-    count: cython.int = len(flat.left)
-    highest: cython.int = int(flat.origin.max()) if count else 0
-    kind: cython.uchar[::1] = flat.kind.data
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    origin: cython.int[::1] = flat.origin.data
-    live: cython.uchar[::1] = reached.data
-    brief: cython.uchar[::1] = brief_.data
-    targets = np.zeros(size + 1, np.int32)
-    ends: cython.int[::1] = targets.data
-    place: cython.int[::1] = np.zeros(highest + 2, np.int32).data
-    order: cython.int[::1] = np.empty(max(count, 1), np.int32).data
-    i: cython.int
+
+    wide: Flat
+    size: cython.int
+    phases: cython.int
+    one: cython.int
+    zero: cython.int
+    kind: cython.uchar[::1]
+    const: cython.double[::1]
+    space: cython.uchar[::1]
+    slot: cython.int[::1]
+    extra: cython.int[::1]
+    rank: cython.int[::1]
+    first: cython.int[::1]
+    left: cython.int[::1]
+    right: cython.int[::1]
+    style: cython.uchar[::1]
+    reached: cython.uchar[::1]
+    wanted: cython.uchar[::1]
+    partial: cython.int[:, ::1]
+    minus: cython.uchar[:, ::1]
+    infinite: cython.uchar[::1]
+    targets: cython.int[::1]
+    terms: cython.int[::1]
+    sides: cython.uchar[::1]
+    owner: cython.int[::1]  # the node that a term is of
+    roots: cython.int[::1]
+    seeds: cython.int[::1]
+    over: cython.uchar[::1]
+    candidates: cython.int[::1]
+    indicator: cython.int[::1]
+    is_batched: cython.uchar[::1]
+    gradient_space: cython.uchar[::1]
+    cut: cython.uchar[::1]
+    gradient: cython.int[:, ::1]
+    sign: cython.uchar[:, ::1]
+    untaken: cython.uchar[:, ::1]
+    steep: cython.uchar[:, ::1]
+    made_left: cython.int[::1]
+    made_right: cython.int[::1]
+    made_style: cython.uchar[::1]
+    n: cython.int
     t: cython.int
-    k: cython.int
-    total: cython.int = 0
-    # Terms by descending origin: a counting sort, stable within an origin.
-    for i in range(size):
-        if live[i] == 0 or brief[i]:
-            continue
-        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
-            place[highest - origin[t] + 1] += 1
-            if live[left[t]]:
-                ends[left[t] + 1] += 1
-            if right[t] >= 0 and live[right[t]]:
-                ends[right[t] + 1] += 1
-    for k in range(highest + 1):
-        place[k + 1] += place[k]
-    for i in range(size):
-        if live[i] == 0 or brief[i]:
-            continue
-        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
-            order[place[highest - origin[t]]] = t
-            place[highest - origin[t]] += 1
-            total += 1
-    for i in range(size):
-        ends[i + 1] += ends[i]
-    terms = np.empty(max(int(targets[size]), 1), np.int32)
-    slots = np.empty(max(int(targets[size]), 1), np.uint8)
-    found: cython.int[::1] = terms.data
-    side: cython.uchar[::1] = slots.data
-    fill: cython.int[::1] = targets.copy().data
-    for k in range(total):
-        t = order[k]
-        i = left[t]
-        if live[i]:
-            found[fill[i]] = t
-            side[fill[i]] = 0
-            fill[i] += 1
-        i = right[t]
-        if i >= 0 and live[i]:
-            found[fill[i]] = t
-            side[fill[i]] = 1
-            fill[i] += 1
-    return targets, terms, slots
-
-
-def _emit(
-    flat: Flat,
-    wide: Flat,
-    nodes: cython.int,
-    terms_: cython.int,
-    reached_: NDArray[np.uint8],
-    wanted_: NDArray[np.uint8],
-    partial_: NDArray[np.int32],
-    minus_: NDArray[np.uint8],
-    infinite_: NDArray[np.uint8],
-    contributions: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]],
-    roots_: NDArray[np.int32],
-    seeds_: NDArray[np.int32],
-    over_: NDArray[np.uint8],
-    takes_: NDArray[np.int32],
-    members_: NDArray[np.uint8],
-    one: cython.int,
-    zero: cython.int,
-) -> Flat:
-    size: cython.int = len(flat)
-    count = int(contributions[0][size])
-    phases: cython.int = len(roots_)
-    owners = np.repeat(np.arange(size, dtype=np.int32), np.diff(flat.first))
-    kind: cython.uchar[::1] = wide.kind.data
-    const: cython.double[::1] = wide.const.data
-    space: cython.uchar[::1] = wide.space.data
-    slot: cython.int[::1] = wide.slot.data
-    extra: cython.int[::1] = wide.extra.data
-    rank: cython.int[::1] = wide.rank.data
-    first: cython.int[::1] = wide.first.data
-    left: cython.int[::1] = wide.left.data
-    right: cython.int[::1] = wide.right.data
-    style: cython.uchar[::1] = wide.style.data
-    reached: cython.uchar[::1] = reached_.data
-    wanted: cython.uchar[::1] = wanted_.data
-    partial: cython.int[:, ::1] = partial_.data
-    negative: cython.uchar[:, ::1] = minus_.data
-    infinite: cython.uchar[::1] = infinite_.data
-    targets: cython.int[::1] = contributions[0].data
-    terms: cython.int[::1] = contributions[1].data
-    sides: cython.uchar[::1] = contributions[2].data
-    roots: cython.int[::1] = roots_.data
-    seeds: cython.int[::1] = seeds_.data
-    over: cython.uchar[::1] = over_.data
-    takes: cython.int[::1] = takes_.data
-    members: cython.uchar[::1] = members_.data
-    owner: cython.int[::1] = owners.data
-    batched_space = np.array([s.batched for s in Space] + [False], np.uint8)
-    is_batched: cython.uchar[::1] = batched_space.data
-    gradient_space: cython.uchar[::1] = np.array(
-        [GRADIENT.get(s, Space.TEMPORARY) for s in Space], np.uint8
-    ).data
-    # Per phase and node: its gradient, whether that counts negatively, whether a branch not taken
-    # can make it 0 (1: such a branch drops a number, 2: it drops anything), whether it can be
-    # infinite though the results are finite.
-    gradient: cython.int[:, ::1] = np.full((phases, size), -1, np.int32).data
-    sign: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
-    untaken: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
-    steep: cython.uchar[:, ::1] = np.zeros((phases, size), np.uint8).data
-    # The selections by one index share their indicators, one for each candidate.
-    starts = _candidates(flat)
-    candidates: cython.int[::1] = starts.data
-    indicator: cython.int[::1] = np.full(int(starts[len(starts) - 1]), -1, np.int32).data
-    # What the terms of the node being made are, before the node itself can be placed.
-    made_left: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
-    made_right: cython.int[::1] = np.empty(phases * (count + 1) + 1, np.int32).data
-    made_style: cython.uchar[::1] = np.empty(phases * (count + 1) + 1, np.uint8).data
-    n: cython.int = nodes
-    t: cython.int = terms_
-    phase: cython.int
-    p: cython.int
-    c: cython.int
-    q: cython.int
-    k: cython.int
     m: cython.int
-    user: cython.int
-    code: cython.int
-    g: cython.int
+    given: cython.int
     factor: cython.int
     flags: cython.int
-    zeroable: cython.int
     level: cython.int
-    lowest: cython.int
-    highest: cython.int
-    batched: cython.bint
-    singular: cython.bint
-    literal: cython.bint
-    A_CONSTANT: cython.int = int(Space.CONSTANT)
-    BATCHED_RESULT: cython.int = int(Space.BATCHED)
-    RESULT: cython.int = int(Space.TEMPORARY)
-    NEGATIVE: cython.int = int(MINUS)
-    NO_GRADIENT: cython.int = int(SKIP_RIGHT)
-    NO_PARTIAL: cython.int = int(SKIP_LEFT)
-    INDICATOR_KIND: cython.int = int(INDICATOR)
-    SCATTER_KIND: cython.int = int(SCATTER)
-    ONE_TERM: cython.int = int(LONE)
 
-    for phase in range(phases):
-        gradient[phase, roots[phase]] = seeds[phase]
-    for p in range(size - 1, -1, -1):
-        if reached[p] == 0 and not wanted[p]:
-            continue
-        m = 0
-        for phase in range(phases):
-            if not wanted[p]:
-                m = 0
-                if gradient[phase, p] >= 0 or not (reached[p] >> phase) & 1:
+    def __init__(
+        self,
+        flat: Flat,
+        wide: Flat,
+        used: tuple[int, int],
+        reached: NDArray[np.uint8],
+        wanted: NDArray[np.uint8],
+        partials: tuple[NDArray[np.int32], NDArray[np.uint8]],
+        contributions: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]],
+        seeds: list[tuple[int, int, int]],
+        constants: tuple[int, int],
+    ) -> None:
+        """`wide` begins with the `used` nodes and terms of `flat`, its partials and constants.
+
+        `seeds` are the root, the node of its gradient and the style of what is added to the
+        gradient of a leaf, for each phase.
+        """
+        self.wide, self.size, self.phases = wide, len(flat), len(seeds)
+        self.n, self.t = used
+        self.one, self.zero = constants
+        self.kind, self.const, self.space = wide.kind.data, wide.const.data, wide.space.data
+        self.slot, self.extra, self.rank = wide.slot.data, wide.extra.data, wide.rank.data
+        self.first, self.left, self.right = wide.first.data, wide.left.data, wide.right.data
+        self.style = wide.style.data
+        self.reached, self.wanted = reached.data, wanted.data
+        self.partial, self.minus = partials[0].data, partials[1].data
+        self.infinite = may_be_infinite(wide.cut(*used)).data
+        self.targets, self.terms, self.sides = (array.data for array in contributions)
+        self.owner = np.repeat(np.arange(len(flat), dtype=np.int32), np.diff(flat.first)).data
+        self.roots, self.seeds, over = (np.array(x, np.int32).data for x in zip(*seeds))
+        self.over = np.array(over, np.uint8).data
+        starts = _candidates(flat)
+        self.candidates = starts.data
+        # The selections by one index share their indicators, one for each candidate.
+        self.indicator = np.full(int(starts[len(starts) - 1]), -1, np.int32).data
+        self.is_batched = BATCHED_SPACES.data
+        self.gradient_space, self.cut = GRADIENT_SPACES.data, CUT.data
+        shape = self.phases, len(flat)
+        self.gradient = np.full(shape, -1, np.int32).data
+        self.sign, self.untaken, self.steep = (np.zeros(shape, np.uint8).data for _ in range(3))
+        most = self.phases * (len(contributions[1]) + 1) + 1
+        self.made_left, self.made_right = (np.empty(most, np.int32).data for _ in range(2))
+        self.made_style = np.empty(most, np.uint8).data
+
+    def run(self, takes: NDArray[np.int32], members_: NDArray[np.uint8]) -> Flat:
+        """The graph with the gradients; `takes` and `members` are those of `_chosen`."""
+        chosen: cython.int[::1] = takes.data
+        members: cython.uchar[::1] = members_.data
+        phase: cython.int
+        p: cython.int
+        k: cython.int
+        for phase in range(self.phases):
+            self.gradient[phase, self.roots[phase]] = self.seeds[phase]
+        for p in range(self.size - 1, -1, -1):
+            if self.wanted[p]:
+                self._leaf(p, members[p] == 0)
+            elif self.reached[p]:
+                for phase in range(self.phases):
+                    if (self.reached[p] >> phase) & 1 and self.gradient[phase, p] < 0:
+                        self._result(phase, p)
+        for phase in range(self.phases):
+            for k in range(len(chosen)):
+                if self.gradient[phase, chosen[k]] >= 0:
+                    self._scatter(phase, chosen[k])
+        return self.wide.cut(self.n, self.t)
+
+    # --- the gradient of a node ------------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _result(self, phase: cython.int, p: cython.int) -> cython.void:
+        """The gradient of a node in between: what its users pass on, or the only thing they do."""
+        self.m = 0
+        self._collect(phase, p)
+        if self.m == 0:
+            return
+        if self.m == 1 and self.made_right[0] < 0:
+            self.gradient[phase, p] = self.made_left[0]
+            self.sign[phase, p] = self.made_style[0] & NEGATIVE
+            return
+        self._copy_made()
+        self.gradient[phase, p] = self._end(ADD, -0.0, self.rank[p], self._space())
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _leaf(self, p: cython.int, always: cython.bint) -> cython.void:
+        """The gradient of a leaf, which goes over all phases: what is added to it, if anything."""
+        phase: cython.int
+        k: cython.int
+        before: cython.int
+        single: cython.bint = self.is_batched[self.space[p]] == 0
+        self.m = 0
+        for phase in range(self.phases):
+            before = self.m
+            if p == self.roots[phase]:
+                self._make(self.seeds[phase], -1, 0)
+            self._collect(phase, p)
+            if single:
+                for k in range(before, self.m):
+                    self.made_style[k] |= self.over[phase]
+        if self.m > 0 or always:
+            self._copy_made()
+            self.slot[self.n] = self.slot[p]
+            self._end(ADD, 0.0, self.rank[p], self.gradient_space[self.space[p]])
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _scatter(self, phase: cython.int, p: cython.int) -> cython.void:
+        """What a selection passes on is added to the leaf that was chosen."""
+        g: cython.int = self.gradient[phase, p]
+        a: cython.int = self.left[self.first[p]]
+        b: cython.int = self.left[self.first[p] + 1]
+        if self.sign[phase, p]:
+            self._write(g, -1, NEGATIVE)
+            self.extra[self.n] = ONE_TERM
+            g = self._end(ADD, -0.0, self.rank[p], self._space())
+        self._write(g, -1, self.over[phase])
+        self._write(a, -1, 0)
+        self._write(b, -1, 0)
+        self.slot[self.n], self.extra[self.n] = self.slot[p], self.extra[p]
+        self._end(A_SCATTER, self.const[p], self.rank[p], self.gradient_space[self.space[a]])
+
+    # --- what its users pass on to it ------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _collect(self, phase: cython.int, p: cython.int) -> cython.void:
+        """Make the contributions of all users of a node, in the order of `backward`."""
+        lowest: cython.int = 3
+        highest: cython.int = 0
+        c: cython.int
+        q: cython.int
+        user: cython.int
+        code: cython.int
+        for c in range(self.targets[p], self.targets[p + 1]):
+            q = self.terms[c]
+            user = self.owner[q]
+            self.given = self.gradient[phase, user]
+            if self.given < 0:
+                continue
+            code = self.kind[user]
+            self.factor, self.flags = -1, self.sign[phase, user]
+            self.level = self.untaken[phase, user]
+            if code == ADD:
+                self._of_sum(q, self.sides[c])
+            elif code in (WHERE, RELU):
+                self._of_branches(user, q)
+            elif code == TAKE:
+                self._of_selection(user, q, self.steep[phase, user])
+            else:
+                if self.partial[user, q - self.first[user]] < 0:
                     continue
-            elif p == roots[phase]:
-                made_left[m], made_right[m] = seeds[phase], -1
-                made_style[m] = 0 if is_batched[space[p]] else over[phase]
-                m += 1
-            lowest = 3
-            highest = 0
-            for c in range(targets[p], targets[p + 1]):
-                q = terms[c]
-                user = owner[q]
-                g = gradient[phase, user]
-                if g < 0:
-                    continue
-                code = kind[user]
-                flags = sign[phase, user]
-                factor = -1
-                zeroable = untaken[phase, user]
-                if code == ADD:
-                    if style[q] & NEGATIVE:
-                        flags ^= 1
-                    if right[q] >= 0:
-                        factor = left[q] if sides[c] else right[q]
-                    if factor >= 0 and zeroable > 0:
-                        literal = space[factor] == A_CONSTANT
-                        if infinite[factor] or (zeroable == 2 and not literal):
-                            flags |= NO_GRADIENT
-                    level = zeroable
-                elif code in (WHERE, RELU):
-                    # A node of its own: the gradient on one side, 0 on the other.
-                    kind[n] = WHERE
-                    rank[n] = rank[user]
-                    if code == RELU:
-                        left[t], left[t + 1], left[t + 2] = user, g, zero
-                    elif q - first[user] == 1:
-                        left[t], left[t + 1], left[t + 2] = left[first[user]], g, zero
-                    else:
-                        left[t], left[t + 1], left[t + 2] = left[first[user]], zero, g
-                    right[t] = right[t + 1] = right[t + 2] = -1
-                    batched = is_batched[space[left[t]]] or is_batched[space[g]]
-                    space[n] = BATCHED_RESULT if batched else RESULT
-                    t += 3
-                    g = n
-                    n += 1
-                    first[n] = t
-                    level = 2 if code == WHERE else max(1, zeroable)
-                elif code == TAKE:
-                    k = candidates[2 * slot[user] + extra[user]] + q - first[user]
-                    if indicator[k] < 0:
-                        kind[n] = INDICATOR_KIND
-                        slot[n] = slot[user]
-                        extra[n] = q - first[user]
-                        rank[n] = rank[user]
-                        space[n] = BATCHED_RESULT if extra[user] else RESULT
-                        indicator[k] = n
-                        n += 1
-                        first[n] = t
-                    factor = indicator[k]
-                    if steep[phase, user]:
-                        flags |= NO_PARTIAL
-                    level = max(1, zeroable)
-                else:
-                    k = q - first[user]
-                    factor = partial[user, k]
-                    if factor < 0:
-                        continue
-                    flags ^= negative[user, k]
-                    singular = infinite[factor] and code != EXP
-                    if infinite[factor] or steep[phase, user] or zeroable == 2:
-                        flags |= NO_GRADIENT | NO_PARTIAL
-                    level = zeroable
-                    if code in (MAXIMUM, MINIMUM, ABS, LEAKY_RELU):
-                        level = max(1, zeroable)
-                    if singular:
-                        steep[phase, p] = 1
-                if steep[phase, user]:
-                    steep[phase, p] = 1
-                lowest = min(lowest, level)
-                highest = max(highest, level)
-                made_style[m] = flags
-                if factor < 0:
-                    made_left[m], made_right[m] = g, -1
-                elif g == one:
-                    made_left[m], made_right[m] = factor, -1
-                    made_style[m] = flags & 1
-                else:
-                    made_left[m], made_right[m] = factor, g
-                if wanted[p] and not is_batched[space[p]]:
-                    made_style[m] |= over[phase]
-                m += 1
-            untaken[phase, p] = highest if 0 < lowest < 3 else 0
-            if wanted[p] or m == 0:
-                continue
-            if m == 1 and made_right[0] < 0:
-                gradient[phase, p] = made_left[0]
-                sign[phase, p] = made_style[0] & 1
-                continue
-            batched = False
-            for k in range(m):
-                left[t], right[t], style[t] = made_left[k], made_right[k], made_style[k]
-                batched = batched or is_batched[space[left[t]]]
-                if right[t] >= 0:
-                    batched = batched or is_batched[space[right[t]]]
-                t += 1
-            kind[n], const[n], rank[n] = ADD, -0.0, rank[p]
-            space[n] = BATCHED_RESULT if batched else RESULT
-            gradient[phase, p] = n
-            n += 1
-            first[n] = t
-        if wanted[p] and (m > 0 or members[p] == 0):
-            for k in range(m):
-                left[t], right[t], style[t] = made_left[k], made_right[k], made_style[k]
-                t += 1
-            kind[n], const[n], rank[n] = ADD, 0.0, rank[p]
-            space[n], slot[n] = gradient_space[space[p]], slot[p]
-            n += 1
-            first[n] = t
-    for phase in range(phases):
-        for k in range(len(takes)):
-            p = takes[k]
-            g = gradient[phase, p]
-            if g < 0:
-                continue
-            if sign[phase, p]:
-                left[t], right[t], style[t] = g, -1, NEGATIVE
-                t += 1
-                kind[n], const[n], rank[n], extra[n] = ADD, -0.0, rank[p], ONE_TERM
-                space[n] = BATCHED_RESULT if is_batched[space[g]] else RESULT
-                g = n
-                n += 1
-                first[n] = t
-            left[t], left[t + 1], left[t + 2] = g, left[first[p]], left[first[p] + 1]
-            right[t] = right[t + 1] = right[t + 2] = -1
-            style[t] = over[phase]
-            t += 3
-            kind[n], const[n], rank[n] = SCATTER_KIND, const[p], rank[p]
-            space[n] = gradient_space[space[left[first[p]]]]
-            slot[n], extra[n] = slot[p], extra[p]
-            n += 1
-            first[n] = t
-    return wide.cut(n, t)
+                self._of_function(user, q, self.steep[phase, user])
+                if code != EXP and self.infinite[self.factor]:
+                    self.steep[phase, p] = 1
+            if self.steep[phase, user]:
+                self.steep[phase, p] = 1
+            self.level = max(self.level, self.cut[code])
+            lowest, highest = min(lowest, self.level), max(highest, self.level)
+            if self.factor < 0:
+                self._make(self.given, -1, self.flags)
+            elif self.given == self.one:
+                self._make(self.factor, -1, self.flags & NEGATIVE)
+            else:
+                self._make(self.factor, self.given, self.flags)
+        self.untaken[phase, p] = highest if 0 < lowest < 3 else 0
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _of_sum(self, q: cython.int, side: cython.int) -> cython.void:
+        """The gradient as it is, times the other factor if the term is a product."""
+        literal: cython.bint
+        self.flags ^= self.style[q] & NEGATIVE
+        if self.right[q] < 0:
+            return
+        self.factor = self.left[q] if side else self.right[q]
+        if self.level > 0:
+            literal = self.space[self.factor] == OF_CONSTANT
+            if self.infinite[self.factor] or (self.level == 2 and not literal):
+                self.flags |= NO_GRADIENT
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _of_branches(self, user: cython.int, q: cython.int) -> cython.void:
+        """A node of its own: the gradient on one side, 0 on the other."""
+        condition: cython.int = user if self.kind[user] == RELU else self.left[self.first[user]]
+        self._write(condition, -1, 0)
+        if self.kind[user] == RELU or q - self.first[user] == 1:
+            self._write(self.given, -1, 0)
+            self._write(self.zero, -1, 0)
+        else:
+            self._write(self.zero, -1, 0)
+            self._write(self.given, -1, 0)
+        self.given = self._end(WHERE, 0.0, self.rank[user], self._space())
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _of_selection(self, user: cython.int, q: cython.int, steep: cython.bint) -> cython.void:
+        """The gradient times the indicator that this candidate is the one selected."""
+        candidate: cython.int = q - self.first[user]
+        k: cython.int = self.candidates[2 * self.slot[user] + self.extra[user]] + candidate
+        if self.indicator[k] < 0:
+            self.slot[self.n], self.extra[self.n] = self.slot[user], candidate
+            space = OF_EACH if self.extra[user] else OF_ONE
+            self.indicator[k] = self._end(AN_INDICATOR, 0.0, self.rank[user], space)
+        self.factor = self.indicator[k]
+        if steep:
+            self.flags |= NO_PARTIAL
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _of_function(self, user: cython.int, q: cython.int, steep: cython.bint) -> cython.void:
+        """The gradient times the partial."""
+        k: cython.int = q - self.first[user]
+        self.factor = self.partial[user, k]
+        self.flags ^= self.minus[user, k]
+        if self.infinite[self.factor] or steep or self.level == 2:
+            self.flags |= NO_GRADIENT | NO_PARTIAL
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _make(self, left: cython.int, right: cython.int, style: cython.int) -> cython.void:
+        """Note a contribution to the gradient being made."""
+        m: cython.int = self.m
+        self.made_left[m], self.made_right[m], self.made_style[m] = left, right, style
+        self.m = m + 1
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _write(self, left: cython.int, right: cython.int, style: cython.int) -> cython.void:
+        """A term, or an operand, of the next node."""
+        t: cython.int = self.t
+        self.left[t], self.right[t], self.style[t] = left, right, style
+        self.t = t + 1
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _copy_made(self) -> cython.void:
+        """The contributions as terms of the next node."""
+        k: cython.int
+        for k in range(self.m):
+            self._write(self.made_left[k], self.made_right[k], self.made_style[k])
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _space(self) -> cython.int:
+        """Where the next node lies: it differs between the examples if a term does."""
+        t: cython.int
+        for t in range(self.first[self.n], self.t):
+            if self.is_batched[self.space[self.left[t]]]:
+                return OF_EACH
+            if self.right[t] >= 0 and self.is_batched[self.space[self.right[t]]]:
+                return OF_EACH
+        return OF_ONE
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _end(
+        self, kind: cython.int, const: cython.double, rank: cython.int, space: cython.int
+    ) -> cython.int:
+        """The next node, whose terms are written."""
+        n: cython.int = self.n
+        self.kind[n], self.const[n], self.rank[n], self.space[n] = kind, const, rank, space
+        self.n = n + 1
+        self.first[n + 1] = self.t
+        return n

@@ -23,8 +23,18 @@ else:
     from .hashing import mix
 
 from .. import ops, rules
-from .flat import FOLD_MAXIMUM, INDICATOR, LONE, OVER, Flat
+from .flat import FOLD_MAXIMUM, FOLD_MINIMUM, INDICATOR, LONE, OVER, Flat
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Space
+
+NEGATIVE = cython.declare(cython.uchar, int(MINUS))
+SKIPS = cython.declare(cython.uchar, int(SKIP_LEFT | SKIP_RIGHT))
+FOR_EACH = cython.declare(cython.uchar, int(OVER))
+ALONE = cython.declare(cython.int, LONE)
+AN_INDICATOR = cython.declare(cython.uchar, INDICATOR)
+MAX_OF_MANY = cython.declare(cython.uchar, FOLD_MAXIMUM)
+MIN_OF_MANY = cython.declare(cython.uchar, FOLD_MINIMUM)
+OF_CONSTANT = cython.declare(cython.uchar, int(Space.CONSTANT))
+MINUS_ZERO = cython.declare(cython.ulonglong, 1 << 63)  # the bits of -0.0
 
 GRADIENTS = (Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT)
 
@@ -105,157 +115,255 @@ def _move_up(flat: Flat, used: NDArray[np.uint8], number_: NDArray[np.int32]) ->
     return n, m
 
 
-def _merge(flat: Flat, same_: NDArray[np.int32]) -> None:
-    """Rewrite terms in place; same[i] is the node that stands for node i from now on.
+def _merge(flat: Flat, same: NDArray[np.int32]) -> None:
+    """Find what stands for each node: see `_Merging`."""
+    _Merging(flat, same).run()
 
-    Where node i is the opposite of another, which only sums make use of, that is ~same[i].
+
+@cython.final
+@cython.cclass
+class _Merging:
+    """A graph whose terms are rewritten in place, from its first node to its last.
+
+    same[i]  the node that stands for node i from now on. Where node i is the opposite of another,
+             which only sums make use of, that is ~same[i].
+    like[i]  node i, or an earlier constant that is equal. Equal constants are one operand to the
+             search for equal nodes, but each keeps its own place: merging them would scatter the
+             addresses of constants that lie in a row.
+
+    `table` finds nodes by their hashes (open addressing, Knuth, TAOCP 3, 6.4), of which `hashes`
+    keeps the half that does not say where in the table they are.
     """
-    kind: cython.uchar[::1] = flat.kind.data
-    const: cython.double[::1] = flat.const.data
-    bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
-    space: cython.uchar[::1] = flat.space.data
-    slot: cython.int[::1] = flat.slot.data
-    extra: cython.int[::1] = flat.extra.data
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    style: cython.uchar[::1] = flat.style.data
-    same: cython.int[::1] = same_.data
-    size: cython.int = len(kind)
-    slots: cython.int = 1
-    while slots < 2 * size:
-        slots *= 2
-    table: cython.int[::1] = np.full(slots, -1, np.int32).data
-    hashes: cython.uint[::1] = np.zeros(size, np.uint32).data
-    # Equal constants are one operand to the search for equal nodes (`like`), but each node keeps
-    # its own: merging them would scatter the addresses of constants that lie in a row.
-    like: cython.int[::1] = np.arange(size, dtype=np.int32).data
-    gradient: cython.uchar[::1] = np.array([s in GRADIENTS for s in Space], np.uint8).data
-    i: cython.int
-    j: cython.int
-    t: cython.int
-    k: cython.int
-    place: cython.int
-    code: cython.int
-    h: cython.ulonglong
-    short: cython.uint
-    constant: cython.bint
-    CONSTANT: cython.int = int(Space.CONSTANT)
-    NEGATIVE: cython.int = int(MINUS)
-    SKIPS: cython.int = int(SKIP_LEFT | SKIP_RIGHT)
-    EACH: cython.int = int(OVER)
-    MANY: cython.int = int(FOLD_MAXIMUM)
-    AN_INDICATOR: cython.int = int(INDICATOR)
-    ALONE: cython.int = int(LONE)
-    for i in range(size):
-        code = kind[i]
-        if code == LEAF:
-            if space[i] != CONSTANT:
-                continue
-        else:
-            constant = code != AN_INDICATOR and code != TAKE
-            for t in range(first[i], first[i + 1]):
-                left[t] = _standing(left[t], same)
-                if right[t] >= 0:
-                    right[t] = _standing(right[t], same)
-                if code == ADD:
-                    # Signs of the factors go to the term, and a factor 1 or -1 goes.
-                    if same[left[t]] < 0:
-                        left[t] = ~same[left[t]]
-                        style[t] ^= NEGATIVE
-                    if right[t] >= 0 and same[right[t]] < 0:
-                        right[t] = ~same[right[t]]
-                        style[t] ^= NEGATIVE
-                    if right[t] >= 0:
-                        j = left[t]
-                        if space[j] == CONSTANT and (const[j] == 1.0 or const[j] == -1.0):
-                            left[t] = right[t]
-                            right[t] = -1
-                        else:
-                            j = right[t]
-                            if space[j] == CONSTANT and (const[j] == 1.0 or const[j] == -1.0):
-                                right[t] = -1
-                        if right[t] < 0:
-                            style[t] &= ~SKIPS
-                            if const[j] < 0.0:
-                                style[t] ^= NEGATIVE
-                if space[left[t]] != CONSTANT or (right[t] >= 0 and space[right[t]] != CONSTANT):
-                    constant = False
-                if style[t] & EACH:
-                    constant = False
-            t = first[i]
-            if gradient[space[i]]:
-                continue
-            if constant:
-                const[i] = constant_result(flat, i)
-                kind[i] = code = LEAF
-                space[i] = CONSTANT
-            elif code == DETACH:
-                same[i] = left[t]
-                continue
-            elif (
-                (code == ADD and bits[i] == 0x8000000000000000) or code == MANY or code == MANY + 1
-            ) and (first[i + 1] == t + 1 and right[t] < 0 and extra[i] != ALONE):
-                if style[t] == 0:
-                    same[i] = left[t]
+
+    flat: Flat
+    kind: cython.uchar[::1]
+    const: cython.double[::1]
+    bits: cython.ulonglong[::1]  # of const
+    space: cython.uchar[::1]
+    slot: cython.int[::1]
+    extra: cython.int[::1]
+    first: cython.int[::1]
+    left: cython.int[::1]
+    right: cython.int[::1]
+    style: cython.uchar[::1]
+    same: cython.int[::1]
+    like: cython.int[::1]
+    is_gradient: cython.uchar[::1]
+    table: cython.int[::1]
+    hashes: cython.uint[::1]
+    slots: cython.int
+
+    def __init__(self, flat: Flat, same: NDArray[np.int32]) -> None:
+        size = len(flat)
+        self.flat, self.same = flat, same.data
+        self.kind, self.const, self.space = flat.kind.data, flat.const.data, flat.space.data
+        self.slot, self.extra = flat.slot.data, flat.extra.data
+        self.bits = flat.const.view(np.uint64).data
+        self.first, self.left, self.right = flat.first.data, flat.left.data, flat.right.data
+        self.style = flat.style.data
+        self.like = np.arange(size, dtype=np.int32).data
+        self.is_gradient = np.array([space in GRADIENTS for space in Space], np.uint8).data
+        self.slots = 1
+        while self.slots < 2 * size:
+            self.slots *= 2
+        self.table = np.full(self.slots, -1, np.int32).data
+        self.hashes = np.zeros(size, np.uint32).data
+
+    def run(self) -> None:
+        """Find what stands for each node, and have its users read that."""
+        i: cython.int
+        for i in range(len(self.kind)):
+            if self.kind[i] != LEAF:
+                if self._rewrite(i) and self.is_gradient[self.space[i]] == 0:
+                    self._compute(i)
+                if self.is_gradient[self.space[i]] or self._is_copy(i):
                     continue
-                if style[t] == NEGATIVE:
-                    same[i] = ~left[t]
-        h = mix(mix(code, bits[i]), space[i])
-        if code in (AN_INDICATOR, TAKE):
-            h = mix(mix(mix(h, slot[i]), extra[i]), space[i])
-        if code != LEAF:
-            for t in range(first[i], first[i + 1]):
-                # Only constants are alike without being the same.
-                j = left[t]
-                h = mix(h, like[j] if space[j] == CONSTANT else j)
-                j = right[t]
-                h = mix(h, 0 if j < 0 else (like[j] if space[j] == CONSTANT else j) + 1)
-                h = mix(h, style[t])
-        short = cython.cast(cython.uint, h >> 32)
-        hashes[i] = short
-        place = cython.cast(cython.int, h & (slots - 1))
-        while True:
-            j = table[place]
-            if j < 0:
-                table[place] = i
-                break
+            elif self.space[i] != OF_CONSTANT:
+                continue
+            self._unify(i)
+
+    # --- the terms of a node ---------------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _rewrite(self, i: cython.int) -> cython.bint:
+        """Have the terms of node i read what stands for its operands; whether all are constants."""
+        code: cython.int = self.kind[i]
+        constant: cython.bint = code != AN_INDICATOR and code != TAKE
+        t: cython.int
+        for t in range(self.first[i], self.first[i + 1]):
+            self.left[t] = self._standing(self.left[t])
+            if self.right[t] >= 0:
+                self.right[t] = self._standing(self.right[t])
+            if code == ADD:
+                self._take_signs(t)
+                if self.right[t] >= 0:
+                    self._drop_ones(t)
             if (
-                hashes[j] == short
-                and kind[j] == code
-                and bits[j] == bits[i]
-                and space[j] == space[i]
+                self.space[self.left[t]] != OF_CONSTANT
+                or self.style[t] & FOR_EACH
+                or (self.right[t] >= 0 and self.space[self.right[t]] != OF_CONSTANT)
             ):
-                if code == LEAF:
-                    like[i] = j
-                    break
-                if first[i + 1] - first[i] == first[j + 1] - first[j] and (
-                    (code != AN_INDICATOR and code != TAKE)
-                    or (slot[i] == slot[j] and extra[i] == extra[j] and space[i] == space[j])
-                ):
-                    for k in range(first[i + 1] - first[i]):
-                        t = first[i] + k
-                        place = first[j] + k
-                        if like[left[t]] != like[left[place]] or style[t] != style[place]:
-                            break
-                        if (right[t] < 0) != (right[place] < 0):
-                            break
-                        if right[t] >= 0 and like[right[t]] != like[right[place]]:
-                            break
-                    else:
-                        same[i] = j
-                        break
-                    place = cython.cast(cython.int, h & (slots - 1))
-                    while table[place] != j:
-                        place = (place + 1) & (slots - 1)
-            place = (place + 1) & (slots - 1)
+                constant = False
+        return constant
 
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _standing(self, i: cython.int) -> cython.int:
+        """The node that stands for node i."""
+        return i if self.same[i] < 0 else self.same[i]
 
-@cython.cfunc
-@cython.inline
-def _standing(i: cython.int, same: cython.int[::1]) -> cython.int:
-    """The node that stands for node i."""
-    return i if same[i] < 0 else same[i]
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _take_signs(self, t: cython.int) -> cython.void:
+        """A factor that is the opposite of a node is that node, and the term has the sign."""
+        if self.same[self.left[t]] < 0:
+            self.left[t] = ~self.same[self.left[t]]
+            self.style[t] ^= NEGATIVE
+        if self.right[t] >= 0 and self.same[self.right[t]] < 0:
+            self.right[t] = ~self.same[self.right[t]]
+            self.style[t] ^= NEGATIVE
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _drop_ones(self, t: cython.int) -> cython.void:
+        """A product with 1 or -1 is the other factor, or its opposite."""
+        one: cython.int = self.left[t]
+        if self._is_one(one):
+            self.left[t] = self.right[t]
+        else:
+            one = self.right[t]
+            if not self._is_one(one):
+                return
+        self.right[t] = -1
+        self.style[t] &= ~SKIPS
+        if self.const[one] < 0.0:
+            self.style[t] ^= NEGATIVE
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _is_one(self, i: cython.int) -> cython.bint:
+        """Whether a node is the constant 1 or -1."""
+        if self.space[i] != OF_CONSTANT:
+            return False
+        return self.const[i] == 1.0 or self.const[i] == -1.0
+
+    # --- what stands for a node ------------------------------------------------------------------
+
+    @cython.cfunc
+    def _compute(self, i: cython.int) -> cython.void:
+        """An operation on constants is a constant. It keeps its terms, which nobody reads."""
+        self.const[i] = constant_result(self.flat, i)
+        self.kind[i], self.space[i] = LEAF, OF_CONSTANT
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _is_copy(self, i: cython.int) -> cython.bint:
+        """Whether another node stands for node i, which computes nothing; notes an opposite, too.
+
+        A sum that begins with -0.0 has the bits of its only term.
+        """
+        t: cython.int = self.first[i]
+        code: cython.int = self.kind[i]
+        if code == DETACH:
+            self.same[i] = self.left[t]
+            return True
+        if code == ADD:
+            if self.bits[i] != MINUS_ZERO:
+                return False
+        elif code != MAX_OF_MANY and code != MIN_OF_MANY:
+            return False
+        if self.first[i + 1] != t + 1 or self.right[t] >= 0 or self.extra[i] == ALONE:
+            return False
+        if self.style[t] == NEGATIVE:
+            self.same[i] = ~self.left[t]
+        if self.style[t]:
+            return False
+        self.same[i] = self.left[t]
+        return True
+
+    # --- equal nodes -----------------------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _unify(self, i: cython.int) -> cython.void:
+        """Have an earlier node that is equal stand for node i, or put it into the table."""
+        h: cython.ulonglong = self._hash(i)
+        place: cython.int = cython.cast(cython.int, h & (self.slots - 1))
+        j: cython.int = self.table[place]
+        self.hashes[i] = cython.cast(cython.uint, h >> 32)
+        while j >= 0:
+            if self.hashes[j] == self.hashes[i] and self._are_equal(i, j):
+                if self.kind[i] == LEAF:
+                    self.like[i] = j
+                else:
+                    self.same[i] = j
+                return
+            place = (place + 1) & (self.slots - 1)
+            j = self.table[place]
+        self.table[place] = i
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _hash(self, i: cython.int) -> cython.ulonglong:
+        t: cython.int
+        h: cython.ulonglong = mix(mix(self.kind[i], self.bits[i]), self.space[i])
+        if self.kind[i] == LEAF:
+            return h
+        if self._selects(i):
+            h = mix(mix(h, self.slot[i]), self.extra[i])
+        for t in range(self.first[i], self.first[i + 1]):
+            h = mix(h, self.like[self.left[t]])
+            h = mix(h, 0 if self.right[t] < 0 else self.like[self.right[t]] + 1)
+            h = mix(h, self.style[t])
+        return h
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _selects(self, i: cython.int) -> cython.bint:
+        """Whether a node depends on an integer argument, which `slot` and `extra` name."""
+        return self.kind[i] == AN_INDICATOR or self.kind[i] == TAKE
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _are_equal(self, i: cython.int, j: cython.int) -> cython.bint:
+        """Whether two nodes do the same with the same operands."""
+        k: cython.int
+        t: cython.int
+        u: cython.int
+        if self.kind[j] != self.kind[i] or self.bits[j] != self.bits[i]:
+            return False
+        if self.space[j] != self.space[i]:
+            return False
+        if self.kind[i] == LEAF:
+            return True
+        t, u = self.first[i], self.first[j]
+        if self.first[i + 1] - t != self.first[j + 1] - u:
+            return False
+        if self._selects(i) and (self.slot[i] != self.slot[j] or self.extra[i] != self.extra[j]):
+            return False
+        for k in range(self.first[i + 1] - t):
+            if self.like[self.left[t + k]] != self.like[self.left[u + k]]:
+                return False
+            if self.style[t + k] != self.style[u + k]:
+                return False
+            if (self.right[t + k] < 0) != (self.right[u + k] < 0):
+                return False
+            if self.right[t + k] < 0:
+                continue
+            if self.like[self.right[t + k]] != self.like[self.right[u + k]]:
+                return False
+        return True
 
 
 def constant_result(flat: Flat, i: int) -> float:
