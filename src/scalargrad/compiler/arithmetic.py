@@ -4,8 +4,8 @@ The forms are those of `rules.forward`, instruction for instruction, so that the
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
 LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
 one whose `exp`, `pow` and `tanh` are known, `exactmath` does on all lanes at once what they do. In
-fast mode `exp`, `log`, `tanh`, `sin`, `cos` and what is made of them are computed by `vectormath`
-instead.
+fast mode `exp`, `log`, `tanh`, `sin`, `cos`, `erfc` and what is made of them are computed by
+`vectormath` instead.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Arithmetic:
         if name not in self.module.helpers:
             self.module.helpers.add(name)
             function = Function(self.module, name, f"{self.kind} %x0")
-            define = _all_pair if self.module.circles else _each_pair
+            define = _all_pair if self.module.approximates else _each_pair
             halves = define(Arithmetic(function, self.width), "%x0")
             result = "poison"
             for k, half in enumerate(halves):
@@ -280,8 +280,12 @@ def _softplus(m: Arithmetic, a: str, _: float) -> str:
     return m.add(m.select(positive, a, zero), _log1p(m, e))
 
 
+def _erfc(m: Arithmetic, a: str, _: float = 0.0) -> str:
+    return vectormath.erfc(m, a) if m.module.approximates else m.library("erfc", a)
+
+
 def _gelu(m: Arithmetic, a: str, _: float) -> str:
-    tail = m.library("erfc", m.multiply(m.negative(a), m.constant(ops.SQRT_HALF)))
+    tail = _erfc(m, m.multiply(m.negative(a), m.constant(ops.SQRT_HALF)))
     return m.multiply(a, m.multiply(m.constant(0.5), tail))
 
 
@@ -306,18 +310,11 @@ def _where(m: Arithmetic, c: str, a: str, b: str, _: float) -> str:
 
 
 def _sine(m: Arithmetic, a: str, _: float) -> str:
-    return m.sine_and_cosine(a)[0] if m.module.circles else m.library("sin", a)
+    return m.sine_and_cosine(a)[0] if m.module.approximates else m.library("sin", a)
 
 
 def _cosine(m: Arithmetic, a: str, _: float) -> str:
-    return m.sine_and_cosine(a)[1] if m.module.circles else m.library("cos", a)
-
-
-def _library(name: str) -> Form:
-    def form(m: Arithmetic, a: str, _: float) -> str:
-        return m.library(name, a)
-
-    return form
+    return m.sine_and_cosine(a)[1] if m.module.approximates else m.library("cos", a)
 
 
 FORMS: dict[int, Form] = {
@@ -340,7 +337,7 @@ FORMS: dict[int, Form] = {
     ops.COS: _cosine,
     ops.SOFTPLUS: _softplus,
     ops.GELU: _gelu,
-    ops.ERFC: _library("erfc"),
+    ops.ERFC: _erfc,
     ops.MAXIMUM: _extremum("ogt"),
     ops.MINIMUM: _extremum("olt"),
     ops.LESS: _comparison("olt"),

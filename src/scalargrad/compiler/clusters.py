@@ -94,7 +94,7 @@ class ClusterCode:
         self.members = [
             self._member(k, step, k not in cluster.dead) for k, step in enumerate(cluster.steps)
         ]
-        if binder.module.pairs or binder.module.circles:
+        if binder.module.pairs or binder.module.approximates:
             self._pair_angles()
         self._plan()
         self.totals: list[Total] = []

@@ -71,8 +71,8 @@ class Module:
         return 8 if self.real == "double" else 4
 
     @property
-    def circles(self) -> bool:
-        """Whether sines and cosines are computed on whole vectors."""
+    def approximates(self) -> bool:
+        """Whether sin, cos and erfc are computed on whole vectors, which takes exact products."""
         return self.fast and self.fused
 
     @property

@@ -181,7 +181,7 @@ def build(
     """Compile a program for `batch` examples (None for a program without a batch).
 
     mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
-    approximates exp, log, tanh, sin, cos and quotients. Raises `ValueError` for another mode,
+    approximates exp, log, tanh, sin, cos, erfc and quotients. Raises `ValueError` for another mode,
     dtype or batch, and `MissingExtraError` without llvmlite. `unread` names gradients that nobody reads
     after a run, as in a training step: they need not be stored.
     """

@@ -1,4 +1,4 @@
-"""exp, log, tanh, sin, cos, roots and reciprocals on whole vectors, as LLVM IR, for fast mode.
+"""exp, log, tanh, sin, cos, erfc, roots and reciprocals on whole vectors, as LLVM IR, for fast mode.
 
 Arguments are reduced so that a short power series does, and the series is summed with fused
 multiply-adds: within 4 units in the last place of the true result in both precisions, over the
@@ -24,7 +24,7 @@ class Format(NamedTuple):
 
     `terms` of the exponential series and `odd_terms` of the logarithm's are what reaches the last
     bit, and `circle_terms` those of sine and cosine up to `far` from 0; ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact, and pi/2
-    the sum of `quarter`.
+    the sum of `quarter`. From `vanished` on erfc is 0, and `tail` is the series of `erfc`.
     """
 
     integer: str
@@ -39,6 +39,8 @@ class Format(NamedTuple):
     quarter: tuple[float, float, float]
     circle_terms: int
     far: float
+    vanished: float
+    tail: tuple[float, ...]
 
     @property
     def rest(self) -> float:
@@ -60,16 +62,39 @@ class Format(NamedTuple):
         return bits
 
 
+MIDDLE = 3.75  # x for which the argument of the series of erfc is 0
+
+
+def _numbers(*written: str) -> tuple[float, ...]:
+    return tuple(map(float.fromhex, written))
+
+
 FORMATS = {
     "double": Format(
         *("i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 12, 11, 710.0, -746.0, 22.0),
         (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
-        *(8, 2.0**30),
+        *(8, 2.0**30, 27.5),
+        _numbers(
+            *("0x1.3ccda0b5d5dc2p+0", "-0x1.1f367683f899bp-3", "0x1.d5f2948159bf9p-9"),
+            *("0x1.510169d095d48p-4", "-0x1.bda9309a28681p-4", "0x1.7a14188ab0c05p-4"),
+            *("-0x1.e0d0fa6e02038p-5", "0x1.d0b0037812511p-6", "-0x1.3f603c3534914p-7"),
+            *("0x1.cc3a114be080cp-10", "0x1.33fb28021b190p-12", "-0x1.303fe19f9b04dp-12"),
+            *("0x1.b1435f516edbep-15", "0x1.7798b7ba0ca8ap-16", "-0x1.7ff83017f653cp-17"),
+            *("-0x1.072699fdfbdf3p-20", "0x1.d55391c4858fap-20", "-0x1.9b4d86f965dd4p-25"),
+            *("-0x1.0f6b1ed5ac851p-22", "0x1.0e37b4f18de6dp-26", "0x1.1a321a6a90330p-25"),
+            *("-0x1.a8cf2ce674fafp-31", "-0x1.467594d8f5610p-29"),
+        ),
     ),
     "float": Format(
         *("i32", 23, 127, float.fromhex("0x1.62ep-1"), 7, 5, 89.0, -104.0, 10.0),
         (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
-        *(5, 2.0**15),
+        *(5, 2.0**15, 10.5),
+        _numbers(
+            *("0x1.3ccda0b4cc8f7p+0", "-0x1.1f3674d8f1c33p-3", "0x1.d5f3aed3d440cp-9"),
+            *("0x1.5100c3823ba43p-4", "-0x1.bdaa4a7f8dd35p-4", "0x1.7a1cb9e66c25ep-4"),
+            *("-0x1.e0b2c734b93d3p-5", "0x1.d00c475ed1887p-6", "-0x1.4227a1b820dc8p-7"),
+            *("0x1.d7edc7e5e77c7p-10", "0x1.f3f06a00d88a6p-12", "-0x1.bccc3e30eb8e9p-13"),
+        ),
     ),
 }
 
@@ -199,6 +224,30 @@ def log1p(m: Arithmetic, x: str) -> str:
     total = m.add(one, x)
     lost = m.subtract(x, m.subtract(total, one))
     return m.add(log(m, total), m.divide(lost, total))
+
+
+def erfc(m: Arithmetic, x: str) -> str:
+    """erfc x = e^(-x^2) g(t) / (1 + 2x) for x >= 0, and 2 - erfc(-x) below.
+
+    The series g, in t = (x - k) / (x + k), is of polynomials that have (1 + 2x) e^(x^2) erfc(x) at
+    as many of Chebyshev's points as there are terms, from x = 0 to where erfc vanishes; such are
+    in M. Shepherd and J. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x"
+    (1981). e^(-x^2) has what rounding takes from x^2 as a factor.
+    """
+    form, one, two = FORMATS[m.real], m.constant(1.0), m.constant(2.0)
+    vanished, middle = m.constant(form.vanished), m.constant(MIDDLE)
+    size = m.intrinsic("fabs", x)
+    size = m.select(m.compare("ogt", size, vanished), vanished, size)
+    square = m.multiply(size, size)
+    lost = m.fused(size, size, m.negative(square))
+    power = exp(m, m.negative(square))
+    power = m.fused(m.negative(lost), power, power)
+    # Both quotients by one division.
+    above, below = m.fused(two, size, one), m.add(size, middle)
+    inverse = m.divide(one, m.multiply(above, below))
+    t = m.multiply(m.multiply(m.subtract(size, middle), above), inverse)
+    tail = m.multiply(m.multiply(_polynomial(m, t, form.tail), m.multiply(below, inverse)), power)
+    return m.select(m.compare("olt", x, m.constant(0.0)), m.subtract(two, tail), tail)
 
 
 def reciprocal(m: Arithmetic, x: str) -> str:
