@@ -575,12 +575,34 @@ def test_what_is_not_a_function_is_refused(transform: Callable[[Any], Any]) -> N
         (np.array([True]), "argument 0:", "dtype bool"),
         (np.array(["a"]), "argument 0:", "dtype <U1"),
         (np.array([[1.0, None]], object), r"argument 0\[0, 1\]:", "NoneType"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), "argument 0:", "masked one: use"),
+        ([np.asmatrix([1.0, 2.0])], r"argument 0\[0\]:", r"numpy\.matrix, whose"),
         ("x" * 500, "argument 0:", r"\.\.\.$"),
     ],
 )
 def test_arguments_that_are_not_numbers_are_refused_by_name(x: Any, where: str, got: str) -> None:
     with pytest.raises(TypeError, match=f"{where} expected .*{got}"):
         grad(lambda x: x)(x)
+
+
+def test_what_can_become_an_array_is_taken_as_one() -> None:
+    class Column:
+        """As the columns of tables are."""
+
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            return np.array([3.0, 4.0])
+
+    assert grad(lambda x: (x * x).sum())(Column()).tolist() == [6.0, 8.0]
+    assert grad(lambda x: x["a"][1] ** 2)({"a": Column()})["a"].tolist() == [0.0, 8.0]
+
+
+def test_backward_goes_on_through_a_derivative_at_a_value() -> None:
+    w = Value(2.0)
+    slope = grad(lambda t: (w * t).sin())
+    ((slope(Value(0.5)) + 1.0) ** 2).backward()
+    gradient = compile(lambda t: (slope(t) + 1.0) ** 2).value_and_grad(0.5)[1]
+    assert w.grad == gradient[0] != 0.0
+    assert type(slope(0.5)) is float
 
 
 @pytest.mark.parametrize(

@@ -328,8 +328,12 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     """A function that returns the gradient of f: see `value_and_grad`.
 
     With `has_aux=True` f returns (number, anything), and the result is (gradient, anything). The
-    same as `jax.grad`. What f reads as a plain number (`x.data`, `float(x)`, `math.exp(x)`) is a
-    constant to the derivative: `x.exp()` is not.
+    same as `jax.grad`. What f reads as a plain number (`x.data`) is a constant to the derivative:
+    `x.exp()` is not.
+
+    A derivative at a number is a number, which knows nothing of parameters. Where `backward()` is
+    to go through it to them, as in a loss that says what slope a network should have, ask for the
+    derivative at a Value: `u` is the network, and it is `(grad(u)(Value(t)) + u(t)) ** 2`.
 
         >>> grad(lambda x: x**3)(2.0)
         12.0

@@ -73,6 +73,20 @@ def flatten(x: Any, name: str) -> Tree:
     return Tree(leaves, shapes, rebuild, form)
 
 
+def unlike_an_array(x: Any) -> str | None:
+    """What is wrong with an array whose numbers, or operators, are not those of an array of them."""
+    if np.ma.is_masked(x):
+        return (
+            "expected an array of numbers, got a masked one: use .filled(number), or .compressed()"
+        )
+    if isinstance(x, np.matrix):
+        return (
+            "expected an array of numbers, got a numpy.matrix, whose * and ** are those of "
+            "matrices: use numpy.asarray"
+        )
+    return None
+
+
 def joined(trees: Sequence[Tree]) -> Tree:
     """The tree of a tuple of things, from the tree of each."""
     leaves = [x for tree in trees for x in tree.leaves]
@@ -104,6 +118,11 @@ def _take_apart(
             return {key: found[key] for key in keys}  # a function may depend on the order it gave
 
         return rebuilt, form
+    if type(x) is not np.ndarray and hasattr(x, "__array__") and not isinstance(x, np.generic):
+        fault = unlike_an_array(x)
+        if fault is not None:
+            raise TypeError(f"{name}: {fault}")
+        x = np.asarray(x)
     if isinstance(x, np.ndarray) and x.ndim:
         leaves += _array_numbers(x, name)
         shapes.append(x.shape)

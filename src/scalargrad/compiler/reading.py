@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..engine import Value
 from ..errors import ShapeError
+from ..trees import unlike_an_array
 from .condition import Condition
 from .index import Index
 from .structure import (
@@ -159,10 +160,9 @@ def _reader_for(x: Any) -> Reader:
     """The reader of a type that is not in the table: a subclass or something like a number."""
     if isinstance(x, np.bool_):
         return lambda y, chunks: _static(bool(y), chunks)
-    if np.ma.is_masked(x):
-        raise ArgumentError(
-            "expected an array of numbers, got a masked one: use .filled(number), or .compressed()"
-        )
+    fault = unlike_an_array(x)
+    if fault is not None:
+        raise ArgumentError(fault)
     for base, reader in _BASES:
         if isinstance(x, base):
             return reader

@@ -284,6 +284,11 @@ def _same(row: list[Any], other: list[Any]) -> bool:
 def _remedy(what: str) -> str:
     if "backward" in what or "grad" in what:
         return "For derivatives inside a program use scalargrad.grad or value_and_grad"
+    if what == ".data":
+        return (
+            "The same number without a derivative is v.detach(), a Value; to choose by it use "
+            "scalargrad.maximum, minimum or where, and for a stable softmax scalargrad.softmax"
+        )
     return (
         "Stay with Values: x.exp() and the like instead of math.exp(x), scalargrad.maximum, "
         "minimum or where to choose, .detach() to stop a gradient"
