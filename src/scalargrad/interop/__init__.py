@@ -14,11 +14,12 @@ from typing import Any
 
 
 def __dir__() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_") or name not in __dir__():
+    if name not in __dir__():
         raise AttributeError(
             f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__dir__())}"
         )

@@ -6,14 +6,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from ...compiler import compile
 from ...compiler.function import CompiledFunction
-from ...compiler.variant import Variant
 from ...transforms import grad
+from .._each import EachExample
 from .derivatives import (
     Floats,
     Function,
@@ -186,23 +184,13 @@ def curve_fit(
     x, y = real_vector(xdata, "xdata"), real_vector(ydata, "ydata")
     if p0 is not None:
         p0 = real_vector(p0, "p0")
-    curve, gradients = _EachExample(function, mode), _EachExample(_gradient(function), mode)
-    functools.update_wrapper(curve, f, updated=())  # SciPy counts the parameters in the signature
+    each, gradients = EachExample(function, mode), EachExample(_gradient(function), mode)
+
+    @functools.wraps(f, updated=())  # SciPy counts the parameters in the signature
+    def curve(x: Floats, *parameters: float) -> Floats:
+        return each(x, *parameters)
+
     return optimize.curve_fit(curve, x.T, y, p0, sigma, absolute_sigma, jac=gradients, **options)
-
-
-class _EachExample:
-    """A function of one x and of parameters, which are the same for all: of an array of x's."""
-
-    def __init__(self, function: Function, mode: str) -> None:
-        def example(*args: Any) -> Any:
-            return 0.0, function(*args)  # nobody asks for a loss
-
-        self._function = compile(example, mode=mode, batch="sum", has_aux=True)
-
-    def __call__(self, x: Floats, *parameters: float) -> Floats:
-        variant, outputs = self._function.work(Variant.forward, x, *map(float, parameters))
-        return np.array(self._function.aux(variant, outputs), dtype=np.float64)
 
 
 def _gradient(f: Function) -> Function:
