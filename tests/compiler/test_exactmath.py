@@ -1,10 +1,11 @@
-"""exp, pow and tanh on vectors against the C library's, bit for bit, and that a difference is noticed."""
+"""exp, pow, tanh, log and log1p on vectors against the C library's, bit for bit, and that a difference is noticed."""
 
 from __future__ import annotations
 
 import math
 from decimal import Decimal, localcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("llvmlite")
 import scalargrad as sg
 from processes import run_python
 from scalargrad import ops, rules
-from scalargrad.compiler import answers, exactmath, image, llvm, native
+from scalargrad.compiler import answers, arithmetic, exactlog, exactmath, image, llvm, native
 from scalargrad.compiler.loops import Apply, Loop, Loops, Operand, Space
 from scalargrad.compiler.marks import marks_of_trace
 
@@ -44,7 +45,7 @@ def _vectors(monkeypatch):
     """Code with the vector forms, whatever library this is."""
     if not llvm.vector_bits()[2]:
         pytest.skip("this CPU cannot fuse a product with an addition")
-    monkeypatch.setattr(native, "vector_forms", lambda: frozenset(exactmath.FORMS))
+    monkeypatch.setattr(native, "vector_forms", lambda: frozenset(arithmetic.VECTOR_FORMS))
 
 
 def loops_of(op: int, count: int, arity: int, const: float) -> Loops:
@@ -129,6 +130,19 @@ def test_hyperbolic_tangents_are_the_librarys():
     assert_same(compiled(ops.TANH, x), eager(ops.TANH, x), x)
 
 
+def test_logarithms_are_the_librarys():
+    ends = [np.nextafter(end, way) for end in exactlog.NEAR for way in (0.0, end, np.inf)]
+    x = np.concatenate((bases(100_000), RNG.uniform(0.9, 1.1, 100_000), ends))
+    assert_same(compiled(ops.LOG, x), eager(ops.LOG, x), x)
+
+
+def test_softplus_is_the_librarys():
+    ends = np.log([exactlog.LARGE, exactlog.TINY, exactlog.NEARLY])
+    ends = (ends.view(np.int64)[:, None] + np.arange(-50, 50)).view(np.float64).ravel()
+    x = np.concatenate((exponents(100_000), RNG.uniform(-3, 3, 100_000), ends))
+    assert_same(compiled(ops.SOFTPLUS, x), eager(ops.SOFTPLUS, x), x)
+
+
 @pytest.mark.parametrize("n", [-0.5, -1.5, 0.5, 3.0, 0.1, 1e-300, -1e300, np.inf, 0.0])
 def test_constant_powers_are_the_librarys(n):
     x = bases(20_000)
@@ -160,7 +174,7 @@ def test_narrower_vectors_do_the_same(monkeypatch, bits):
     without = ",".join(f.replace("+", "-") if "avx512" in f else f for f in features.split(","))
     monkeypatch.setattr(llvm, "host", lambda: (name, without))
     monkeypatch.setattr(llvm, "vector_bits", lambda: (bits, 16, True))
-    for name in exactmath.FORMS:
+    for name in arithmetic.VECTOR_FORMS:
         x, y = answers.questions(name)
         assert answers.digest(form(name, x, y)) == answers.EXPECTED[name]
 
@@ -172,7 +186,13 @@ def form(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What a vector form answers."""
     if name == "pow":
         return compiled(ops.POWER, x, y)
-    return compiled({"exp": ops.EXP, "tanh": ops.TANH}[name], x)
+    op = {"exp": ops.EXP, "tanh": ops.TANH, "log": ops.LOG, "log1p": ops.SOFTPLUS}[name]
+    return compiled(op, x)
+
+
+def written_in(name: str) -> ModuleType:
+    """The module of a form."""
+    return exactlog if name in exactlog.FORMS else exactmath
 
 
 def noticed(name: str) -> bool:
@@ -189,10 +209,16 @@ def test_questions_are_about_all_rows_and_need_no_care():
     rows = (x.view(np.int64) - exactmath.FIRST >> exactmath.BELOW) & 127
     assert np.bincount(rows, minlength=128).min() >= 5
     assert abs(y * np.log(x)).max() < exactmath.LARGEST
+    x, _ = answers.questions("log")
+    rows = (x.view(np.int64) - exactlog.FIRST >> exactmath.BELOW) & 127
+    assert np.bincount(rows, minlength=128).min() >= 5
+    assert x.min() >= exactmath.SMALLEST
+    near = (x >= exactlog.NEAR[0]) & (x < exactlog.NEAR[1])
+    assert 500 < near.sum() < len(x) - 500
 
 
 @pytest.mark.usefixtures("_vectors")
-@pytest.mark.parametrize("name", exactmath.FORMS)
+@pytest.mark.parametrize("name", arithmetic.VECTOR_FORMS)
 def test_forms_answer_as_expected(name):
     assert not noticed(name)
 
@@ -211,31 +237,34 @@ def unfused(m: Any, a: str, b: str | float, c: str | float) -> str:
         *(("exp", k) for k in (0, 5, 7)),
         *(("pow", k) for k in (0, 3, 10, 12, 17, 19)),
         *(("tanh", k) for k in (1, 6, 7, 8, 9)),
+        *(("log", k) for k in (0, 7, 8, 11, 16, 22)),
+        *(("log1p", k) for k in (0, 3)),
     ],
 )
 def test_one_sum_that_is_not_fused_is_noticed(monkeypatch, name, place):
-    right, seen = exactmath._fused, []
+    module = written_in(name)
+    right, seen = module.fused, []
 
     def planted(m, a, b, c):
         seen.append(None)
         return (unfused if len(seen) == place + 1 else right)(m, a, b, c)
 
-    monkeypatch.setattr(exactmath, "_fused", planted)
+    monkeypatch.setattr(module, "fused", planted)
     assert noticed(name)
     assert len(seen) > place
 
 
 @pytest.mark.usefixtures("_vectors")
-@pytest.mark.parametrize("name", exactmath.FORMS)
+@pytest.mark.parametrize("name", arithmetic.VECTOR_FORMS)
 def test_a_library_that_fuses_nothing_is_noticed(monkeypatch, name):
-    monkeypatch.setattr(exactmath, "_fused", unfused)
+    monkeypatch.setattr(written_in(name), "fused", unfused)
     assert noticed(name)
 
 
 @pytest.mark.usefixtures("_vectors")
 @pytest.mark.parametrize("name", ["exp", "pow"])
 def test_rounding_to_a_row_by_another_rule_is_noticed(monkeypatch, name):
-    right = exactmath._fused
+    right = exactmath.fused
 
     def away(m, a, b, c):
         if b == exactmath.PER_ROW:
@@ -243,7 +272,7 @@ def test_rounding_to_a_row_by_another_rule_is_noticed(monkeypatch, name):
             return m.add(m.intrinsic("round", product), m.constant(c))
         return right(m, a, b, c)
 
-    monkeypatch.setattr(exactmath, "_fused", away)
+    monkeypatch.setattr(exactmath, "fused", away)
     assert noticed(name)
 
 
@@ -253,29 +282,36 @@ def test_rounding_to_a_row_by_another_rule_is_noticed(monkeypatch, name):
     [
         *(("exp", "ROW", 2), ("exp", "EXPONENTIAL", 4), ("pow", "LN2", 2), ("pow", "LOGARITHM", 4)),
         *(("tanh", "SHORT_LN2", 2), ("tanh", "QUOTIENT", 4)),
+        *(("log", "LN2", 2), ("log", "SERIES", 4), ("log", "NEAR_SERIES", 11)),
+        *(("log1p", "HALVED_LN2", 2), ("log1p", "ODD_SERIES", 7)),
     ],
 )
 def test_another_constant_is_noticed(monkeypatch, name, constants, count):
-    right = getattr(exactmath, constants)
+    module = written_in(name)
+    right = getattr(module, constants)
     for k in range(count):
         wrong = (*right[:k], right[k] * (1.0 + 2.0**-8), *right[k + 1 :])
-        monkeypatch.setattr(exactmath, constants, wrong)
+        monkeypatch.setattr(module, constants, wrong)
         assert noticed(name), k
 
 
 @pytest.mark.usefixtures("_vectors")
-@pytest.mark.parametrize("other", [exactmath.NEAREST * (1.0 + k * 2.0**-48) for k in (-1, 1)])
-def test_another_end_of_a_range_is_noticed(monkeypatch, other):
-    monkeypatch.setattr(exactmath, "NEAREST", other)
-    assert noticed("tanh")
+@pytest.mark.parametrize("part", [1.0 - 2.0**-48, 1.0 + 2.0**-48])
+@pytest.mark.parametrize(("name", "end"), [("tanh", "NEAREST"), ("log1p", "LARGE")])
+def test_another_end_of_a_range_is_noticed(monkeypatch, name, end, part):
+    module = written_in(name)
+    monkeypatch.setattr(module, end, getattr(module, end) * part)
+    assert noticed(name)
 
 
 @pytest.mark.usefixtures("_vectors")
 @pytest.mark.parametrize(
-    ("name", "table", "column"), [("exp", "powers", 1), ("pow", "logarithms", 0)]
+    ("name", "table", "column"),
+    [("exp", "powers", 1), ("pow", "logarithms", 0), ("log", "intervals", 0)],
 )
 def test_another_row_is_noticed(monkeypatch, name, table, column):
-    right = getattr(exactmath, table)()
+    module = written_in(name)
+    right = getattr(module, table)()
     for row in range(0, 128, 9):
         wrong = [list(numbers) for numbers in right]
         wrong[row][column] += 1
@@ -284,7 +320,7 @@ def test_another_row_is_noticed(monkeypatch, name, table, column):
             return wrong
 
         planted.__name__ = table
-        monkeypatch.setattr(exactmath, table, planted)
+        monkeypatch.setattr(module, table, planted)
         assert noticed(name), row
 
 
@@ -299,7 +335,7 @@ def libraries() -> list[Path]:
 def test_tables_are_the_librarys():
     (path,) = libraries()
     content = path.read_bytes()
-    for table in (exactmath.powers(), exactmath.logarithms()):
+    for table in (exactmath.powers(), exactmath.logarithms(), exactlog.intervals()):
         assert np.array(table, "<i8").tobytes() in content
 
 
@@ -310,7 +346,7 @@ def called(op: int = ops.EXP) -> str:
 
 @pytest.mark.usefixtures("_vectors")
 def test_code_uses_the_forms():
-    for op in (ops.EXP, ops.POW, ops.SIGMOID, ops.TANH):
+    for op in (ops.EXP, ops.POW, ops.SIGMOID, ops.TANH, ops.LOG, ops.SOFTPLUS):
         assert "@all." in called(op)
 
 

@@ -1,6 +1,6 @@
 """Which mathematics library this process has: what it answers to some thousands of questions.
 
-The vector forms of `exactmath` may stand for the library's functions only if those compute in the
+The vector forms of `exactmath` and `exactlog` may stand for the library's functions only if those compute in the
 same way. That is so if their answers are those of the forms, which are known, as they are the same
 on every machine: there is no code to compile first. Asked is about every row of every table, and
 where answers tell whether products are fused with the additions after them.
@@ -28,6 +28,8 @@ EXPECTED = {
     "exp": "ec66e375678998de9647cd946e74dd10",
     "pow": "d5407b08d088b5e46fbdb0342222bed4",
     "tanh": "9c0af425f42b37ab94ab48cdb5b3093e",
+    "log": "f11b67dba86812582e3d1d3545353fc6",
+    "log1p": "6de927faac66c8e89ab3b1edd5f3a961",
 }
 
 COUNT = 1024
@@ -62,6 +64,14 @@ _TANHS = (
     *("0x1.62e4300000004p-3", "0x1.ffffffffffffep-1", "0x1.ffffffffffffcp-1"),
     *("0x1.0000000000001p+0", "0x1.0000000000003p+0"),
 )
+_LOGS = (
+    *("0x1.dc564671bc7e1p-1", "0x1.dc418ce519adep-1", "0x1.0b52327af45e2p+0"),
+    *("0x1.0b7f8d1bebef0p+0", "0x1.e1c6bd60aa990p-1", "0x1.0fe204b549448p+0"),
+)
+_LOG1PS = (
+    *("-0x1.5b871ad836fa7p+0", "-0x1.6719754ce48dbp-1", "-0x1.c3435e65628d4p-1"),
+    *("-0x1.c3435e65628d3p-1", "-0x1.c3435e65628e4p-1", "-0x1.c3435e65628e8p-1"),
+)
 
 
 def _spread(count: int) -> Floats:
@@ -86,6 +96,18 @@ def questions(name: str) -> tuple[Floats, Floats]:
     if name == "tanh":
         given = np.array([float.fromhex(x) for x in _TANHS])
         x = np.concatenate((given, 4.0 * even[::2] - 2.0, 46.0 * even[1::2] - 23.0))
+        return x, np.zeros(len(x))
+    if name == "log":
+        exponents = np.arange(COUNT) * 37 % 601 - 300
+        exponents[::4], exponents[1::4] = 0, -1  # where a last bit of the table counts for most
+        x = np.ldexp(1.0 + even, exponents)
+        near = 0.9375 + 0.127197265625 * even  # the range of numbers near to 1
+        given = np.array([float.fromhex(x) for x in _LOGS])
+        x = np.concatenate((given, x, near[::2], 1.0 + 2.0**-12 * (even - 0.5)[::8]))
+        return x, np.zeros(len(x))
+    if name == "log1p":  # of e^x, as softplus of numbers below 0
+        given = np.array([0.0, *(float.fromhex(x) for x in _LOG1PS)])
+        x = np.concatenate((given, -3.0 * even, -40.0 * even[::2]))
         return x, np.zeros(len(x))
     if name == PAIR:
         return np.ldexp(even - 0.5, np.arange(COUNT) % 64 - 8), np.zeros(COUNT)

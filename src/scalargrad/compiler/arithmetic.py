@@ -3,9 +3,9 @@
 The forms are those of `rules.forward`, instruction for instruction, so that the bits are. The
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
 LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
-one whose `exp`, `pow` and `tanh` are known, `exactmath` does on all lanes at once what they do. In
-fast mode `exp`, `log`, `tanh`, `sin`, `cos`, `erfc` and what is made of them are computed by
-`vectormath` instead.
+one whose `exp`, `pow`, `tanh`, `log` and `log1p` are known, `exactmath` and `exactlog` do on all
+lanes at once what they do. In fast mode `exp`, `log`, `tanh`, `sin`, `cos`, `erfc` and what is made
+of them are computed by `vectormath` instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .. import ops
-from . import exactmath, vectormath
+from . import exactlog, exactmath, vectormath
 from .environment import PAIR, PREFIX
 from .ir import Function, Module, suffix, vector
 
@@ -187,13 +187,16 @@ def _all_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
     return sine, cosine
 
 
+VECTOR_FORMS = {**exactmath.FORMS, **exactlog.FORMS}
+
+
 def _all(m: Arithmetic, name: str, *operands: str) -> str:
     """A function's vector form; where a lane needs care, the mathematics library's own."""
     function, numbers = m.function, list(operands)
     doubles = Arithmetic(function, m.width, module=replace(m.module, real="double", fast=False))
     if m.real == "float":
         numbers = [function.emit(f"fpext {m.kind} {x} to {doubles.kind}") for x in numbers]
-    result, simple = exactmath.FORMS[name](doubles, *numbers)
+    result, simple = VECTOR_FORMS[name](doubles, *numbers)
     if m.real == "float":
         result = function.emit(f"fptrunc {doubles.kind} {result} to {m.kind}")
     return _careful(m, simple, [result], lambda: [m.helper("each", _each, name, *operands)])[0]

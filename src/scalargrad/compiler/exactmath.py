@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .arithmetic import Arithmetic
 
 
-def _numbers(*written: str) -> tuple[float, ...]:
+def numbers(*written: str) -> tuple[float, ...]:
+    """Floats as they are written in hexadecimal digits."""
     return tuple(map(float.fromhex, written))
 
 
@@ -34,9 +35,9 @@ MAGIC = 1.5 * 2.0**52  # what is added to it is rounded to a whole number, which
 
 # 128 / ln(2), and -ln(2) / 128 in two parts, the first so short that its multiples are exact.
 PER_ROW = float.fromhex("0x1.71547652b82fep+7")
-ROW = _numbers("-0x1.62e42fefa0000p-8", "-0x1.cf79abc9e3b3ap-47")
+ROW = numbers("-0x1.62e42fefa0000p-8", "-0x1.cf79abc9e3b3ap-47")
 # e^r = 1 + r + r^2 (c0 + c1 r) + r^4 (c2 + c3 r) for |r| <= ln(2) / 256.
-EXPONENTIAL = _numbers(
+EXPONENTIAL = numbers(
     *("0x1.ffffffffffdbdp-2", "0x1.555555555543cp-3"),
     *("0x1.55555cf172b91p-5", "0x1.1111167a4d017p-7"),
 )
@@ -44,20 +45,20 @@ LARGEST = 512.0  # below it, |x| leaves e^x and 2^(n/128) normal numbers
 
 FIRST = 0x3FE6955500000000  # the bits of the number where the first row's interval begins
 # ln(2) in two parts; the first has as many bits behind the point as the logarithms in the table.
-LN2 = _numbers("0x1.62e42fefa3800p-1", "0x1.ef35793c76730p-45")
+LN2 = numbers("0x1.62e42fefa3800p-1", "0x1.ef35793c76730p-45")
 POINT = 43
 # log(1 + r) = r + s + r s (c0 + c1 r + s (c2 + c3 r + s (c4 + c5 r))) with s = -r^2 / 2.
-LOGARITHM = _numbers(
+LOGARITHM = numbers(
     *("-0x1.5555555555560p-1", "0x1.0000000000006p-1", "0x1.999999959554ep-1"),
     *("-0x1.555555529a47ap-1", "-0x1.2495b9b4845e9p+0", "0x1.0002b8b263fc3p+0"),
 )
 SMALLEST = 2.0**-1022  # normal number
 
 # ln(2) in two parts for e^x - 1, and |x| below which no multiple of it is taken from x.
-SHORT_LN2 = _numbers("0x1.62e42fee00000p-1", "0x1.a39ef35793c76p-33")
+SHORT_LN2 = numbers("0x1.62e42fee00000p-1", "0x1.a39ef35793c76p-33")
 NEAREST = float.fromhex("0x1.62e4300000000p-2")
 # x (e^x + 1) / (e^x - 1) = 2 (1 + c0 s + s^2 (c1 + c2 s) + s^4 (c3 + c4 s)) with s = x^2 / 2.
-QUOTIENT = _numbers(
+QUOTIENT = numbers(
     *("-0x1.11111111110f4p-5", "0x1.a01a019fe5585p-10", "-0x1.4ce199eaadbb7p-14"),
     *("0x1.0cfca86e65239p-18", "-0x1.afdb76e09c32dp-23"),
 )
@@ -69,12 +70,14 @@ ENOUGH = 22.0  # |x| from which tanh is 1
 Table: TypeAlias = tuple[tuple[int, ...], ...]  # rows of numbers, as bits
 
 
-def _bits(number: float) -> int:
+def bits_of(number: float) -> int:
+    """The bits of a double as a signed integer."""
     bits: int = struct.unpack("<q", struct.pack("<d", number))[0]
     return bits
 
 
-def _number(bits: int) -> float:
+def number_of(bits: int) -> float:
+    """The double of some bits."""
     number: float = struct.unpack("<d", struct.pack("<q", bits))[0]
     return number
 
@@ -94,7 +97,7 @@ def powers() -> Table:
         h = power / one
         numerator, denominator = h.as_integer_ratio()
         t = (power * denominator - one * numerator) / (one * numerator)
-        rows.append((_bits(t), _bits(h) - (i << BELOW)))
+        rows.append((bits_of(t), bits_of(h) - (i << BELOW)))
         power = power * root >> PRECISION
     return tuple(rows)
 
@@ -104,7 +107,7 @@ def logarithms() -> Table:
     """1/c, 0, and log(c) in two parts, for the rows' intervals; 1/c to 8 bits from their middles."""
     rows = []
     for i in range(ROWS):
-        ends = (_number(FIRST + ((i + k) << BELOW)) for k in (0, 1))
+        ends = (number_of(FIRST + ((i + k) << BELOW)) for k in (0, 1))
         inverse = 2.0 / sum(ends)
         unit = 2.0**-7 if inverse >= 1.0 else 2.0**-8
         inverse = round(inverse / unit) * unit
@@ -112,7 +115,7 @@ def logarithms() -> Table:
         below = PRECISION - POINT
         short = (log + (1 << below - 1)) >> below
         rest = (log - (short << below)) / (1 << PRECISION)
-        rows.append(tuple(map(_bits, (inverse, 0.0, short / (1 << POINT), rest))))
+        rows.append(tuple(map(bits_of, (inverse, 0.0, short / (1 << POINT), rest))))
     return tuple(rows)
 
 
@@ -137,7 +140,7 @@ def _step_of_logarithm(count: int) -> int:
     return total
 
 
-def _looked_up(m: Arithmetic, table: Callable[[], Table], row: str) -> list[str]:
+def looked_up(m: Arithmetic, table: Callable[[], Table], row: str) -> list[str]:
     """The columns of a table, from the rows that the lanes ask for, as bits."""
     module, function, width = m.module, m.function, m.width
     name, size = f"{table.__name__}.table", len(table()[0])
@@ -166,7 +169,7 @@ def _looked_up(m: Arithmetic, table: Callable[[], Table], row: str) -> list[str]
 # --- forms ---------------------------------------------------------------------------------------
 
 
-def _fused(m: Arithmetic, a: str, b: str | float, c: str | float) -> str:
+def fused(m: Arithmetic, a: str, b: str | float, c: str | float) -> str:
     """a * b + c, rounded once."""
     b, c = (m.constant(x) if isinstance(x, float) else x for x in (b, c))
     return m.intrinsic("fma", a, b, c)
@@ -175,18 +178,18 @@ def _fused(m: Arithmetic, a: str, b: str | float, c: str | float) -> str:
 def _exponential(m: Arithmetic, x: str, rest: str | None = None) -> str:
     """e^(x + rest) = 2^(n/128) e^r for a small rest, with n nearest to 128 x / ln(2)."""
     bits = Bits(m)
-    shifted = _fused(m, x, PER_ROW, MAGIC)
+    shifted = fused(m, x, PER_ROW, MAGIC)
     n, multiple = bits.of(shifted), m.subtract(shifted, m.constant(MAGIC))
-    r = _fused(m, multiple, ROW[1], _fused(m, multiple, ROW[0], x))
+    r = fused(m, multiple, ROW[1], fused(m, multiple, ROW[0], x))
     if rest is not None:
         r = m.add(rest, r)
-    t, h = _looked_up(m, powers, bits.operate("and", n, ROWS - 1))
+    t, h = looked_up(m, powers, bits.operate("and", n, ROWS - 1))
     power = bits.number(bits.operate("add", h, bits.operate("shl", n, BELOW)))
     square = m.multiply(r, r)
-    low, high = (_fused(m, r, EXPONENTIAL[k + 1], EXPONENTIAL[k]) for k in (0, 2))
-    less_one = _fused(m, square, low, m.add(bits.number(t), r))
-    less_one = _fused(m, m.multiply(square, square), high, less_one)
-    return _fused(m, power, less_one, power)
+    low, high = (fused(m, r, EXPONENTIAL[k + 1], EXPONENTIAL[k]) for k in (0, 2))
+    less_one = fused(m, square, low, m.add(bits.number(t), r))
+    less_one = fused(m, m.multiply(square, square), high, less_one)
+    return fused(m, power, less_one, power)
 
 
 def _logarithm(m: Arithmetic, x: str) -> tuple[str, str]:
@@ -197,21 +200,21 @@ def _logarithm(m: Arithmetic, x: str) -> tuple[str, str]:
     row = bits.operate("and", bits.operate("lshr", above, BELOW), ROWS - 1)
     exponent = bits.operate("ashr", above, 52)
     z = bits.number(bits.operate("sub", raw, bits.operate("shl", exponent, 52)))
-    k = bits.number(bits.operate("add", exponent, _bits(MAGIC)))
+    k = bits.number(bits.operate("add", exponent, bits_of(MAGIC)))
     k = m.subtract(k, m.constant(MAGIC))
-    inverse, _, log, rest = map(bits.number, _looked_up(m, logarithms, row))
-    r = _fused(m, z, inverse, -1.0)
-    scaled = _fused(m, k, LN2[0], log)
+    inverse, _, log, rest = map(bits.number, looked_up(m, logarithms, row))
+    r = fused(m, z, inverse, -1.0)
+    scaled = fused(m, k, LN2[0], log)
     high = m.add(scaled, r)
-    low = m.add(_fused(m, k, LN2[1], rest), m.add(m.subtract(scaled, high), r))
+    low = m.add(fused(m, k, LN2[1], rest), m.add(m.subtract(scaled, high), r))
     half = m.multiply(m.constant(-0.5), r)
     s = m.multiply(r, half)
     total = m.add(high, s)
-    low = m.add(low, _fused(m, half, r, m.negative(s)))
+    low = m.add(low, fused(m, half, r, m.negative(s)))
     low = m.add(low, m.add(m.subtract(high, total), s))
-    first, second, third = (_fused(m, r, LOGARITHM[k + 1], LOGARITHM[k]) for k in (0, 2, 4))
-    series = _fused(m, s, _fused(m, s, third, second), first)
-    low = _fused(m, m.multiply(r, s), series, low)
+    first, second, third = (fused(m, r, LOGARITHM[k + 1], LOGARITHM[k]) for k in (0, 2, 4))
+    series = fused(m, s, fused(m, s, third, second), first)
+    low = fused(m, m.multiply(r, s), series, low)
     log = m.add(total, low)
     return log, m.add(m.subtract(total, log), low)
 
@@ -230,8 +233,8 @@ def power(m: Arithmetic, x: str, y: str) -> tuple[str, str]:
     """x^y = e^(y log(x))."""
     log, rest = _logarithm(m, x)
     exponent = m.multiply(y, log)
-    lost = _fused(m, y, log, m.negative(exponent))
-    result = _exponential(m, exponent, _fused(m, y, rest, lost))
+    lost = fused(m, y, log, m.negative(exponent))
+    result = _exponential(m, exponent, fused(m, y, rest, lost))
     simple = _moderate(m, exponent)
     for relation, bound in (("oge", SMALLEST), ("olt", float("inf"))):
         within = m.compare(relation, x, m.constant(bound))
@@ -246,25 +249,25 @@ def _exponential_less_one(m: Arithmetic, x: str) -> str:
     n = m.intrinsic("trunc", m.add(n, m.intrinsic("copysign", half, x)))
     none = m.compare("olt", m.intrinsic("fabs", x), m.constant(NEAREST))
     n = m.select(none, m.constant(0.0), n)
-    high = _fused(m, n, -SHORT_LN2[0], x)
+    high = fused(m, n, -SHORT_LN2[0], x)
     low = m.multiply(n, m.constant(SHORT_LN2[1]))
     r = m.subtract(high, low)
     rest = m.subtract(m.subtract(high, r), low)
     halved = m.multiply(half, r)
     s = m.multiply(r, halved)
-    first = _fused(m, s, QUOTIENT[0], 1.0)
-    second, third = (_fused(m, s, QUOTIENT[k + 1], QUOTIENT[k]) for k in (1, 3))
+    first = fused(m, s, QUOTIENT[0], 1.0)
+    second, third = (fused(m, s, QUOTIENT[k + 1], QUOTIENT[k]) for k in (1, 3))
     square = m.multiply(s, s)
-    series = _fused(m, square, second, first)
-    series = _fused(m, m.multiply(square, square), third, series)
-    above = _fused(m, m.negative(series), halved, 3.0)
-    below = _fused(m, m.negative(above), r, 6.0)
+    series = fused(m, square, second, first)
+    series = fused(m, m.multiply(square, square), third, series)
+    above = fused(m, m.negative(series), halved, 3.0)
+    below = fused(m, m.negative(above), r, 6.0)
     e = m.multiply(m.divide(m.subtract(series, above), below), s)
-    unscaled = m.subtract(r, _fused(m, e, r, m.negative(s)))
-    e = _fused(m, m.subtract(e, rest), r, m.negative(rest))
+    unscaled = m.subtract(r, fused(m, e, r, m.negative(s)))
+    e = fused(m, m.subtract(e, rest), r, m.negative(rest))
     e = m.subtract(e, s)
     lost = m.subtract(e, r)
-    whole = bits.operate("sub", bits.of(m.add(n, m.constant(MAGIC))), _bits(MAGIC))
+    whole = bits.operate("sub", bits.of(m.add(n, m.constant(MAGIC))), bits_of(MAGIC))
     scale = bits.power_of_two(whole)
     inverse = bits.power_of_two(bits.operate("sub", bits.constant(0), whole))
     down = m.compare("olt", n, m.constant(0.0))
@@ -272,7 +275,7 @@ def _exponential_less_one(m: Arithmetic, x: str) -> str:
     far = m.add(m.subtract(r, m.add(e, inverse)), one)
     result = m.multiply(m.select(m.compare("oge", n, m.constant(FAR)), far, near), scale)
     result = m.select(down, m.subtract(result, one), result)
-    halves = _fused(m, m.negative(lost), 0.5, -0.5)
+    halves = fused(m, m.negative(lost), 0.5, -0.5)
     result = m.select(m.compare("oeq", n, m.constant(-1.0)), halves, result)
     return m.select(none, unscaled, result)
 
