@@ -1,4 +1,16 @@
-"""Automatic differentiation where every number is a node."""
+"""Automatic differentiation where every number is a node.
+
+    Value                        one number: its gradient, and how it was made
+    Graph                        everything an output depends on, to be run again
+    compile                      a function of numbers as a program, in native code
+    grad, jacobian, hessian ...  functions in, derivatives out; `check_grads` tries them
+    nn, losses, optim, Trainer   networks of single numbers, and what trains them
+    draw, explore                a graph as a picture, or as a page to look around in
+    data                         data sets
+    interop                      the same for PyTorch, SciPy, scikit-learn and others
+
+`docs/concepts.md` explains the first three; `scalargrad doctor` says what is installed.
+"""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ class Graph:
     Results are those of running the program again on Values, bit for bit, as long as the program
     would do the same operations: a Python `if` on a number is not part of the graph.
 
+    `nodes` are its Values in creation order, leaves first, and `tape` their operations as arrays.
     `lines` gives the source line of nodes by creation number. Results whose creation number is
     below `since` are taken as leaves, so a graph can start in the middle of a computation.
     """

@@ -623,6 +623,10 @@ def compile(
         loss.value_and_grad(2.0, 1.0)      and d/dw, d/db
         loss.backward(2.0, 1.0)            adds to w.grad and b.grad
 
+    What comes back is called like the function, and has `value_and_grad`, `backward`, `parameters`,
+    `explain()` and `stats`, which say what was found and what it took, `graph`, `loops`,
+    `llvm_ir()` and `jax_function`: see `CompiledFunction`.
+
     The function runs once on Values for every kind of call, the graph it leaves behind is the
     program, and later calls run that. Arguments are numbers, lists, tuples, dicts and NumPy
     arrays of them, nested as you like; lists and arrays arrive with Values in place of floats.

@@ -76,7 +76,8 @@ class Embedding(Module):
 class RMSNorm(Module):
     """y[k] = g[k] * x[k] / sqrt(mean of x^2 + eps) (Zhang & Sennrich, 2019).
 
-    The gains `g` start at 1; `gain=False` leaves them out.
+    The gains `g` start at 1; `gain=False` leaves them out. Raises `ShapeError` when called with a
+    number of inputs other than width.
     """
 
     def __init__(self, width: int, eps: float = 1e-5, *, gain: bool = True) -> None:
@@ -98,7 +99,8 @@ class LayerNorm(Module):
     """y[k] = g[k] * (x[k] - mean) / sqrt(variance + eps) + b[k] (Ba, Kiros & Hinton, 2016).
 
     Mean and variance are those of the `width` numbers of x, the variance divided by width. The
-    gains `g` start at 1, the biases `b` at 0.
+    gains `g` start at 1, the biases `b` at 0. Raises `ShapeError` when called with a number of
+    inputs other than width.
     """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
