@@ -114,14 +114,28 @@ def maximum(a: Scalar, *others: Scalar) -> Value:
 
     Where two are equal the gradient is shared between them, half each, as in PyTorch and JAX.
     Unlike `max`, the choice is part of the graph: it is made again when the program is replayed
-    or compiled.
+    or compiled. For a list, `maximum(*numbers)`. Raises `TypeError` for what is not a number.
     """
-    return reduce(lambda x, y: Value.apply("maximum", x, y), others, as_value(a, "a"))
+    return _extreme("maximum", a, others)
 
 
 def minimum(a: Scalar, *others: Scalar) -> Value:
-    """The smallest of the arguments; nan if any of them is nan. Equal ones share the gradient."""
-    return reduce(lambda x, y: Value.apply("minimum", x, y), others, as_value(a, "a"))
+    """The smallest of the arguments; nan if any of them is nan. Equal ones share the gradient.
+
+    See `maximum`.
+    """
+    return _extreme("minimum", a, others)
+
+
+def _extreme(op: str, a: Scalar, others: Sequence[Scalar]) -> Value:
+    try:
+        return reduce(lambda x, y: Value.apply(op, x, y), others, as_value(a, "a"))
+    except TypeError as error:
+        if not others and hasattr(a, "__iter__"):
+            raise TypeError(f"{error}: pass its numbers one by one, as {op}(*numbers)") from None
+        for k, x in enumerate(others):
+            as_value(x, f"others[{k}]")
+        raise
 
 
 def where(condition: bool | Condition, a: Scalar, b: Scalar) -> Value:
@@ -133,14 +147,22 @@ def where(condition: bool | Condition, a: Scalar, b: Scalar) -> Value:
 
     Raises `TypeError` for a condition that is not the outcome of a comparison.
     """
+    chosen: float | Value
     if isinstance(condition, bool) or _is_numpy_bool(condition):
-        return Value.apply("where", 1.0 if condition else 0.0, a, b)
-    if isinstance(condition, Condition):
-        return Value.apply("where", condition.as_value(), a, b)
-    raise TypeError(
-        f"condition: expected a comparison such as x > 0, got {type(condition).__name__} "
-        f"{condition!r}"
-    )
+        chosen = 1.0 if condition else 0.0
+    elif isinstance(condition, Condition):
+        chosen = condition.as_value()
+    else:
+        raise TypeError(
+            f"condition: expected a comparison such as x > 0, got {type(condition).__name__} "
+            f"{condition!r}"
+        )
+    try:
+        return Value.apply("where", chosen, a, b)
+    except TypeError:
+        as_value(a, "a")
+        as_value(b, "b")
+        raise
 
 
 def _is_numpy_bool(x: Any) -> bool:
@@ -160,6 +182,11 @@ def take(values: Sequence[Any], index: Index) -> Any:
     would hide mistakes), `TypeError` for one that is not an int, and `ShapeError` for no values
     or rows of different lengths.
     """
+    if not hasattr(values, "__iter__"):
+        raise TypeError(
+            "values: expected a list of numbers, or of rows of numbers, got "
+            f"{type(values).__name__} {values!r}"
+        )
     candidates = list(values)
     if not candidates:
         raise ShapeError("values: expected at least one candidate to take from, got none")
@@ -173,7 +200,8 @@ def take(values: Sequence[Any], index: Index) -> Any:
         return take_row(candidates, index)
     if _is_traced(index):
         return index.take(candidates)
-    return _chosen(candidates[_within(index, len(candidates))])
+    k = _within(index, len(candidates))
+    return _chosen(as_value(candidates[k], f"values[{k}]"))
 
 
 def take_row(rows: Sequence[Sequence[Scalar]], index: Index) -> list[Value]:
@@ -217,19 +245,28 @@ def dot(a: Sequence[Scalar], b: Sequence[Scalar]) -> Value:
     Raises `ShapeError` if the two are not equally long.
     """
     left = as_values(a, "a")
+    if not hasattr(b, "__len__"):
+        raise TypeError(f"b: expected a list of Values or real numbers, got {type(b).__name__}")
     if len(left) != len(b):
         raise ShapeError(f"dot: a has {len(left)} numbers, b has {len(b)}: expected equally many")
-    return reduce(operator.add, map(operator.mul, left, b)) if left else Value(0.0)
+    try:
+        return reduce(operator.add, map(operator.mul, left, b)) if left else Value(0.0)
+    except TypeError:
+        as_values(b, "b")
+        raise
 
 
 def mean(x: Iterable[Scalar]) -> Value:
-    """The sum of x divided by how many there are."""
+    """The sum of x divided by how many there are. Raises `ShapeError` for an empty list."""
     values = _some_values(x, "x")
     return values[0] if len(values) == 1 else reduce(operator.add, values) / len(values)
 
 
 def variance(x: Iterable[Scalar]) -> Value:
-    """The mean squared distance from the mean, as `numpy.var`: divided by n, not n - 1."""
+    """The mean squared distance from the mean, as `numpy.var`: divided by n, not n - 1.
+
+    Raises `ShapeError` for an empty list.
+    """
     values = _some_values(x, "x")
     centre = mean(values)
     return mean([(value - centre) ** 2 for value in values])
@@ -252,7 +289,8 @@ def logsumexp(x: Iterable[Scalar]) -> Value:
     """log(e^x[0] + e^x[1] + ...), a smooth maximum; its gradient is softmax(x).
 
     With m the largest of x this is m + log(sum of e^(x[k] - m)), so nothing overflows. As
-    `scipy.special.logsumexp`: -inf when every x is -inf, inf when any is inf.
+    `scipy.special.logsumexp`: -inf when every x is -inf, inf when any is inf. Raises `ShapeError`
+    for an empty list.
     """
     values = _some_values(x, "x")
     # An infinite m would give inf - inf = nan.
@@ -263,7 +301,8 @@ def logsumexp(x: Iterable[Scalar]) -> Value:
 def softmax(x: Iterable[Scalar]) -> list[Value]:
     """e^x[k] / (e^x[0] + e^x[1] + ...) for each k: positive numbers that add up to 1.
 
-    Computed from x[k] - max(x), which changes nothing but cannot overflow.
+    Computed from x[k] - max(x), which changes nothing but cannot overflow. Raises `ShapeError` for
+    an empty list.
     """
     values = _some_values(x, "x")
     exponentials = [value.exp() for value in _shifted(values, _constant_maximum(values))]
@@ -272,7 +311,10 @@ def softmax(x: Iterable[Scalar]) -> list[Value]:
 
 
 def log_softmax(x: Iterable[Scalar]) -> list[Value]:
-    """log(softmax(x)), accurate also where softmax(x) would round to 0: x[k] - logsumexp(x)."""
+    """log(softmax(x)), accurate also where softmax(x) would round to 0: x[k] - logsumexp(x).
+
+    Raises `ShapeError` for an empty list.
+    """
     values = _some_values(x, "x")
     shifted = _shifted(values, _constant_maximum(values))
     log_normaliser = total(value.exp() for value in shifted).log()

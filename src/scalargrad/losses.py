@@ -66,10 +66,12 @@ def mse(prediction: Scalars, target: Scalars) -> Value:
 def nll(log_probs: Sequence[Scalar], target: Index) -> Value:
     """Negative log-likelihood: -log_probs[target], for logarithms of probabilities.
 
-    PyTorch's `nll_loss`. Raises `IndexError` for a target outside 0 ... len(log_probs) - 1 and
-    `TypeError` for one that is not an int.
+    PyTorch's `nll_loss`. Raises `IndexError` for a target outside 0 ... len(log_probs) - 1,
+    `TypeError` for one that is not an int, and `ShapeError` for an empty list.
     """
     candidates = as_values(log_probs, "log_probs")
+    if not candidates:
+        raise ShapeError("log_probs: expected a number for each class, got an empty list")
     chosen: Value = take(candidates, _class(target, len(candidates)))
     return -chosen
 

@@ -76,6 +76,11 @@ def _count(name: str, x: Any) -> int:
 
 
 def _rate(x: Any) -> Rate:
+    if isinstance(x, type):
+        raise TypeError(
+            f"lr: expected a number or a schedule, got the class {x.__name__}: make a schedule of "
+            f"it, as {x.__name__}(0.1, ...)"
+        )
     return x if callable(x) else _number("lr", x)
 
 

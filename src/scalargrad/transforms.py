@@ -247,11 +247,11 @@ def _positions(argnums: int | Sequence[int], count: int) -> list[int]:
     return found
 
 
-def _one_number(x: Any, name: str) -> Scalar:
-    tree = flatten(x, f"the result of the function given to {name}")
+def _one_number(x: Any) -> Scalar:
+    tree = flatten(x, "the result of f")
     if tree.shapes != [()] or isinstance(x, list | tuple | dict):
         raise TypeError(
-            f"{name}: expected a function that returns one number, got one that returns "
+            "f: expected a function that returns one number, got one that returns "
             f"{type(x).__name__} of {len(tree.leaves)} numbers: use jacobian for several, or "
             "has_aux=True for (number, anything else)"
         )
@@ -315,7 +315,7 @@ def value_and_grad(
                     f"returns {type(result).__name__}"
                 )
             result, aux = result
-        output = _one_number(result, "grad")
+        output = _one_number(result)
         gradients = run.derivative_of([output]).backward([1.0])
         nested = run.nested(_arguments(run.trees, argnums), gradients)
         value = run.shown(output)
@@ -328,8 +328,8 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     """A function that returns the gradient of f: see `value_and_grad`.
 
     With `has_aux=True` f returns (number, anything), and the result is (gradient, anything). The
-    same as `jax.grad`. What f reads as a plain number (`x.data`) is a constant to the derivative:
-    `x.exp()` is not.
+    same as `jax.grad`. What f reads as `x.data` is a constant to the derivative; `float(x)` and
+    `math.exp(x)`, through which a derivative would be lost, are a `TraceError`.
 
     A derivative at a number is a number, which knows nothing of parameters. Where `backward()` is
     to go through it to them, as in a loss that says what slope a network should have, ask for the
@@ -379,7 +379,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         for k, (tree, tangent) in enumerate(zip(run.trees, tangents))
         for speed in _matching(tangent, tree, f"tangents[{k}]", f"primals[{k}]")
     ]
-    out = flatten(run.result, "the result of the function given to jvp")
+    out = flatten(run.result, "the result of f")
     outputs = [x if isinstance(x, Value) else Value(x) for x in out.leaves]
     speeds = _Built(outputs, run.variables).forward(directions) if outputs else []
     return run.nested(out, out.leaves), run.nested(out, speeds)
@@ -400,7 +400,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Callable[[Any], Any]]:
     """
     _require_function(f, "vjp")
     run = _Run(f, primals, {}, range(len(primals)))
-    out = flatten(run.result, "the result of the function given to vjp")
+    out = flatten(run.result, "the result of f")
     arguments = joined(run.trees)
     kept: dict[bool, _Replayed | _Built] = {}
 
@@ -424,14 +424,15 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     It has the structure of the result with that of the argument inside: for a list of m numbers
     and an argument of n, m lists of n; for arrays of shapes s and t, an array of shape s + t. One
-    backward walk for each number of the result. As `jax.jacobian` (reverse mode).
+    backward walk for each number of the result. As `jax.jacobian` (reverse mode). Raises as
+    `value_and_grad` does, but f may return numbers in any structure.
     """
     _require_function(f, "jacobian")
 
     @wraps(f)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         run = _Run(f, args, kwargs, _positions(argnums, len(args)))
-        out = flatten(run.result, "the result of the function given to jacobian")
+        out = flatten(run.result, "the result of f")
         inside = _arguments(run.trees, argnums)
         if not out.leaves:
             return out.of_groups([])
@@ -450,7 +451,7 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """A function that returns the second derivatives of f: jacobian(grad(f)).
 
     For an array argument of shape s, an array of shape s + s; for a list of n numbers, n lists of
-    n. As `jax.hessian`.
+    n. As `jax.hessian`. Raises as `value_and_grad` does.
     """
     _require_function(f, "hessian")
     return jacobian(grad(f, argnums), argnums)

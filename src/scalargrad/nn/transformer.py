@@ -37,7 +37,7 @@ class SelfAttention(Module):
         output    = sum of weight[s] * value[s]
 
     and the heads' outputs, joined, go through one more linear map. None of the four maps has a
-    bias. `width` must be a multiple of `heads`.
+    bias. `width` must be a multiple of `heads`, else it is a `ShapeError`.
     """
 
     def __init__(
@@ -145,9 +145,9 @@ class GPT(Module):
         std: float = 0.08,
         rng: random.Random | None = None,
     ) -> None:
-        init = normal(std)
-        self.tokens = Embedding(vocabulary, width, init=init, rng=rng)
-        self.positions = Embedding(context, width, init=init, rng=rng)
+        init, width = normal(std), size(width, "width")
+        self.tokens = Embedding(size(vocabulary, "vocabulary"), width, init=init, rng=rng)
+        self.positions = Embedding(size(context, "context"), width, init=init, rng=rng)
         self.head = Linear(width, vocabulary, bias=False, init=init, rng=rng)
         self.norm = RMSNorm(width, gain=False)
         self.blocks = [

@@ -57,6 +57,11 @@ def named_metrics(metrics: Metrics | None, loss: Loss) -> dict[str, Metric]:
         metrics = ["accuracy"] if loss in CLASSIFIERS else []
     if isinstance(metrics, str) or callable(metrics):
         metrics = [metrics]
+    if not hasattr(metrics, "__iter__"):
+        raise TypeError(
+            f"metrics: expected {', '.join(METRICS)} or functions of (prediction, target), "
+            f"got {shown(metrics)}"
+        )
     pairs = metrics.items() if isinstance(metrics, Mapping) else map(_named, metrics)
     named: dict[str, Metric] = {}
     for name, metric in pairs:
