@@ -16,6 +16,7 @@ from micrograd.engine import Value as MicrogradValue
 
 import exact
 import scalargrad
+from readme import readme
 from scalargrad import Value, ops
 from strategies import (
     MICROGRAD_OPS,
@@ -233,17 +234,8 @@ def test_safe_functions_have_finite_derivatives_far_out(name: str, x: float) -> 
 
 
 def test_the_example_of_micrograds_readme() -> None:
-    a, b = Value(-4.0), Value(2.0)
-    c = a + b
-    d = a * b + b**3
-    c += c + 1
-    c += 1 + c + (-a)
-    d += d * 2 + (b + a).relu()
-    d += 3 * d + (b - a).relu()
-    e = c - d
-    f = e**2
-    g = f / 2.0
-    g += 10.0 / f
+    values = readme()
+    a, b, g = (values[name] for name in "abg")
     assert f"{g.data:.4f}" == "24.7041"
     g.backward()
     assert f"{a.grad:.4f}" == "138.8338"

@@ -6,7 +6,6 @@ import math
 import random
 import re
 import sys
-import threading
 from collections.abc import Callable, Sequence
 
 import hypothesis.strategies as st
@@ -26,6 +25,7 @@ from strategies import (
     same_bits,
     wild_programs,
 )
+from threads import in_threads, restless
 
 pytestmark = pytest.mark.pure
 
@@ -406,16 +406,8 @@ def test_threads_do_not_mix_their_traversals() -> None:
             if x.grad != 1.0:
                 wrong.append(x.grad)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    with restless():
+        in_threads(*[work] * 4)
     assert wrong == []
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 
 import scalargrad as sg
 from generated import program, run
+from readme import readme
 from scalargrad import Graph, StaleGraphError, TraceError, Value
 from scalargrad.views import chain
 from scalargrad.views.chain import Derivatives, passed_on
@@ -21,23 +22,6 @@ from scalargrad.views.names import names_in
 from strategies import Program, same_bits, wild_programs
 
 pytestmark = pytest.mark.pure
-
-
-def readme() -> dict[str, Value]:
-    """The Values of micrograd's README."""
-    a = Value(-4.0)
-    b = Value(2.0)
-    c = a + b
-    d = a * b + b**3
-    c += c + 1
-    c += 1 + c + (-a)
-    d += d * 2 + (b + a).relu()
-    d += 3 * d + (b - a).relu()
-    e = c - d
-    f = e**2
-    g = f / 2.0
-    g += 10.0 / f
-    return locals()
 
 
 # --- the numbers ----------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import gc
 import math
 import pickle
 import random
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +23,7 @@ from scalargrad.lines import Lines
 from scalargrad.modes import current, modes
 from scalargrad.nn import MLP
 from strategies import Program, any_floats, programs, same_bits, wild_programs
+from threads import in_threads
 
 pytestmark = pytest.mark.pure
 
@@ -432,11 +432,7 @@ def test_threads_may_capture_and_replay_graphs_that_share_values() -> None:
             if graph.forward() != (expected, 1.5, 2.0 * float(expected)):  # type: ignore[arg-type]
                 wrong.append(graph)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[work] * 4)
     assert not wrong
 
 

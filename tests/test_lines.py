@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scalargrad import Value
 from scalargrad.compiler.sources import SourceLines
 from scalargrad.lines import Lines
 from scalargrad.modes import modes
+from threads import in_threads, restless
 
 pytestmark = pytest.mark.pure
 
@@ -168,27 +169,17 @@ def test_operations_of_one_line_are_one_entry():
 def test_threads_record_lines_of_their_own():
     results: dict[int, list[tuple[Value, str]]] = {}
     kept = [Lines(), Lines(), None]
-    barrier = threading.Barrier(3)
 
     def work(k: int) -> None:
         made = results[k] = []
         with modes(lines=kept[k]):
-            barrier.wait()
             x = Value(0.5)
             for _ in range(2000):
                 made.append((x * 2.0, here()))
                 made.append((x + 3.0, here()))
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    with restless():
+        in_threads(*(partial(work, k) for k in range(3)))
     for k, lines in enumerate(kept):
         if lines is not None:
             assert [lines.get(v.number) for v, _ in results[k]] == [line for _, line in results[k]]

@@ -451,16 +451,19 @@ def in_domain(row: ops.Op, operands: Sequence[float]) -> bool:
     return row.name not in DOMAINS or DOMAINS[row.name](*operands)
 
 
+def operands_of(row: ops.Op) -> st.SearchStrategy[list[float]]:
+    """Operands for an operation where it is smooth enough."""
+    count = arity_of(row)
+    numbers = st.lists(moderate_floats(), min_size=count, max_size=count)
+    return numbers.filter(lambda operands: in_domain(row, operands))
+
+
 @pytest.mark.parametrize("name", ALL_OPS)
 @fewer_examples
 @given(data=st.data())
 def test_forward_and_partials_against_mpmath(name: str, data: st.DataObject) -> None:
     row = ops.BY_NAME[name]
-    operands = data.draw(
-        st.lists(moderate_floats(), min_size=arity_of(row), max_size=arity_of(row)).filter(
-            lambda operands: in_domain(row, operands)
-        )
-    )
+    operands = data.draw(operands_of(row))
     constants = data.draw(st.sampled_from(constants_of(row)[:9]))
     y, partials = by_table(row, operands, constants)
     assert relative_error(y, exact.forward(name, operands, *constants)) < 1e-14
@@ -474,11 +477,7 @@ def test_forward_and_partials_against_mpmath(name: str, data: st.DataObject) -> 
 @given(data=st.data())
 def test_the_partials_as_a_graph_give_second_derivatives(name: str, data: st.DataObject) -> None:
     row = ops.BY_NAME[name]
-    operands = data.draw(
-        st.lists(moderate_floats(), min_size=arity_of(row), max_size=arity_of(row)).filter(
-            lambda operands: in_domain(row, operands)
-        )
-    )
+    operands = data.draw(operands_of(row))
     constants = data.draw(st.sampled_from(constants_of(row)[:9]))
     values = [Value(x) for x in operands]
     y = on_values(name, values, *constants or (0.0,))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 
 import pytest
 
 from processes import run_python
 from scalargrad.compiler.background import later
+from threads import needs_fork
 
 pytestmark = pytest.mark.pure
 
@@ -66,7 +65,7 @@ def test_python_ends_after_the_work_under_way_and_without_what_waits() -> None:
     assert run_python("-c", program).split() == ["done"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+@needs_fork
 def test_a_forked_process_has_a_thread_of_its_own() -> None:
     program = (
         "import os\n"
@@ -80,7 +79,7 @@ def test_a_forked_process_has_a_thread_of_its_own() -> None:
     assert run_python("-c", program).split() == ["5"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+@needs_fork
 def test_a_process_is_forked_between_two_pieces_of_work_and_does_the_next_itself() -> None:
     program = (
         "import os, threading, time\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from scalargrad.compiler import cache
 from scalargrad.compiler.cache import MAGIC, SUFFIX, Cache, key
+from threads import in_threads
 
 NAME = key((b"some", b"code"))
 
@@ -108,11 +108,7 @@ def test_threads_that_write_the_same_entry_leave_it_whole(tmp_path):
             kept.put(NAME, code)
             seen.append(kept.get(NAME))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[work] * 4)
     assert set(seen) == {code}
     assert [path.suffix for path in tmp_path.iterdir()] == [SUFFIX]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import operator
-import os
 import pickle
 import re
-import sys
-import threading
 from collections import namedtuple
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from scalargrad.compiler.variant import Variant
 from scalargrad.errors import AnomalyError, ShapeError, TraceError
 from scalargrad.modes import detect_anomaly, no_grad
 from strategies import bits, same_bits
+from threads import in_threads, needs_fork
 
 pytestmark = pytest.mark.pure
 HERE = re.escape(__file__)
@@ -1248,11 +1247,7 @@ def test_threads_take_turns() -> None:
                 problems.append((x, value, gradient))
             f.backward(1.0)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(partial(work, seed) for seed in range(4)))
     assert problems == []
     assert w.grad == 800.0
 
@@ -1268,18 +1263,14 @@ def test_threads_take_turns_where_the_interpreter_lets_others_run() -> None:
         value, gradient = f.value_and_grad(np.full(examples, float(number)))
         found[number] = value, gradient[0]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(partial(work, number) for number in range(1, 5)))
     assert found == {n: (3.0 * n * examples, 1.0 * n * examples) for n in range(1, 5)}
 
 
 # --- faults that must be seen -------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+@needs_fork
 def test_a_process_forked_in_the_middle_of_a_call_may_call() -> None:
     program = (
         "import os, signal, threading\n"

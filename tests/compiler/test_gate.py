@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,17 +11,15 @@ import pytest
 
 from processes import run_python
 from scalargrad.compiler.gate import Gate
+from threads import needs_fork, restless
 
 pytestmark = pytest.mark.pure
 
 
 @pytest.fixture(autouse=True)
-def restless() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+def taking_turns() -> Iterator[None]:
+    with restless():
+        yield
 
 
 def start(*works: object) -> list[threading.Thread]:
@@ -127,7 +123,7 @@ def test_who_is_interrupted_while_waiting_takes_nobodys_turn() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+@needs_fork
 @pytest.mark.parametrize("forker", ["inside", "outside"])
 def test_in_a_forked_process_nobody_else_is_inside(forker: str) -> None:
     program = f"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 import time
 from typing import Any
 
@@ -200,26 +199,6 @@ def test_a_comparison_that_flips_is_answered_by_its_own_branch() -> None:
 
     f = sg.compile(function, backend="llvm")
     assert [f(x) for x in (4.0, -3.0, 9.0, -1.0)] == [2.0, 3.0, 3.0, 1.0]
-
-
-@pytest.mark.usefixtures("at_once")
-def test_several_threads_get_right_answers() -> None:
-    f = sg.compile(lambda x: (x * 2.0).exp() - x, backend="llvm")
-    f(0.0)
-    wrong: list[float] = []
-
-    def work(start: int) -> None:
-        for k in range(200):
-            x = (start * 200 + k) / 1000.0
-            if f(x) != (Value(x) * 2.0).exp().data - x:
-                wrong.append(x)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from scalargrad import Value, losses, nn
 from scalargrad.compiler import function, jit
 from scalargrad.compiler.function import CompiledFunction
 from scalargrad.compiler.variant import Variant
+from threads import in_threads
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.pure
@@ -646,11 +647,7 @@ def test_several_threads_take_turns() -> None:
             if f(x) != (Value(x) * 2.0).exp().data - x:
                 wrong.append(x)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(partial(work, k) for k in range(4)))
     assert not wrong
 
 

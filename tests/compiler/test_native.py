@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from threads import in_threads
 
 pytest.importorskip("llvmlite")
 
@@ -543,11 +544,7 @@ def test_a_program_serves_several_threads_each_with_its_frame():
             if not np.array_equal(got, expected):
                 failures.append(got)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[work] * 4)
     assert not failures
 
 

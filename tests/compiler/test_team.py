@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from threads import needs_fork
+
 pytest.importorskip("llvmlite")
 
 from processes import run_python
@@ -174,6 +176,7 @@ expected = frame.arrays[Space.EXAMPLE_OUTPUT].copy()
 """
 
 
+@needs_fork
 def test_a_forked_process_has_members_of_its_own():
     script = (
         USED
@@ -188,8 +191,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 frame.run()
 """
     )
-    if not hasattr(__import__("os"), "fork"):
-        pytest.skip("needs fork")
     assert run_python("-c", script).strip() == "0"
 
 
