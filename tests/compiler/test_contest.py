@@ -184,7 +184,9 @@ def test_another_contest_begins_although_calls_are_answered_at_once(
     f = sg.compile(irregular(), backend="llvm")
     expected = sg.compile(irregular(), backend="interpreter").value_and_grad(x)[1]
     f.value_and_grad(x)
-    rest = f.native().rest
+    contest = f.native().contest
+    assert contest is not None
+    rest = contest.rest
     Times(monkeypatch, interpreter=2.0, code=1.0)
     while not rest[0]:
         f.value_and_grad(x)

@@ -8,12 +8,11 @@ will come cannot be known when the code is written, so the two answer some calls
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from math import inf
 from time import thread_time
 from typing import TypeVar
-
-import numpy as np
 
 Result = TypeVar("Result")
 
@@ -39,7 +38,7 @@ class Contest:
     """
 
     def __init__(self) -> None:
-        self.rest = np.zeros(1, np.int64)
+        self.rest = array("q", [0])
         self.seconds: tuple[float, float] | None = None
         self._patience = OFTEN
         self._winner: bool | None = None
@@ -51,17 +50,19 @@ class Contest:
     @property
     def code(self) -> bool:
         """Whether the code is to answer the next call."""
-        return self.won if self.rest[0] else self._next
+        rest = self.rest[0]
+        return rest > 0 if rest else self._next
 
     @property
     def won(self) -> bool:
         """Whether the code answers all calls until the next contest."""
-        return bool(self.rest[0] > 0)
+        return self.rest[0] > 0
 
     def timed(self, run: Callable[[], Result]) -> Result:
         """Run whoever is to answer the next call."""
-        if self.rest[0]:
-            self.rest[0] -= np.sign(self.rest[0])
+        rest = self.rest[0]
+        if rest:
+            self.rest[0] = rest - 1 if rest > 0 else rest + 1
             return run()
         began = thread_time()
         result = run()

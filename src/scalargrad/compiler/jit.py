@@ -37,7 +37,6 @@ VISIT = 3e-9  # seconds, about, that the interpreter takes for a node, there and
 # Where the interpreter has the numbers of the code, it answers while that is being compiled.
 TIERED = ("float64",)
 LENT = 1 << 14  # bytes of arguments that are read where they are rather than copied
-FOREVER = 1 << 62
 KEPT = 16  # pieces of code of one program: numbers of examples differ from call to call
 
 
@@ -62,11 +61,6 @@ class Kernel:
     def answers(self) -> bool:
         """Whether it answers all calls, until the next contest if there is one."""
         return self.contest is None or self.contest.won
-
-    @property
-    def rest(self) -> NDArray[np.int64]:
-        """How many calls it answers without being asked again; an array of one number."""
-        return np.full(1, FOREVER) if self.contest is None else self.contest.rest
 
     @property
     def loops(self) -> Loops:
@@ -105,6 +99,7 @@ class Native:
         self._kernels: OrderedDict[Purpose, Coming[Kernel]] = OrderedDict()
         self._visited = 0
         self.latest: Purpose | None = None
+        self._recent: Kernel | None = None  # found again without a look at all there are
         self._tiered = options.dtype in TIERED
         slots = np.flatnonzero(trace.indices >= 0)
         self.selecting = trace.indices[slots]
@@ -140,6 +135,8 @@ class Native:
 
     def ready(self) -> Kernel | None:
         """The code for the purpose of the last call, if it is compiled."""
+        if self._recent is not None and self._recent.purpose == self.latest:
+            return self._recent
         coming = None if self.latest is None else self._kernels.get(self.latest)
         return coming.result() if coming is not None and coming.done() else None
 
@@ -222,6 +219,8 @@ class Native:
     def _kernel(self, purpose: Purpose) -> Kernel | None:
         """The code for a purpose; None while it is not worth it, or being compiled."""
         self.latest = purpose
+        if self._recent is not None and self._recent.purpose == purpose:
+            return self._recent
         coming = self._kernels.get(purpose)
         if coming is None:
             if self._tiered:
@@ -235,7 +234,8 @@ class Native:
             self._kernels.move_to_end(purpose)
         if self._tiered and not coming.done_within(self._share(purpose)):
             return None
-        return coming.result()
+        self._recent = coming.result()
+        return self._recent
 
     def _share(self, purpose: Purpose) -> float:
         """Seconds a call leaves to the compiler, which stands still while it is interpreted."""

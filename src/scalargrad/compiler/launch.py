@@ -8,6 +8,7 @@ Nothing is looked up on the way.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .structure import Floats, Signature
     from .variant import Variant
 
+FOREVER = 1 << 62  # calls until the next contest, where there is none
 EXACT = cython.declare(cython.double, arguments.EXACT)
 FIRST = cython.declare(cython.int, SEED)
 EXAMPLE = cython.declare(cython.int, int(Space.EXAMPLE))
@@ -171,7 +173,7 @@ class Launch:
         self.selecting = variant.trace.indices[variant.trace.indices >= 0].data
         self.index = arrays[Space.INDEX].data
         self.indices = arrays[Space.EXAMPLE_INDEX].data
-        self.rest = kernel.rest.data
+        self.rest = array("q", [FOREVER]) if kernel.contest is None else kernel.contest.rest
         self.seed = 1.0 / len(rows) if mean else 1.0
         self.mean, self.flipped = mean, -1
 
