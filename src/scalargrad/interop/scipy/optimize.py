@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 
 from ...compiler.function import CompiledFunction
-from ...transforms import grad
+from ...transforms import value_and_grad
 from .._each import EachExample
 from .derivatives import (
     Floats,
@@ -184,19 +184,39 @@ def curve_fit(
     x, y = real_vector(xdata, "xdata"), real_vector(ydata, "ydata")
     if p0 is not None:
         p0 = real_vector(p0, "p0")
-    each, gradients = EachExample(function, mode), EachExample(_gradient(function), mode)
+    both = _Curve(function, mode)
 
     @functools.wraps(f, updated=())  # SciPy counts the parameters in the signature
     def curve(x: Floats, *parameters: float) -> Floats:
-        return each(x, *parameters)
+        return both(x, parameters)[:, 0].copy()  # SciPy may write into it
+
+    def gradients(x: Floats, *parameters: float) -> Floats:
+        return both(x, parameters)[:, 1:].copy()
 
     return optimize.curve_fit(curve, x.T, y, p0, sigma, absolute_sigma, jac=gradients, **options)
 
 
-def _gradient(f: Function) -> Function:
-    """df/d(parameter) for each parameter, at one x."""
+class _Curve:
+    """A curve and its derivatives with respect to the parameters, for every x of an array.
 
-    def gradient(x: Any, *parameters: Any) -> Any:
-        return grad(f, tuple(range(1, len(parameters) + 1)))(x, *parameters)
+    They come from one program, and what was asked for last is kept: SciPy asks for the derivatives
+    where it has just asked for the curve.
+    """
 
-    return gradient
+    def __init__(self, f: Function, mode: str) -> None:
+        def row(x: Any, *parameters: Any) -> Any:
+            positions = tuple(range(1, len(parameters) + 1))
+            value, gradient = value_and_grad(f, positions)(x, *parameters)
+            return [value, *gradient]
+
+        self._each = EachExample(row, mode)
+        self._latest: tuple[Any, Any, Any] = None, (), None
+
+    def __call__(self, x: Floats, parameters: tuple[float, ...]) -> Floats:
+        """Shape (m, 1 + n): the curve, then its derivatives."""
+        of, at, rows = self._latest
+        if of is not x or at != parameters:
+            rows = self._each(x, *parameters)
+            self._latest = x, parameters, rows
+        found: Floats = rows
+        return found

@@ -240,6 +240,7 @@ def measured() -> Any:
         {"p0": [1, 0.1, 2.9, 0], "sigma": np.linspace(0.05, 0.2, 80), "absolute_sigma": True},
         {"p0": [1, 0.1, 2.9, 0], "bounds": ([0, 0, 2, -1], [3, 1, 4, 1])},
         {"p0": [1, 0.1, 2.9, 0], "full_output": True},
+        {"p0": [1, 0.1, 2.9, 0], "method": "trf", "loss": "soft_l1"},
     ],
 )
 def test_curve_fit_gives_scipys_parameters_and_covariance(options: dict[str, Any]) -> None:
