@@ -52,6 +52,10 @@ jnp = jax.numpy
 SOME = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
 
 
+def parts(inputs: dict[Space, Any]) -> dict[Space, list[Any]]:
+    return {space: [x] for space, x in inputs.items()}
+
+
 def by_jax(loops: Loops, inputs: Any, batch: int | None, dtype: Any = np.float64) -> dict:
     """The program run by JAX, in the form of `reference.execute`."""
     examples = batch or 1
@@ -64,7 +68,7 @@ def by_jax(loops: Loops, inputs: Any, batch: int | None, dtype: Any = np.float64
     if loops.size(Space.SCALAR):
         rows[Space.SCALAR] = np.array([[1.0 / examples, examples]], dtype)
     with enable_x64(True):
-        function = jax.jit(lambda given: arrays.run(loops, given, examples, dtype, library))
+        function = jax.jit(lambda given: arrays.run(loops, parts(given), examples, dtype, library))
         results = function(rows)
         assert all(x.dtype == dtype for x in results.values())
     return {space: np.asarray(x if space.batched else x[0]) for space, x in results.items()}
@@ -131,12 +135,12 @@ def test_random_programs() -> None:
 # --- instructions --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("small", [0, arrays.SMALL])
+@pytest.mark.parametrize("small", [0, library.SMALL])
 @SOME
 @given(case=contract_cases())
 def test_contractions(case: Any, small: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrays, "SMALL", small)
+        patch.setattr(library, "SMALL", small)
         agree(*case)
 
 
@@ -304,7 +308,9 @@ def test_the_number_of_operations_is_that_of_the_nests() -> None:
             for space, x in inputs.items()
         }
         rows[Space.SCALAR] = jnp.array([[1.0 / 3.0, 3.0]])
-        made = jax.make_jaxpr(lambda given: arrays.run(loops, given, 3, np.float32, library))(rows)
+        made = jax.make_jaxpr(
+            lambda given: arrays.run(loops, parts(given), 3, np.float32, library)
+        )(rows)
         return len(made.jaxpr.eqns)
 
     small, large = (

@@ -181,7 +181,7 @@ class Derivative:
             for slot, (j, d) in enumerate(zip(operands, self._partials_of(i))):
                 if not active[j] or _is_zero(d):
                     continue
-                if d == -1.0:
+                if isinstance(d, float) and d == -1.0:
                     flow.subtract(j, g)
                 else:
                     flow.add(j, self._guarded(i, slot, d, g, self._below_roots[i]))
@@ -240,7 +240,7 @@ class Derivative:
             for slot, (t, d) in enumerate(zip(speeds, self._partials_of(i))):
                 if t is None or _is_zero(t) or _is_zero(d):
                     continue
-                if d == -1.0:
+                if isinstance(d, float) and d == -1.0:
                     flow.subtract(i, t)
                 else:
                     flow.add(i, self._guarded(i, slot, d, t, self._above_roots[operands[slot]]))

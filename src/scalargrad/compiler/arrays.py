@@ -1,6 +1,6 @@
 """Loops as operations on whole arrays: what a nest does, done for all its lanes at once.
 
-    results = run(loops, {Space.PARAMETER: p, Space.EXAMPLE: x}, examples, dtype, library)
+    results = run(loops, {Space.PARAMETER: [p], Space.EXAMPLE: [x]}, examples, dtype, library)
 
 Every array has the examples as its first axis, of length 1 where it is the same for all. What a
 nest writes is an array of its own, and `Apart` remembers which of them has which element of a
@@ -61,18 +61,22 @@ from .points import (
 )
 
 WASTE = 8  # a slice that has this many times the numbers that are wanted is not worth it
-SMALL = 512  # products that are rather added up together with what is around them
 MOST_RUNS = 16  # of what a turn wrote; more are written one by one
 
 NEUTRAL = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
 
 def run(
-    loops: Loops, inputs: Mapping[Space, Array], examples: int, dtype: Any, library: Library
+    loops: Loops,
+    inputs: Mapping[Space, Sequence[Array]],
+    examples: int,
+    dtype: Any,
+    library: Library,
 ) -> dict[Space, Array]:
     """Run a program: every space it writes as an array [examples or 1, size].
 
-    `inputs` are such arrays, of `dtype` or, for indices, of integers. A gradient that is to be
+    `inputs` are such arrays, of one space one or several that stand side by side, of `dtype` or,
+    for indices, of integers. A gradient that is to be
     resumed is an input. JAX can trace this.
     """
     memory = Apart(loops, inputs, examples, dtype, library)
@@ -180,7 +184,7 @@ class Apart:
     def __init__(
         self,
         loops: Loops,
-        inputs: Mapping[Space, Array],
+        inputs: Mapping[Space, Sequence[Array]],
         examples: int,
         dtype: Any,
         library: Library,
@@ -188,9 +192,10 @@ class Apart:
         self.loops, self.examples, self.dtype, self.library = loops, examples, dtype, library
         arrays = [library.constant(np.zeros((1, 1), dtype))]
         self._pieces = {space: Pieces(arrays, loops.size(space), library) for space in Space}
-        for space, numbers in inputs.items():
-            if loops.size(space):
-                self.define(space, np.arange(loops.size(space)), numbers)
+        for space, parts in inputs.items():
+            ends = np.cumsum([part.shape[1] for part in parts]).tolist()
+            for part, end in zip(parts, ends if loops.size(space) else ()):
+                self.define(space, np.arange(end - part.shape[1], end), part)
 
     def define(self, space: Space, addresses: Integers, numbers: Array) -> None:
         """Have the numbers at those addresses."""
@@ -569,7 +574,7 @@ def _folded(
     together = [k for k in summed if left.shape[k] > 1 and right.shape[k] > 1]
     product = segment.right is not None
     plain = op == ops.ADD and not segment.skip and present is None
-    if product and plain and together and prod(shape) > SMALL:
+    if product and plain and together and prod(shape) > library.SMALL:
         x = dot(library, left, right, summed)
         x = -x if segment.minus else x
     else:

@@ -29,6 +29,7 @@ except ImportError:  # as it was called before JAX 0.9
 __all__ = [
     "FOLDS",
     "OPS",
+    "SMALL",
     "Array",
     "SymbolicZero",
     "add_at",
@@ -111,6 +112,8 @@ FOLDS: dict[int, Callable[..., Array]] = {
     ops.MAXIMUM: jnp.max,
     ops.MINIMUM: jnp.min,
 }
+
+SMALL = 512  # XLA fuses them with their neighbours
 
 # --- whole arrays --------------------------------------------------------------------------------
 

@@ -20,6 +20,10 @@ class Library(Protocol):
     """A module or an object with these operations."""
 
     @property
+    def SMALL(self) -> int:
+        """So many products are rather added up one by one, together with what is around them."""
+
+    @property
     def OPS(self) -> Mapping[int, Callable[..., Array]]:
         """Those of the op table: each takes its operands and the op's constant."""
 

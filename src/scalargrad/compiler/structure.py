@@ -222,6 +222,38 @@ def sequence_of(kind: type, items: list[Any]) -> Any:
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
+# --- as tensors -----------------------------------------------------------------------------------
+
+
+def tensor_shape(signature: Signature) -> tuple[int, ...] | None:
+    """The shape of the one tensor that can stand for it; None where it takes several, or none.
+
+    That is a number, an array, and a list of such things of one shape and kind: tuples and dicts
+    hold separate things.
+    """
+    if isinstance(signature, Scalar):
+        return ()
+    if isinstance(signature, Array):
+        return signature.shape
+    if isinstance(signature, Row) and signature.sequence is list:
+        return (signature.length,)
+    if isinstance(signature, Items) and signature.sequence is list:
+        shapes = {tensor_shape(item) for item in signature.items}
+        if len(shapes) == 1 and len(set(signature.kinds())) == 1:
+            inner = shapes.pop()
+            return None if inner is None else (len(signature.items), *inner)
+    return None
+
+
+def members(signature: Signature) -> list[tuple[Any, Signature]]:
+    """What a container holds, with the index or key of each."""
+    if isinstance(signature, Row):
+        return [(k, Scalar(signature.kind)) for k in range(signature.length)]
+    if isinstance(signature, Items):
+        return list(enumerate(signature.items))
+    return list(zip(signature.keys, signature.items)) if isinstance(signature, Keyed) else []
+
+
 # --- what a signature is rebuilt from -------------------------------------------------------------
 
 

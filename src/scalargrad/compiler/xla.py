@@ -54,7 +54,8 @@ def evaluate(
         Space.EXAMPLE_INDEX: indices,
         Space.SCALAR: jnp.asarray([seed, examples], dtype)[None],
     }
-    results = run(loops, inputs, examples, dtype, library)
+    parts = {space: [x] for space, x in inputs.items()}
+    results = run(loops, parts, examples, dtype, library)
     if not loops.batched:  # such a program starts from 1
         own = set(GRADIENT.values())
         results = {space: seed * x if space in own else x for space, x in results.items()}

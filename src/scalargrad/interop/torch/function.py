@@ -24,7 +24,9 @@ from ...compiler.structure import (
     Source,
     Static,
     describe,
+    members,
     sequence_of,
+    tensor_shape,
 )
 from ...engine import Value
 from ...errors import ShapeError
@@ -204,40 +206,16 @@ def _numpy(x: Any) -> Any:
     return {key: _numpy(item) for key, item in x.items()} if isinstance(x, dict) else x
 
 
-def _shape(signature: Signature) -> tuple[int, ...] | None:
-    """The shape of the tensor that stands for it; None for what holds several."""
-    if isinstance(signature, Scalar):
-        return ()
-    if isinstance(signature, Array):
-        return signature.shape
-    if isinstance(signature, Row) and signature.sequence is list:
-        return (signature.length,)
-    if isinstance(signature, Items) and signature.sequence is list:
-        shapes = {_shape(item) for item in signature.items}
-        if len(shapes) == 1 and len(set(signature.kinds())) == 1 and None not in shapes:
-            return (len(signature.items), *(shapes.pop() or ()))
-    return None
-
-
-def _parts(signature: Signature) -> list[tuple[Any, Signature]]:
-    """What a container holds, with the index or key of each."""
-    if isinstance(signature, Row):
-        return [(k, Scalar(signature.kind)) for k in range(signature.length)]
-    if isinstance(signature, Items):
-        return list(enumerate(signature.items))
-    return list(zip(signature.keys, signature.items)) if isinstance(signature, Keyed) else []
-
-
 def _columns(signature: Signature, x: Any, name: str) -> Iterator[_Column]:
     """The numbers of an argument, in order."""
-    shape = _shape(signature)
+    shape = tensor_shape(signature)
     if isinstance(signature, Static):
         if type(x) is not signature.type or x != signature.value:
             raise TypeError(f"{name}: expected {signature.value!r}, as in the example, got {x!r}")
     elif shape is not None and not (shape and isinstance(x, list | tuple)):
         yield _column(signature, shape, x, name)
     else:
-        parts = _parts(_unpacked(signature))
+        parts = members(_unpacked(signature))
         keyed = isinstance(signature, Keyed)
         fits = isinstance(x, dict) if keyed else isinstance(x, list | tuple)
         if not fits:
@@ -290,14 +268,14 @@ def _rows(columns: Sequence[_Column], kind: str, axes: Any, dtype: Any) -> Tenso
 
 def _nested(signature: Signature, block: Tensor, dtype: Any) -> Any:
     """Tensors in the structure of a result."""
-    shape = _shape(signature)
+    shape = tensor_shape(signature)
     if isinstance(signature, Static):
         return signature.value
     if shape is not None:
         kind = next(signature.kinds(), "number")
         x = block.reshape((*block.shape[:-1], *shape))
         return x != 0.0 if kind == "truth" else x.to(torch.int64 if kind == "index" else dtype)
-    parts, items, at = _parts(signature), [], 0
+    parts, items, at = members(signature), [], 0
     for _, part in parts:
         items.append(_nested(part, block[..., at : at + part.size], dtype))
         at += part.size

@@ -1,0 +1,8 @@
+"""ONNX: scalar programs as models that other runtimes run.
+
+`export` writes a function of single numbers to a file, `to_onnx` makes the model. Raises
+`MissingExtraError` where the library `onnx` is missing.
+"""
+
+from .export import export as export
+from .export import to_onnx as to_onnx
