@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ from scalargrad.compiler import arrays  # noqa: E402
 from scalargrad.compiler.loops import Loops, Space  # noqa: E402
 from scalargrad.compiler.reference import execute  # noqa: E402
 from scalargrad.compiler.roll import roll  # noqa: E402
-from scalargrad.errors import TraceError  # noqa: E402
-from scalargrad.interop.onnx import export, to_onnx  # noqa: E402
-from scalargrad.interop.onnx.builder import Builder, value_info  # noqa: E402
+from scalargrad.errors import DataError, TraceError  # noqa: E402
+from scalargrad.interop.onnx import export, from_onnx, to_onnx  # noqa: E402
+from scalargrad.interop.onnx.builder import EXAMPLES, Builder, value_info  # noqa: E402
 from scalargrad.interop.onnx.export import model_of  # noqa: E402
+from scalargrad.interop.onnx.load import ACTIVATIONS  # noqa: E402
 
 SOME = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=15)
 
@@ -315,7 +317,7 @@ def test_inputs_outputs_and_the_rest_are_named() -> None:
     assert [info.name for info in model.graph.output] == ["output.a", "output.b.0", "output.b.1"]
     assert model.graph.input[3].type.tensor_type.elem_type == onnx.TensorProto.INT64
     assert model.graph.name == "step"
-    assert (model.producer_name, model.producer_version) == ("scalargrad", sg.__version__)
+    assert model.producer_name == "scalargrad"
     assert {p.key: p.value for p in model.metadata_props} == {
         "function": "step",
         "parameters": "0",
@@ -371,3 +373,135 @@ def test_what_cannot_be_exported_is_named() -> None:
         to_onnx(lambda x: None, 1.0)
     with pytest.raises(TypeError, match="expected a number"):
         to_onnx(lambda x: x, object())
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def chain(*nodes: tuple[Any, ...], output: int = 2, **tensors: Any) -> Any:
+    """A model of nodes (operation, inputs, options) that read one another: `h` is the last one."""
+    made, at = [], "x"
+    for k, (operation, inputs, options) in enumerate(nodes):
+        names = [at if name == "h" else name for name in inputs]
+        made.append(onnx.helper.make_node(operation, names, [f"h{k}"], f"node{k}", **options))
+        at = f"h{k}"
+    stored = [onnx.numpy_helper.from_array(np.asarray(x), name) for name, x in tensors.items()]
+    infos = [
+        value_info("x", (EXAMPLES, 2), np.float32),
+        value_info(at, (EXAMPLES, output), np.float32),
+    ]
+    graph = onnx.helper.make_graph(made, "chain", infos[:1], infos[1:], stored)
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9
+    )
+
+
+W = np.array([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]], np.float32)
+V = np.array([[1.0, 0.5, -1.0], [2.0, -0.25, 0.75]], np.float32)
+B = np.array([0.5, -1.0, 2.0], np.float32)
+MULTIPLIED = ("MatMul", ["h", "w"], {})
+
+
+@pytest.mark.parametrize("kind", [*ACTIVATIONS, None])
+def test_a_perceptron_written_by_others_is_read(kind: str | None, tmp_path: Path) -> None:
+    middle = [] if kind is None else [(kind, ["h"], {})]
+    model = chain(
+        ("Flatten", ["h"], {}),
+        MULTIPLIED,
+        ("Add", ["b", "h"], {}),
+        *middle,
+        ("Gemm", ["h", "v", "c"], {"transB": 1}),
+        ("Identity", ["h"], {}),
+        ("Tanh", ["h"], {}),
+        **{"w": W, "b": B, "v": V, "c": np.array([0.1, 0.2], np.float32)},
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    (right,) = ReferenceEvaluator(model).run(None, {"x": x})
+    for source in (path, model):
+        found = from_onnx(source)
+        got = [numbers(found(row)) for row in x.tolist()]
+        np.testing.assert_allclose(got, right, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "linear"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_network_that_was_exported_is_read_again(activation: str, outputs: int) -> None:
+    model = nn.MLP(2, [4, outputs], activation, activation, rng=seeded())
+    for v in model.parameters():
+        v.data += 0.1
+    found = from_onnx(to_onnx(model, [0.0, 0.0], batch=True))
+    assert repr(found) == repr(model)
+    for name, block in model.state_dict().items():
+        np.testing.assert_array_equal(found.state_dict()[name], block)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (chain(MULTIPLIED, ("Softmax", ["h"], {}), w=W, output=3), "Softmax 'node1'"),
+        (chain(("Relu", ["h"], {}), MULTIPLIED, w=W, output=3), "Relu 'node0'"),
+        (
+            chain(MULTIPLIED, ("Relu", ["h"], {}), ("Tanh", ["h"], {}), w=W, output=3),
+            "Tanh 'node2'",
+        ),
+        (chain(MULTIPLIED, ("Add", ["h", "x"], {}), w=W, output=3), "a chain of layers"),
+        (chain(MULTIPLIED, ("Mul", ["h", "h"], {}), w=W, output=3), "Mul 'node1'"),
+        (
+            chain(MULTIPLIED, ("LeakyRelu", ["h"], {"alpha": 0.2}), w=W, output=3),
+            "alpha=0.01, got 0.2",
+        ),
+        (chain(MULTIPLIED, ("Gelu", ["h"], {"approximate": "tanh"}), w=W, output=3), "approximate"),
+        (chain(("Gemm", ["h", "w"], {"alpha": 2.0}), w=W, output=3), "alpha=1.0, got 2.0"),
+        (chain(("MatMul", ["w", "h"], {}), w=W.T), "times a known matrix"),
+        (
+            chain(MULTIPLIED, ("Add", ["h", "b"], {}), w=W, b=B[:, None], output=3),
+            r"got shape \(3, 1\)",
+        ),
+        (chain(("Identity", ["h"], {})), "expected a product"),
+        (
+            chain(("MatMul", ["h", "w"], {}), w=np.ones((2, 3), np.int64), output=3),
+            "expected floats",
+        ),
+    ],
+)
+def test_what_a_perceptron_has_not_is_named(model: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_onnx(model)
+
+
+def test_bad_files_give_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export(network("relu"), path, [0.0] * 3, batch=True)
+    content = path.read_bytes()
+    rng = seeded()
+    for length in sorted(rng.sample(range(len(content)), 40)):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"model\.onnx"):
+            from_onnx(path)
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):  # as DataError is one; some bits make no difference
+            from_onnx(path)
+    with pytest.raises(FileNotFoundError):
+        from_onnx(tmp_path / "none.onnx")
+
+
+def test_weights_in_other_files_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = chain(MULTIPLIED, w=np.ones((2, 3000), np.float32), output=3000)
+    onnx.save(model, path, save_as_external_data=True, location="weights")
+    with pytest.raises(DataError, match="'w' are in another file"):
+        from_onnx(path)
+
+
+def test_sizes_that_are_not_there_take_no_memory(tmp_path: Path) -> None:
+    model = chain(MULTIPLIED, w=W, output=3)
+    model.graph.initializer[0].dims[:] = [2, 1 << 50]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError):
+        from_onnx(path)

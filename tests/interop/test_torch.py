@@ -226,6 +226,8 @@ def test_wrong_calls_name_the_argument() -> None:
         f(torch.zeros(2))
     with pytest.raises(ShapeError, match=r"x: expected shape \(\.\.\., 2\) .* got \(4, 3\)"):
         f(torch.zeros(4, 3), 0)
+    with pytest.raises(ShapeError, match=r"can be broadcast, got \(3,\), \(2,\)"):
+        f(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(TypeError, match="k: expected integers, as in the example"):
         f(torch.zeros(2), torch.zeros(()))
     with pytest.raises(IndexError):
@@ -394,6 +396,21 @@ def test_a_planted_error_in_the_weights_is_found(monkeypatch: pytest.MonkeyPatch
     model = NETWORKS["gelu"]()
     with pytest.raises(AssertionError):
         agree(model, to_torch(model), drawn(6, 3, grad=False) * 3.0)
+
+
+def test_the_function_transforms_of_pytorch() -> None:
+    f = torch_function(lambda x: x[0] ** 2 * x[1].sin(), [0.0, 0.0])
+    x = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    slope = torch.func.grad(f)(x)
+    torch.testing.assert_close(slope, torch.stack([2 * x[0] * x[1].sin(), x[0] ** 2 * x[1].cos()]))
+    model = nn.MLP(2, [3, 2], activation="tanh", rng=seeded())
+    ours, theirs = torch_function(model, [0.0, 0.0]), to_torch(model)
+    xs = drawn(4, 2, grad=False)
+    jacobian = torch.func.jacrev
+    for transformed in (jacobian, lambda g: jacobian(jacobian(g))):
+        torch.testing.assert_close(transformed(ours)(x), transformed(theirs)(x))
+        rows = torch.vmap(transformed(ours))(xs)
+        torch.testing.assert_close(rows, torch.vmap(transformed(theirs))(xs))
 
 
 def test_the_conversion_leaves_the_random_numbers_of_both_alone() -> None:

@@ -145,3 +145,16 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"
+
+
+def perceptron(sizes: Sequence[int], activations: Sequence[str]) -> MLP:
+    """An `MLP` in which each layer has an activation of its own, and all parameters are 0.
+
+    `sizes` are the number of inputs and of the neurons of each layer.
+    """
+    model = MLP(sizes[0], sizes[1:], init="zeros")
+    model.layers = [
+        Layer(before, after, nonlin=name != "linear", activation=name, init="zeros")
+        for before, after, name in zip(sizes, sizes[1:], activations)
+    ]
+    return model

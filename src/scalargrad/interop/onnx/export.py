@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__
 from ...checkpoint import atomic_write
 from ...compiler.arguments import ArgumentNames, Layout, read
 from ...compiler.arrays import run
@@ -106,7 +105,6 @@ def model_of(graph: Any) -> Any:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="scalargrad",
-        producer_version=__version__,
     )
 
 

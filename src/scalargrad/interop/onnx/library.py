@@ -9,6 +9,7 @@ try:
 except ImportError:
     raise MissingExtraError("onnx", "onnx", "scalargrad.interop.onnx") from None
 
-from onnx import checker, helper, numpy_helper, shape_inference
+from google.protobuf.message import DecodeError
+from onnx import checker, helper, numpy_helper
 
-__all__ = ["checker", "helper", "numpy_helper", "onnx", "shape_inference"]
+__all__ = ["DecodeError", "checker", "helper", "numpy_helper", "onnx"]

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...compiler.adjoint import Derivative, graph_down_to
 from ...compiler.function import compile
@@ -58,7 +59,7 @@ class Program:
         )
         self._outputs = 1 if example is None else self._compiled.trace(*example).results
         self.values = self._compiled.parameters if values is None else values
-        self._place = {id(v): k for k, v in enumerate(self.values)}
+        self._known: dict[Variant, NDArray[np.intp]] = {}
 
     def outputs(self, parameters: Floats, numbers: Floats, indices: Any) -> Floats:
         """The outputs for each row, [rows, outputs]."""
@@ -91,15 +92,18 @@ class Program:
             self._compiled.work(run, numbers, indices)
         return own, all_of_row[:, : numbers.shape[1]].copy()
 
-    def _places(self, variant: Variant) -> list[int]:
-        try:
-            return [self._place[id(v)] for v in variant.parameters]
-        except KeyError:
-            raise TraceError(
-                f"{self._name}: this call takes a branch that uses other Values than the example "
-                "of a call did: give torch_function an example that uses all parameters, or use "
-                "scalargrad.where"
-            ) from None
+    def _places(self, variant: Variant) -> NDArray[np.intp]:
+        """Where the parameters of a branch are in those of the program."""
+        if variant not in self._known:
+            place = {id(v): k for k, v in enumerate(self.values)}
+            if any(id(v) not in place for v in variant.parameters):
+                raise TraceError(
+                    f"{self._name}: this call takes a branch that uses other Values than the "
+                    "example of a call did: give torch_function an example that uses all "
+                    "parameters, or use scalargrad.where"
+                )
+            self._known[variant] = np.array([place[id(v)] for v in variant.parameters], np.intp)
+        return self._known[variant]
 
     @cached_property
     def pulled(self) -> Program:
@@ -131,6 +135,14 @@ class Program:
         return Program(self._name, moved, self._options, values=[*self.values, *speeds])
 
 
+def _each(function: Any, info: Any, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any]:
+    """What `torch.vmap` wants: the results of the function for each slice of the inputs."""
+    return [
+        function.apply(*(x if d is None else x.select(d, k) for x, d in zip(inputs, dims)))
+        for k in range(info.batch_size)
+    ]
+
+
 # --- as PyTorch sees them ------------------------------------------------------------------------
 
 
@@ -148,6 +160,11 @@ class Outputs(torch.autograd.Function):
         """Keep what `backward` needs."""
         ctx.program = inputs[0]
         ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        """See `_each`."""
+        return torch.stack(_each(Outputs, info, in_dims, inputs)), 0
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -174,6 +191,12 @@ class Gradient(torch.autograd.Function):
         """Keep what `backward` needs."""
         ctx.program = inputs[0]
         ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        """See `_each`."""
+        found = _each(Gradient, info, in_dims, inputs)
+        return tuple(map(torch.stack, zip(*found))), (0, 0)
 
     @staticmethod
     def backward(ctx: Any, of_own: Tensor, of_found: Tensor) -> tuple[Any, ...]:

@@ -55,7 +55,8 @@ def torch_function(function: Callable[..., Any], *args: Any) -> TorchFunction:
     float64 on the CPU. The Values that the function uses are its parameters: see `TorchFunction`.
 
     Derivatives, of any order, are scalargrad's own: no nan from a branch that is not taken, no
-    rule of PyTorch's for a corner. `torch.autograd.gradcheck` and `gradgradcheck` pass.
+    rule of PyTorch's for a corner. `torch.autograd.gradcheck` and `gradgradcheck` pass, and
+    `torch.func.grad`, `jacrev` and `vmap` work; forward mode (`jacfwd`) PyTorch refuses.
 
     Raises `TypeError` for an example that is not made of numbers, `ValueError` for a function
     compiled with a batch, and whatever tracing the function raises. Where the function asks for
@@ -113,7 +114,7 @@ class TorchFunction(torch.nn.Module):
         floating = [x.dtype for x in given if x.is_floating_point()] or [weight.dtype]
         dtype = functools.reduce(torch.promote_types, floating)
         device = next((x.device for x in given if x.device.type != "cpu"), weight.device)
-        axes = torch.broadcast_shapes(*(x.numbers.shape[:-1] for x in columns))
+        axes = _front(columns, calls.name)
         numbers = _rows(columns, "number", axes, torch.float64)
         indices = _rows(columns, "index", axes, torch.int64)
         found = Outputs.apply(calls.program, weight.to("cpu", torch.float64), numbers, indices)
@@ -256,6 +257,18 @@ def _column(signature: Signature, shape: tuple[int, ...], x: Any, name: str) -> 
         wanted = "integers, as in the example" if kind == "index" else "real numbers"
         raise TypeError(f"{name}: expected {wanted}, got {numbers.dtype}")
     return _Column(numbers.reshape((*numbers.shape[:axes], prod(shape))), kind, given)
+
+
+def _front(columns: Sequence[_Column], name: str) -> tuple[int, ...]:
+    """The axes of examples that all arguments have together."""
+    shapes = [tuple(x.numbers.shape[:-1]) for x in columns]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(
+            f"{name}: expected axes in front of the arguments that can be broadcast, got "
+            f"{', '.join(map(str, shapes))}"
+        ) from None
 
 
 def _rows(columns: Sequence[_Column], kind: str, axes: Any, dtype: Any) -> Tensor:

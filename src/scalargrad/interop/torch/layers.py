@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...nn import GPT, MLP, Embedding, LayerNorm, Linear, Module, RMSNorm, SelfAttention
-from ...nn.perceptron import Layer
+from ...nn.perceptron import perceptron
 from .library import nn, torch
 from .transformer import TorchGPT, TorchSelfAttention, norm
 
@@ -163,12 +163,7 @@ def _perceptron(module: Any) -> MLP:
     if not layers:
         raise TypeError("module: expected a Sequential with a Linear in it, got none")
     sizes = [layers[0][0].in_features, *(part.out_features for part, _ in layers)]
-    model = MLP(sizes[0], sizes[1:], init="zeros")
-    model.layers = [
-        Layer(before, after, nonlin=name != "linear", activation=name, init="zeros")
-        for before, after, (_, name) in zip(sizes, sizes[1:], layers)
-    ]
-    return model
+    return perceptron(sizes, [name for _, name in layers])
 
 
 def _rms_norm(module: Any) -> RMSNorm:
