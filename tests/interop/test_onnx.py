@@ -369,6 +369,8 @@ def test_what_cannot_be_exported_is_named() -> None:
         to_onnx(lambda x: x, 1.0, dtype="int8")
     with pytest.raises(ValueError, match="batch='mean': say batch=True"):
         to_onnx(sg.compile(lambda x: x, batch="mean"), 1.0)
+    with pytest.raises(ValueError, match=r"batch: .* has no arguments"):
+        to_onnx(lambda: sg.Value(1.0), batch=True)
     with pytest.raises(ValueError, match="to return numbers"):
         to_onnx(lambda x: None, 1.0)
     with pytest.raises(TypeError, match="expected a number"):

@@ -65,8 +65,8 @@ def to_onnx(
     is a program: `to_onnx(sg.grad(f), ...)`.
 
     Raises `TraceError` where the function asks for the truth of a comparison, `ValueError` for
-    another dtype, a compiled function of a batch, or a result without numbers, and whatever
-    tracing the function raises.
+    another dtype, a compiled function of a batch, a batch without arguments, or a result without
+    numbers, and whatever tracing the function raises.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype: expected 'float64' or 'float32', got {dtype!r}")
@@ -120,6 +120,8 @@ def _graph(name: str, traced: Trace, layout: Layout, batch: bool, dtype: np.dtyp
             x = builder.input(path, (*front, *shape), kind)
             inputs.append(value_info(x.name, x.shape, x.dtype))
             columns.append(x.reshape(EXAMPLES if batch else 1, prod(shape)))
+    if batch and not inputs:
+        raise ValueError(f"batch: {name} has no arguments, and no axis of examples to take")
     parameters = traced.data[: len(traced.parameters)].astype(dtype)
     own = [x.astype(dtype) for x in columns]
     chosen = [x if x.dtype == np.int64 else _nothing(builder, x) for x in columns]
