@@ -1,7 +1,8 @@
 """The operations of the op table in those of ONNX, on tensors of a `Builder`.
 
 Where ONNX has an operation for it, that one is used if ONNX Runtime has it for doubles, too, as
-it has not for `Softplus`, `LeakyRelu` and `Erf`.
+it has not for `Softplus`, `LeakyRelu` and `Erf`. What `Max`, `Min` and `Relu` do to nan is the
+runtime's own.
 """
 
 from __future__ import annotations
