@@ -593,6 +593,21 @@ def test_a_loss_or_penalty_that_is_no_value() -> None:
         trainer(penalty=lambda model: 0.1).fit(GOOD_X, GOOD_Y, epochs=1)
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_model_with_other_parameters_wants_another_trainer(fitted: bool) -> None:
+    trainer = Trainer(nn.MLP(2, [3, 1]), losses.mse, optim.SGD(lr=0.01))
+    x, y = np.ones((40, 2)), np.zeros(40)
+    if fitted:
+        trainer.fit(x, y, epochs=1)
+    trainer.model.seen = [Value(1.0)]  # type: ignore[attr-defined]
+    trainer.fit(x, y, epochs=1)
+    trainer.model.layers[1] = nn.MLP(3, [1]).layers[0]  # type: ignore[attr-defined]
+    for use in (lambda: trainer.fit(x, y, epochs=1), lambda: trainer.evaluate(x, y)):
+        with pytest.raises(RuntimeError, match=r": 4 of the 13 parameters .* another trainer"):
+            use()
+    Trainer(trainer.model, losses.mse, optim.SGD(lr=0.01)).fit(x, y, epochs=1)
+
+
 def test_an_optimizer_with_some_of_the_parameters_moves_only_those() -> None:
     model = mlp(0, (2, 4, 1))
     last = model.layers[-1].parameters()

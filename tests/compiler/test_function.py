@@ -203,7 +203,7 @@ def test_structures_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.array(["a"]), "x: expected an array of real numbers, got dtype <U1"),
         (np.array([None]), "x: expected an array of numbers, got one of objects"),
         (np.ma.array([1.0, 2.0], mask=[0, 1]), r"x: expected an array .*, got a masked one: .*\("),
-        (np.asmatrix([1.0, 2.0]), r"x: expected an array .*, got a numpy\.matrix, whose"),
+        (np.ones((1, 2)).view(np.matrix), r"x: expected an array .*, got a numpy\.matrix, whose"),
         (np.str_("no number"), None),
         (object, "x: expected a number, a list"),
     ],

@@ -132,11 +132,27 @@ class Trainer:
     ) -> dict[str, float]:
         """Loss (with the penalty) and metrics on examples: `{"loss": ..., "accuracy": ...}`.
 
-        `metrics` is as in `fit`. Nothing is learned. Raises as `fit` does for its examples.
+        `metrics` is as in `fit`. Nothing is learned. Raises as `fit` does for its examples
+        and its parameters.
         """
+        self._require_its_parameters("evaluate")
         examples = Examples(x, y)
         step = self._program(examples) or self.eager
         return self._evaluate(step, _all(examples), named_metrics(metrics, self.loss))
+
+    def _require_its_parameters(self, what: str) -> None:
+        """`RuntimeError` where the model has lost some: what replaced them would not be moved.
+
+        Others may have come: a model may keep in its attributes what it computed last.
+        """
+        lost = len(set(self.parameters).difference(self.model.parameters()))
+        if lost:
+            raise RuntimeError(
+                f"{what}: {lost} of the {len(self.parameters)} parameters that the model had when "
+                "this trainer was made are no longer in it, and what replaced them would not be "
+                "moved: make another trainer, with an optimizer of its own; to change a number, "
+                "assign to its .data"
+            )
 
     def _program(self, examples: Examples) -> CompiledStep | None:
         """The compiled step, if `fit` made one, and these are examples that it is good for."""
@@ -202,12 +218,14 @@ class Trainer:
             TypeError, ValueError, IndexError: an argument or a label that makes no sense.
             AnomalyError: the loss, a gradient or a parameter became inf or nan. The parameters
                 are those after the last good mini-batch.
-            RuntimeError: called inside `no_grad()`.
+            RuntimeError: called inside `no_grad()`, or for a model in which other Values took
+                the place of parameters since this trainer was made.
             CheckpointError: the checkpoint is damaged, or of a run with another model, other
                 data or another setting; the message says which.
         """
         if not modes.current.grad:
             raise RuntimeError("fit: nothing can be learned inside no_grad(): call it outside")
+        self._require_its_parameters("fit")
         plan = Plan(
             examples=Examples(x, y),
             validation=None if validation is None else _validation(validation),
