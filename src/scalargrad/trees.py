@@ -12,7 +12,8 @@ keys where these can be sorted, so that equal dicts have equal forms.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import is_dataclass
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
@@ -85,6 +86,19 @@ def unlike_an_array(x: Any) -> str | None:
             "matrices: use numpy.asarray"
         )
     return None
+
+
+def instead(x: Any) -> str:
+    """What to pass instead of an x that is taken for no numbers: the end of a message."""
+    if is_dataclass(x):
+        return ": of classes with fields, a NamedTuple is taken"
+    if isinstance(x, set | frozenset):
+        return ": a set has no order, so pass a list"
+    return (
+        ": pass list(...) of it"
+        if isinstance(x, Iterable) and not isinstance(x, str | bytes)
+        else ""
+    )
 
 
 def joined(trees: Sequence[Tree]) -> Tree:
@@ -169,7 +183,7 @@ def _number(x: Any, name: str) -> Scalar:
     text = repr(x)
     raise TypeError(
         f"{name}: expected a real number, a Value, or a list, tuple, dict or array of them, "
-        f"got {type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+        f"got {type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}{instead(x)}"
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..engine import Value
 from ..errors import ShapeError
-from ..trees import unlike_an_array
+from ..trees import instead, unlike_an_array
 from .condition import Condition
 from .index import Index
 from .structure import (
@@ -175,7 +175,7 @@ def _reader_for(x: Any) -> Reader:
     text = repr(x)
     raise ArgumentError(
         "expected a number, a list, tuple or dict of numbers, or a NumPy array, "
-        f"got {type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+        f"got {type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}{instead(x)}"
     )
 
 
