@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,21 @@ def test_a_refusal_that_the_function_swallows_and_answers_with_another_error_is_
 
     with pytest.raises(TraceError, match=r"^\.data of x .* is v\.detach\(\)"):
         compile(f)(1.0)
+
+
+def test_an_array_of_floats_that_is_filled_is_refused_with_the_one_that_may_be() -> None:
+    def filled(kind: type) -> Callable[[Value], Value]:
+        def f(x: Value) -> Value:
+            powers = np.zeros(3, kind)
+            for k in range(3):
+                powers[k] = x**k
+            return powers.sum()
+
+        return f
+
+    with pytest.raises(TraceError, match=r"^float\(\) of .*\(numpy\.zeros\(n, object\)\)"):
+        compile(filled(float))(2.0)
+    assert compile(filled(object)).value_and_grad(2.0) == (7.0, 5.0)
 
 
 def test_the_function_s_own_errors_pass() -> None:

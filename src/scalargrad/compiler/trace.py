@@ -290,8 +290,9 @@ def _remedy(what: str) -> str:
             "scalargrad.maximum, minimum or where, and for a stable softmax scalargrad.softmax"
         )
     return (
-        "Stay with Values: x.exp() and the like instead of math.exp(x), scalargrad.maximum, "
-        "minimum or where to choose, .detach() to stop a gradient"
+        "Stay with Values: x.exp() and the like instead of math.exp(x), lists or arrays of objects "
+        "(numpy.zeros(n, object)) instead of arrays of floats, scalargrad.maximum, minimum or "
+        "where to choose, .detach() to stop a gradient"
     )
 
 
