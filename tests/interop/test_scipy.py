@@ -458,6 +458,16 @@ LONE = sg.Value(1.0)
         ),
         (lambda: minimize(lambda x: [x[0], x[1]], START), sg.ShapeError, "one number"),
         (lambda: minimize(lambda x: math.sin(x[0]), START), sg.TraceError, "math.sin|float"),
+        (
+            lambda: solve_ivp(lambda t, y: [y[0]], (0, 1), [1, 2]),
+            sg.ShapeError,
+            "2 numbers, as many",
+        ),
+        (
+            lambda: curve_fit(lambda x, a: a * TIMES, TIMES, TIMES),
+            sg.ShapeError,
+            "expected one number for one x, got 80",
+        ),
         (lambda: fit_parameters(lambda: 3.0), ValueError, "it uses no Values from outside"),
         (
             lambda: fit_parameters(lambda: LONE * LONE, parameters=[sg.Value(1.0)]),

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 CHECKED: dict[str, Any] = {
-    **QUICK, "hidden_layer_sizes": (5,), "learning_rate_init": 0.1, "max_iter": 20, "tol": 1e-2,
+    **QUICK, "compile": True, "hidden_layer_sizes": (5,), "learning_rate_init": 0.1, "max_iter": 20, "tol": 1e-2,
     "n_iter_no_change": 5,
 }  # fmt: skip
 

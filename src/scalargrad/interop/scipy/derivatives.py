@@ -12,6 +12,7 @@ from scipy import sparse
 from ...compiler import compile
 from ...compiler.function import CompiledFunction
 from ...engine import Value
+from ...errors import ShapeError
 from ...functional import dot
 from ...transforms import grad, jvp
 from ...trees import array_of, flatten
@@ -76,11 +77,18 @@ def values(result: Any, name: str) -> list[Value]:
     return [x if isinstance(x, Value) else Value(x) for x in leaves]
 
 
-def vector(function: CompiledFunction, name: str) -> CompiledFunction:
-    """The function, with its result as one array."""
+def vector(function: CompiledFunction, name: str, like: str = "") -> CompiledFunction:
+    """The function, with its result as one array.
+
+    `like` names the vector, its second argument, that the result is to have the length of.
+    """
 
     def numbers(*args: Any) -> Any:
         found = values(function(*args), name)
+        if like and len(found) != len(args[1]):
+            raise ShapeError(
+                f"{name}: expected {len(args[1])} numbers, as many as {like} has, got {len(found)}"
+            )
         return array_of(found, (len(found),), True)
 
     return compile(numbers, mode=mode_of(function))

@@ -39,7 +39,7 @@ def solve_ivp(
     Returns:
         SciPy's bunch with `t`, `y`, `sol`, ...
 
-    Raises `TypeError` for a y0 that are no real numbers and for an option that stands for a
+    Raises `ShapeError` where `fun` returns another number of numbers, `TypeError` for a y0 that are no real numbers and for an option that stands for a
     derivative, `TraceError` where `fun` cannot be compiled (see `scalargrad.compile`), and what
     SciPy raises.
     """
@@ -49,5 +49,5 @@ def solve_ivp(
     if name in JACOBIAN:
         options["jac"] = Jacobian(function, "fun", mode_of(function), 1, JACOBIAN[name])
     return integrate.solve_ivp(
-        vector(function, "fun"), t_span, y0, method, args=args or None, **options
+        vector(function, "fun", "y0"), t_span, y0, method, args=args or None, **options
     )

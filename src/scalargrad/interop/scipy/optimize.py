@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 
 from ...compiler.function import CompiledFunction
+from ...engine import Value
+from ...errors import ShapeError
 from ...transforms import value_and_grad
 from .._each import EachExample
 from .derivatives import (
@@ -22,6 +24,7 @@ from .derivatives import (
     mode_of,
     real_vector,
     refuse,
+    values,
     vector,
     weighted_hessian,
 )
@@ -206,8 +209,17 @@ class _Curve:
     def __init__(self, f: Function, mode: str) -> None:
         def row(x: Any, *parameters: Any) -> Any:
             positions = tuple(range(1, len(parameters) + 1))
-            value, gradient = value_and_grad(f, positions)(x, *parameters)
+            value, gradient = value_and_grad(point, positions)(x, *parameters)
             return [value, *gradient]
+
+        def point(*args: Any) -> Value:
+            found = values(f(*args), "f")
+            if len(found) != 1:
+                raise ShapeError(
+                    f"f: expected one number for one x, got {len(found)}: f is compiled for all "
+                    "the data at once, and needs no arrays of them"
+                )
+            return found[0]
 
         self._each = EachExample(row, mode)
         self._latest: tuple[Any, Any, Any] = None, (), None
