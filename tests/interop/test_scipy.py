@@ -377,7 +377,8 @@ def test_only_the_parameters_that_were_chosen_move() -> None:
     assert (a.data, b.data) == (pytest.approx(3.0), pytest.approx(1.0))
 
 
-def test_ctrl_c_leaves_the_best_point_so_far() -> None:
+@pytest.mark.parametrize("method", ["L-BFGS-B", "Nelder-Mead"])
+def test_ctrl_c_leaves_the_best_point_so_far(method: str) -> None:
     parameters = [sg.Value(x) for x in START]
     losses: list[float] = []
 
@@ -386,12 +387,12 @@ def test_ctrl_c_leaves_the_best_point_so_far() -> None:
 
     def press(x: Any) -> None:
         losses.append(optimize.rosen(x))
-        if len(losses) == 5:
+        if len(losses) == 7:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_parameters(loss, callback=press)
-    assert len(losses) == 5
+        fit_parameters(loss, method=method, callback=press)
+    assert len(losses) == 7
     at = optimize.rosen([p.data for p in parameters])
     assert at == pytest.approx(min(losses), rel=1e-12)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
