@@ -1,9 +1,10 @@
 """exp, log, tanh, sin, cos, erfc, roots and reciprocals on whole vectors, as LLVM IR, for fast mode.
 
-Arguments are reduced so that a short power series does, and the series is summed with fused
-multiply-adds: within 4 units in the last place of the true result in both precisions, over the
-whole range, with the right infinities and nans. Integers and numbers are converted by adding
-1.5 * 2^52 (2^23 for float32), whose bits hold a small integer as it is: no CPU lacks that.
+Arguments are reduced so that a short polynomial does, the one of its degree that errs least there, and
+it is summed with fused multiply-adds: within 4 units in the last place of the true result in both
+precisions, over the whole range, with the right infinities and nans. Integers and numbers are
+converted by adding 1.5 * 2^52 (2^23 for float32), whose bits hold a small integer as it is: no CPU
+lacks that.
 """
 
 from __future__ import annotations
@@ -22,23 +23,34 @@ if TYPE_CHECKING:
 class Format(NamedTuple):
     """What differs between float64 and float32.
 
-    `terms` of the exponential series and `odd_terms` of the logarithm's are what reaches the last
-    bit, and `circle_terms` those of sine and cosine up to `far` from 0; ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact, and pi/2
-    the sum of `quarter`. From `vanished` on erfc is 0, and `tail` is the series of `erfc`.
+    ln(2) is `ln2` and `rest`, the first short enough that a small multiple of it is exact, and pi/2
+    the sum of `quarter`. The polynomials stand for, lowest power first,
+
+        exponential   (e^r - 1 - r) / r^2, |r| <= ln(2)/2, for e^r
+        less_one      the same, for e^r - 1
+        logarithm     (log((1 + s)/(1 - s)) - 2s) / s^3 in s^2, |s| <= (sqrt(2) - 1) / (sqrt(2) + 1)
+        sine          (sin(r) - r) / r^3 in r^2, |r| <= pi/4
+        cosine        (cos(r) - 1) / r^2 in r^2
+
+    (by Remez's algorithm; weighted so that the relative error of the function is the least). Sine
+    and cosine are right up to `far` from 0. From `vanished` on erfc is 0, and `tail` is the series of
+    `erfc`.
     """
 
     integer: str
     fraction: int
     bias: int
     ln2: float
-    terms: int
-    odd_terms: int
     highest: float
     lowest: float
     saturated: float
     quarter: tuple[float, float, float]
-    circle_terms: int
     far: float
+    exponential: tuple[float, ...]
+    less_one: tuple[float, ...]
+    logarithm: tuple[float, ...]
+    sine: tuple[float, ...]
+    cosine: tuple[float, ...]
     vanished: float
     tail: tuple[float, ...]
 
@@ -71,10 +83,34 @@ def _numbers(*written: str) -> tuple[float, ...]:
 
 FORMATS = {
     "double": Format(
-        *("i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 12, 11, 710.0, -746.0, 22.0),
+        *("i64", 52, 1023, float.fromhex("0x1.62e42fefap-1"), 710.0, -746.0, 22.0),
         (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
-        *(8, 2.0**30, 27.5),
-        _numbers(
+        2.0**30,
+        exponential=(
+            *(0.4999999999999832, 0.16666666666611335, 0.041666666668142185),
+            *(0.008333333370982557, 0.0013888888515161432, 0.00019841185067216464),
+            *(2.480193234805719e-05, 2.7635068375817782e-06, 2.747673829919792e-07),
+        ),
+        less_one=(
+            *(0.5000000000000006, 0.16666666666666685, 0.041666666666573315),
+            *(0.008333333333314586, 0.0013888888932485977, 0.00019841269903060157),
+            *(2.4801504310369037e-05, 2.755722791147074e-06, 2.7626382848754674e-07),
+            2.5114491206165967e-08,
+        ),
+        logarithm=(
+            *(0.6666666666663431, 0.40000000034127964, 0.28571419577742624),
+            *(0.2222322152018051, 0.18127930478632254, 0.16773508368874054),
+        ),
+        sine=(
+            *(-0.16666666666666652, 0.00833333333332622, -0.00019841269832270077),
+            *(2.755731441591648e-06, -2.505085719955575e-08, 1.590192441562089e-10),
+        ),
+        cosine=(
+            *(-0.4999999999999979, 0.04166666666656009, -0.0013888888875403234),
+            *(2.480158009641793e-05, -2.755544403629739e-07, 2.0641226659831814e-09),
+        ),
+        vanished=27.5,
+        tail=_numbers(
             *("0x1.3ccda0b5d5dc2p+0", "-0x1.1f367683f899bp-3", "0x1.d5f2948159bf9p-9"),
             *("0x1.510169d095d48p-4", "-0x1.bda9309a28681p-4", "0x1.7a14188ab0c05p-4"),
             *("-0x1.e0d0fa6e02038p-5", "0x1.d0b0037812511p-6", "-0x1.3f603c3534914p-7"),
@@ -86,10 +122,22 @@ FORMATS = {
         ),
     ),
     "float": Format(
-        *("i32", 23, 127, float.fromhex("0x1.62ep-1"), 7, 5, 89.0, -104.0, 10.0),
+        *("i32", 23, 127, float.fromhex("0x1.62ep-1"), 89.0, -104.0, 10.0),
         (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
-        *(5, 2.0**15, 10.5),
-        _numbers(
+        2.0**15,
+        exponential=(
+            *(0.49999230350642104, 0.16667115547551556, 0.04189032838616061),
+            0.008312488341788108,
+        ),
+        less_one=(
+            *(0.5000000062142139, 0.16666542793621258, 0.04166628124431565),
+            *(0.00836661064846228, 0.0013946506045562825),
+        ),
+        logarithm=(0.6666677675314944, 0.39977492233184314, 0.29873147194999455),
+        sine=(-0.16666654970359998, 0.008332178987912437, -0.00019517349631193804),
+        cosine=(-0.49999895038813474, 0.04165630295701428, -0.001359787734673623),
+        vanished=10.5,
+        tail=_numbers(
             *("0x1.3ccda0b4cc8f7p+0", "-0x1.1f3674d8f1c33p-3", "0x1.d5f3aed3d440cp-9"),
             *("0x1.5100c3823ba43p-4", "-0x1.bdaa4a7f8dd35p-4", "0x1.7a1cb9e66c25ep-4"),
             *("-0x1.e0b2c734b93d3p-5", "0x1.d00c475ed1887p-6", "-0x1.4227a1b820dc8p-7"),
@@ -144,46 +192,47 @@ def _polynomial(m: Arithmetic, x: str, coefficients: Sequence[float]) -> str:
             total = m.fused(total, square, m.constant(c))
         return total
 
-    if len(coefficients) < 2:
-        return m.constant(coefficients[0])
     return m.fused(horner(coefficients[1::2]), x, horner(coefficients[0::2]))
 
 
-def _reduced(m: Arithmetic, x: str) -> tuple[str, str]:
-    """e^r - 1 for x = n ln(2) + r, |r| <= ln(2)/2, and the sum of n and the format's `magic`."""
-    form = FORMATS[m.real]
-    magic = m.constant(form.magic)
+def _reduced(m: Arithmetic, x: str, polynomial: Sequence[float], offset: int) -> tuple[str, str]:
+    """e^r - 1 for x = n ln(2) + r, |r| <= ln(2)/2, and n + `offset` in the exponent's place."""
+    bits = Bits(m)
+    form = bits.format
+    magic = m.constant(form.magic + offset)
     shifted = m.fused(x, m.constant(1.0 / math.log(2.0)), magic)
     multiple = m.subtract(shifted, magic)
     r = m.fused(multiple, m.constant(-form.ln2), x)
     r = m.fused(multiple, m.constant(-form.rest), r)
-    tail = _polynomial(m, r, [1.0 / math.factorial(k) for k in range(2, form.terms + 1)])
-    return m.fused(m.multiply(r, r), tail, r), shifted
+    less_one = m.fused(m.multiply(r, r), _polynomial(m, r, polynomial), r)
+    return less_one, bits.operate("shl", bits.of(shifted), form.fraction)
 
 
 def exp(m: Arithmetic, x: str) -> str:
     """e^x; inf, 0 and subnormal numbers where they belong."""
     bits = Bits(m)
-    highest, lowest = m.constant(bits.format.highest), m.constant(bits.format.lowest)
+    form = bits.format
+    highest, lowest = m.constant(form.highest), m.constant(form.lowest)
     x = m.select(m.compare("ogt", x, highest), highest, x)
     x = m.select(m.compare("olt", x, lowest), lowest, x)
-    less_one, n = _reduced(m, x)
-    # 2^n in two factors: n may be beyond the exponents of one number, up or down.
-    magic = m.constant(bits.format.magic)
-    half = bits.of(m.fused(m.subtract(n, magic), m.constant(0.5), magic))
-    scale = bits.power_of_two(half)
-    other = bits.power_of_two(bits.operate("sub", bits.of(n), half))
-    return m.multiply(m.fused(scale, less_one, scale), other)
+    less_one, exponent = _reduced(m, x, form.exponential, 2 * form.bias)
+    # 2^n in two factors, one of them known before n: n may be beyond one number's exponents.
+    large = 2.0 ** (form.bias // 4)
+    below = m.function.emit(f"icmp slt {bits.kind} {bits.of(x)}, {bits.constant(0)}")
+    factor = m.select(below, m.constant(1.0 / large), m.constant(large))
+    scale = bits.number(bits.operate("sub", exponent, bits.of(factor)))
+    return m.multiply(m.fused(scale, less_one, scale), factor)
 
 
 def tanh(m: Arithmetic, x: str) -> str:
     """tanh |x| = (e^2|x| - 1) / (e^2|x| + 1), the numerator without cancellation."""
     bits = Bits(m)
-    saturated = m.constant(bits.format.saturated)
+    form = bits.format
+    saturated = m.constant(form.saturated)
     size = m.intrinsic("fabs", x)
     size = m.select(m.compare("ogt", size, saturated), saturated, size)
-    less_one, n = _reduced(m, m.add(size, size))
-    scale = bits.power_of_two(bits.of(n))
+    less_one, exponent = _reduced(m, m.add(size, size), form.less_one, form.bias)
+    scale = bits.number(exponent)
     above = m.fused(scale, less_one, m.subtract(scale, m.constant(1.0)))
     return m.intrinsic("copysign", m.divide(above, m.add(above, m.constant(2.0))), x)
 
@@ -207,7 +256,7 @@ def log(m: Arithmetic, x: str) -> str:
     above = m.subtract(f, one)
     s = m.divide(above, m.add(f, one))
     z = m.multiply(s, s)
-    series = _polynomial(m, z, [2.0 / (2 * k + 3) for k in range(form.odd_terms)])
+    series = _polynomial(m, z, form.logarithm)
     # 2s = (f - 1) - s (f - 1): so the leading term is exact where x is near 1.
     correction = m.multiply(s, m.fused(z, series, m.negative(above)))
     rest = m.fused(exponent, m.constant(form.rest), correction)
@@ -322,14 +371,8 @@ def sine_and_cosine(m: Arithmetic, x: str) -> tuple[str, str, str]:
         r = m.fused(n, m.constant(-part), r)
     square = m.multiply(r, r)
 
-    def series(first: int) -> str:
-        """sum((-r^2)^k / (2k + first)!) from k = 1 on, divided by r^2."""
-        signs = [-1.0 if k % 2 else 1.0 for k in range(form.circle_terms + 1)]
-        terms = [signs[k] / math.factorial(2 * k + first) for k in range(1, len(signs))]
-        return _polynomial(m, square, terms)
-
-    sine = m.fused(m.multiply(r, square), series(1), r)
-    cosine = m.fused(square, series(0), m.constant(1.0))
+    sine = m.fused(m.multiply(r, square), _polynomial(m, square, form.sine), r)
+    cosine = m.fused(square, _polynomial(m, square, form.cosine), m.constant(1.0))
     odd = m.function.emit(
         f"icmp ne {bits.kind} {bits.operate('and', quarters, 1)}, {bits.constant(0)}"
     )
