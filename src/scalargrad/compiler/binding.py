@@ -129,8 +129,9 @@ class Binder:
     scratch: int = 0
     pieces: list[Piece] = field(default_factory=list)
     copied: dict[tuple[Any, ...], tuple[Touched, tuple[int, ...]]] = field(default_factory=dict)
-    # The spaces that each of the repeats around writes to.
+    # The spaces that each of the repeats around writes to, and how often it turns.
     written: list[frozenset[Space]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.slots = WALKS + 1
@@ -203,7 +204,7 @@ class Binder:
         """An element that the operand reaches."""
         if operand.space != Space.BATCHED:
             return 0
-        reached = region(operand, tuple(loops), lanes, self.loops.table)
+        reached = region(operand, tuple(loops), lanes, self.loops.table, tuple(self.counts))
         return 0 if reached is None else reached.low
 
     def _number(self, operand: Operand) -> float | None:
@@ -218,9 +219,16 @@ class Binder:
     def axes(self, lanes: Sequence[Loop], batched: bool) -> tuple[Axis, ...]:
         """The axes of a nest."""
         if not batched:
-            return tuple(Axis(loop.extent, loop.slopes) for loop in lanes)
-        own = tuple(Axis(loop.extent, (0, *loop.slopes) if loop.slopes else ()) for loop in lanes)
+            return tuple(Axis(loop.extent, loop.slopes, self._turns(loop)) for loop in lanes)
+        own = tuple(
+            Axis(loop.extent, (0, *loop.slopes) if loop.slopes else (), self._turns(loop))
+            for loop in lanes
+        )
         return (Axis(self.batch), *own)
+
+    def _turns(self, loop: Loop) -> tuple[tuple[int, int], ...]:
+        """How much longer a loop is in each turn of the repeats around, which turn so often."""
+        return tuple(zip(loop.moves, self.counts))
 
     def terms(self, segment: Segment, batched: bool, lanes: int, over: int) -> tuple[Axis, ...]:
         """The axes of a segment's terms."""
@@ -234,7 +242,7 @@ class Binder:
                     *((0,) if over and len(slopes) > lanes else ()),
                     *slopes[lanes:],
                 )
-            result.append(Axis(loop.extent, slopes))
+            result.append(Axis(loop.extent, slopes, self._turns(loop)))
         return tuple(result)
 
     # --- copies ----------------------------------------------------------------------------------

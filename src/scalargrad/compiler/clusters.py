@@ -161,7 +161,7 @@ class ClusterCode:
         padded = self.batched and bool(axes) and first.padded
         if padded and all(ref.padded or not ref.moves(0) for ref in refs):
             axes = (Axis(binder.padded), *axes[1:])
-        straight = not any(any(axis.slopes) for use in self.uses for axis in use.terms)
+        straight = not any(ragged(axis) for use in self.uses for axis in use.terms)
         if straight and len(axes) > 1:
             axes, moved = collapse(axes, refs, self.own)
             refs = list(moved)

@@ -91,10 +91,12 @@ class Emitter(Binder):
 
     def _repeat(self, step: Repeat, cluster: Cluster) -> Piece:
         self.written.append(spaces_written(step))
+        self.counts.append(step.count)
         inner = [self.prepare(each)[0] for each in cluster.inner]
         # Copies made in a turn are of that turn.
         self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
         self.written.pop()
+        self.counts.pop()
 
         def write(function: Function, _: Division | None) -> None:
             def body() -> None:

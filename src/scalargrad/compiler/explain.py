@@ -47,14 +47,15 @@ def listing(loops: Loops, batch: int = 1) -> str:
     )
     lines = [f"{len(loops.instructions)} instructions on {sizes}"]
 
-    def add(number: str, step: Instruction, times: int, depth: int) -> None:
+    def add(number: str, step: Instruction, done: int, depth: int) -> None:
         margin = "  " * depth
-        share = f"{100 * times * work(step, batch) / total:5.1f}%"
+        share = f"{100 * done / total:5.1f}%"
         if isinstance(step, Repeat):
             head = f"repeat {_TURNS[depth % 4]} in 0..{step.count}: {operation(step)}"
             lines.append(f"{number:>4}  {share}  {margin}{head}{_sources(step)}")
+            again = done // max(work(step, batch), 1)
             for inner in step.body:
-                add("", inner, times * step.count, depth + 1)
+                add("", inner, again * work(Repeat((inner,), step.count), batch), depth + 1)
             return
         part, parts = step.origin.part
         split = f", part {part} of {parts}" if parts > 1 else ""
@@ -63,7 +64,7 @@ def listing(loops: Loops, batch: int = 1) -> str:
         lines.extend(f"              {margin}{line}" for line in pseudo_code(loops, step))
 
     for number, step in enumerate(loops.instructions):
-        add(str(number), step, 1, 0)
+        add(str(number), step, work(step, batch), 0)
     return "\n".join(lines)
 
 
@@ -78,8 +79,8 @@ def _sources(step: Instruction) -> str:
 
 def _loop(letter: str, loop: Loop) -> str:
     terms = [
-        f"{'' if slope == 1 else slope}{outer}"
-        for slope, outer in zip(loop.slopes, _LETTERS)
+        f"{'' if slope == 1 else '-' if slope == -1 else slope}{outer}"
+        for slope, outer in (*zip(loop.moves, _TURNS), *zip(loop.slopes, _LETTERS))
         if slope
     ]
     if loop.extent or not terms:
@@ -186,7 +187,8 @@ def operation(step: Instruction, batch: int | None = None) -> str:
     if isinstance(step, Repeat):
         return f"{len(step.body)} instructions, {step.count} times"
     examples = step.result.space.batched
-    lanes = f"{'B x ' if examples else ''}{count(step.lanes)}"
+    own = "ragged" if any(loop.moves for loop in step.lanes) else count(step.lanes)
+    lanes = f"{'B x ' if examples else ''}{own}"
     if isinstance(step, Contract):
         return _contraction(step, batch, lanes)
     if isinstance(step, Apply):
@@ -217,8 +219,12 @@ def _contraction(step: Contract, batch: int | None, lanes: str) -> str:
 
 
 def _sizes(segment: Segment, over: bool) -> str:
-    sizes = [str(loop.extent) if not any(loop.slopes) else "ragged" for loop in segment.loops]
+    sizes = [_size(loop) for loop in segment.loops]
     return " x ".join((["B"] if over else []) + sizes)
+
+
+def _size(loop: Loop) -> str:
+    return str(loop.extent) if loop.even else "ragged"
 
 
 def _matrix(step: Contract, segment: Segment, over: bool) -> str:
@@ -229,7 +235,7 @@ def _matrix(step: Contract, segment: Segment, over: bool) -> str:
     columns: list[str] = []
     both: list[str] = []
     for k, loop in enumerate(step.lanes):
-        size = str(loop.extent) if not any(loop.slopes) else "ragged"
+        size = _size(loop)
         left, right = segment.left.strides[k], segment.right.strides[k]
         (both if bool(left) == bool(right) else rows if left else columns).append(size)
     if step.result.space.batched:

@@ -132,13 +132,14 @@ def region(
 ) -> Region | None:
     """What an operand reaches; None if there is no lane, or no term.
 
-    `counts` are the turns of the repeats around.
+    `counts` are the turns of the repeats around: where these grow, it is the largest of them.
     """
     low = high = operand.base
     extents: list[int] = []
     for loop, stride in zip(loops, operand.strides):
         outer = (max(slope, 0) * max(e - 1, 0) for slope, e in zip(loop.slopes, extents))
-        extents.append(loop.extent + sum(outer))
+        later = (max(move, 0) * (turns - 1) for move, turns in zip(loop.moves, counts))
+        extents.append(loop.extent + sum(outer) + sum(later))
         if extents[-1] <= 0:
             return None
         reach = stride * (extents[-1] - 1)
@@ -248,7 +249,7 @@ def _joins(
 def _shaped(step: Instruction, cluster: Cluster) -> Instruction:
     """An instruction with one loop, written with the loops of a cluster that has as many lanes."""
     lanes = cluster.lanes()
-    if lanes is None or len(lanes) < 2 or any(any(loop.slopes) for loop in lanes):
+    if lanes is None or len(lanes) < 2 or not all(loop.even for loop in lanes):
         return step
     if not isinstance(step, Contract | Apply) or _is_heavy(step) or len(step.lanes) != 1:
         return step
@@ -400,7 +401,7 @@ def _cut_updates(loops: Loops, stored: bool, batch: int) -> list[Instruction]:
     for step in gradients:
         if not isinstance(step, Contract | Apply) or step.result.indirect:
             return steps
-        if any(any(loop.slopes) for loop in step.lanes):
+        if not all(loop.even for loop in step.lanes):
             return steps
         if _may_wait(loops, step):
             ordered.append(step)

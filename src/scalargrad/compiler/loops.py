@@ -17,7 +17,8 @@ that number is a place in `Loops.table`, and the entry found there is the addres
 
 **Repeats.** `Repeat(body, count)` runs the instructions of its body `count` times. Each operand
 in it has in `moves` one step for each repeat around it, outermost first (none at all if it stays):
-in turn t its base is `base + move * t`. So what is written in one turn can be read in the next.
+in turn t its base is `base + move * t`. So what is written in one turn can be read in the next. A
+loop has `moves` as well: its extent is `move * t` longer, so that turns may grow, or shrink.
 
 **Batches.** Where the result is batched, the instruction runs for each example, and a batched
 operand is read at the same example. An unbatched result may read batched operands only in a group
@@ -132,6 +133,12 @@ class Loop(NamedTuple):
 
     extent: int
     slopes: tuple[int, ...] = ()
+    moves: tuple[int, ...] = ()
+
+    @property
+    def even(self) -> bool:
+        """Whether the extent is always the same."""
+        return not any(self.slopes) and not any(self.moves)
 
 
 class Operand(NamedTuple):
@@ -347,7 +354,7 @@ def addresses(
 
 
 def count(loops: Sequence[Loop]) -> int:
-    """How many combinations of counters there are."""
+    """How many combinations of counters there are; inside a repeat, in its first turn."""
     if all(not any(loop.slopes) for loop in loops):
         total = 1
         for loop in loops:
@@ -405,9 +412,36 @@ def turn(step: Nest | Repeat, number: int) -> Nest | Repeat:
         first, *others = operand.moves
         return operand._replace(base=operand.base + number * first, moves=tuple(others))
 
+    def grown(loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
+        return tuple(
+            Loop(loop.extent + number * loop.moves[0], loop.slopes, loop.moves[1:])
+            if loop.moves
+            else loop
+            for loop in loops
+        )
+
     if isinstance(step, Repeat):
         return replace(step, body=tuple(turn(inner, number) for inner in step.body))
-    return mapped(step, moved)
+    if not grows(step):
+        return mapped(step, moved)
+    if isinstance(step, Contract):
+        groups = tuple(
+            group._replace(segments=tuple(s._replace(loops=grown(s.loops)) for s in group.segments))
+            for group in step.groups
+        )
+        step = replace(step, groups=groups)
+    return mapped(replace(step, lanes=grown(step.lanes)), moved)
+
+
+def grows(step: Nest | Repeat) -> bool:
+    """Whether loops are longer, or shorter, from turn to turn of the repeats around."""
+    if isinstance(step, Repeat):
+        return any(map(grows, step.body))
+    if any(loop.moves for loop in step.lanes):
+        return True
+    return isinstance(step, Contract) and any(
+        loop.moves for _, segment in segments(step) for loop in segment.loops
+    )
 
 
 def spelled(group: Group, depth: int) -> Iterator[Segment]:
@@ -436,9 +470,10 @@ def spelled(group: Group, depth: int) -> Iterator[Segment]:
                 left=placed(segment.left, row),
                 right=right,
                 loops=tuple(
-                    Loop(
-                        loop.extent + sum(int(s * c) for s, c in zip(loop.slopes[depth:], row)),
-                        without(loop.slopes),
+                    loop._replace(
+                        extent=loop.extent
+                        + sum(int(s * c) for s, c in zip(loop.slopes[depth:], row)),
+                        slopes=without(loop.slopes),
                     )
                     for loop in segment.loops[shared:]
                 ),
@@ -455,6 +490,9 @@ def segments(step: Contract) -> Iterator[tuple[Group, Segment]]:
 def work(step: Instruction, batch: int = 1) -> int:
     """Terms and operations that an instruction computes for a batch of that size."""
     if isinstance(step, Repeat):
+        if grows(step):
+            turns = (turn(inner, k) for k in range(step.count) for inner in step.body)
+            return sum(work(inner, batch) for inner in turns)
         return step.count * sum(work(inner, batch) for inner in step.body)
     if isinstance(step, Walk):
         examples = batch if len(step.space) and Space(int(step.space[0])).batched else 1

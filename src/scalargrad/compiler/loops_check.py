@@ -37,6 +37,7 @@ from .loops import (
     Walk,
     addresses,
     counters,
+    grows,
     segments,
     turn,
 )
@@ -104,6 +105,8 @@ class Verifier:
         if isinstance(step, Walk):
             self._check_walk(step)
             return
+        if grows(step):
+            self._fail("its loops move with more repeats than there are around it")
         try:
             rows = counters(step.lanes)
             if isinstance(step, Scatter):
@@ -174,7 +177,7 @@ class Verifier:
         shared = segment.loops[: group.shared]
         if len(shared) < group.shared or shared != group.segments[0].loops[: group.shared]:
             self._fail(f"the segments of a group do not share their first {group.shared} loops")
-        if any(any(loop.slopes) for loop in shared):
+        if not all(loop.even for loop in shared):
             self._fail("the extent of a shared loop depends on other counters")
 
     def _check_index(self, index: Operand) -> None:

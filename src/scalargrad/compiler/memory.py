@@ -284,7 +284,7 @@ class Memory:
 
     def _across(self, lanes: tuple[Loop, ...], operand: Operand) -> int | None:
         """The lane loop along which an operand fills vectors, if there is one."""
-        if operand.indirect or any(any(loop.slopes) for loop in lanes):
+        if operand.indirect or not all(loop.even for loop in lanes):
             return None
         fitting = [
             k

@@ -348,7 +348,8 @@ class Nest:
 
     def extent(self, axis: Axis, counters: Sequence[Counter]) -> Counter:
         """How far an axis goes for the counters before it."""
-        total: Counter = axis.extent
+        moves = [move for move, _ in axis.turns]
+        total = self.function.add(axis.extent, self.function.distance(moves))
         for counter, slope in zip(counters, axis.slopes):
             if slope:
                 total = self.function.add(total, self.function.multiply(counter, slope))

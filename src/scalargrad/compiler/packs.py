@@ -101,16 +101,19 @@ class Ordered:
     level: NDArray[np.int32]
 
 
-def ordered(flat: Flat, parts: NDArray[np.intp] = WHOLE) -> Ordered:
+def ordered(flat: Flat, parts: NDArray[np.intp] = WHOLE, late: int = ALL) -> Ordered:
     """The results of the graph in the order in which they are packed.
 
     Each of `parts` is a node at which another part of the graph begins, whose levels are all
-    higher than those of the parts before it.
+    higher than those of the parts before it. Nodes from `late` on have levels above all others,
+    and as high as what reads them allows.
     """
     level = np.zeros(len(flat), np.int32)
     begins = np.zeros(len(flat), np.uint8)
     begins[parts] = 1
     _levels(flat, begins, level)
+    if late < len(flat):
+        _raise(flat, late, level)
     results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
     # What adds to chosen candidates keeps its order in the graph.
     rank = np.where(flat.kind == SCATTER, np.arange(len(flat), dtype=np.int32), flat.rank)
@@ -222,6 +225,33 @@ def _levels(flat: Flat, begins_: NDArray[np.uint8], level_: NDArray[np.int32]) -
     for i in range(len(kind)):
         if kind[i] == ADDS_TO_CHOSEN:
             level[i] = last + 1
+
+
+def _raise(flat: Flat, late_: int, level_: NDArray[np.int32]) -> None:
+    """Raise the levels of the nodes from `late` on: each is just below the lowest that reads it."""
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    left: cython.int[::1] = flat.left.data
+    right: cython.int[::1] = flat.right.data
+    level: cython.int[::1] = level_.data
+    above: cython.int[::1] = np.zeros(len(flat), np.int32).data
+    late: cython.int = late_
+    i: cython.int
+    t: cython.int
+    top: cython.int = 0
+    last: cython.int = 0
+    for i in range(late):
+        last = max(last, level[i])
+    for i in range(len(kind) - 1, late - 1, -1):
+        top = max(top, above[i])
+        for t in range(first[i], first[i + 1]):
+            above[left[t]] = max(above[left[t]], above[i] + 1)
+            if right[t] >= 0:
+                above[right[t]] = max(above[right[t]], above[i] + 1)
+    top += last + 1
+    for i in range(late, len(kind)):
+        if kind[i] != LEAF:
+            level[i] = top + 1 if kind[i] == ADDS_TO_CHOSEN else top - above[i]
 
 
 @cython.cfunc

@@ -75,25 +75,25 @@ def _periods(
     counts = (flat.first[members + 1] - flat.first[members]).astype(np.int64)
     begin = np.concatenate(([0], np.cumsum(counts)))
     terms = np.arange(begin[-1]) + np.repeat(flat.first[members] - begin[:-1], counts)
-    key, moving = _mixed(flat.style[terms].astype(np.int64)), np.zeros(high - low, np.uint64)
+    key, moving = mixed(flat.style[terms].astype(np.int64)), np.zeros(high - low, np.uint64)
     first = begin[packed]
     for which, operand in enumerate((flat.left[terms], flat.right[terms])):
         pack = packs.pack[operand].astype(np.int64)
         result = (operand >= 0) & (pack >= LEAVES)
-        key = _mixed(key + np.where(operand < 0, -1, np.where(result, LEAVES, pack)))
+        key = mixed(key + np.where(operand < 0, -1, np.where(result, LEAVES, pack)))
         leaf = (operand >= 0) & ~result & (pack != Space.CONSTANT)
         moves = np.where(result, place[operand], np.where(leaf, flat.slot[operand], 0))
         moving += linear_hash(moves, first) << np.uint64(2 * which)
     gradient = flat.space[members] > Space.BATCHED
     slots = np.where(gradient | (counts == 0), flat.slot[members], 0).astype(np.int64)
     moving += linear_hash(slots, packed) << np.uint64(4)
-    node = _mixed(flat.const[members].view(np.int64) + flat.kind[members])
-    node = _mixed(_mixed(node + flat.space[members]) + counts)
+    node = mixed(flat.const[members].view(np.int64) + flat.kind[members])
+    node = mixed(mixed(node + flat.space[members]) + counts)
     kinds = linear_hash(key, first) + (linear_hash(node, packed) << np.uint64(1))
     return find_tandems(kinds.view(np.int64), moving, least)
 
 
-def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def mixed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers hashed, one by one."""
     mixed = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(32)

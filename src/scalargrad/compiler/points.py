@@ -23,7 +23,7 @@ MOST_RUNS = 32  # in all blocks together
 
 def rectangular(loops: Sequence[Loop]) -> bool:
     """Whether no extent depends on another counter."""
-    return not any(any(loop.slopes) for loop in loops)
+    return all(loop.even for loop in loops)
 
 
 class Box:

@@ -174,6 +174,10 @@ class Recovery:
             rest = nodes[:0]
         return _numbered(made, origin), rest
 
+    def _placed(self, nodes: NDArray[np.int32]) -> bool:
+        """Whether the results of a pack have their places already, as gradients have."""
+        return bool(self.layout.address[nodes[0]] >= 0)
+
     def _is_plain(self, node: int, kind: int) -> bool:
         """Whether a node has so few terms that none of them need a loop."""
         count = int(self.flat.first[node + 1] - self.flat.first[node])
@@ -186,14 +190,12 @@ class Recovery:
         for t in range(int(flat.first[node]), int(flat.first[node + 1])):
             style, left, right = int(flat.style[t]), int(flat.left[t]), int(flat.right[t])
             factor = None if right < 0 else self._operand(right)
-            parts.append((style, _segment(self._operand(left), factor, (), style)))
+            parts.append((style, segment(self._operand(left), factor, (), style)))
         space = Space(int(flat.space[node]))
-        if space > Space.BATCHED:
-            result = Operand(space, int(flat.slot[node]))
-        else:
-            result = Operand(space, self.layout.reserve(space, 1))
-            self.layout.address[node] = result.base
-        return self._instruction(nodes, kind, result, (), parts, [])
+        if not self._placed(nodes):
+            self.layout.address[node] = self.layout.reserve(space, 1)
+        result = Operand(space, int(self.layout.address[node]))
+        return self.instruction(nodes, kind, result, (), parts, [])
 
     def _operand(self, node: int) -> Operand:
         """Where one number lies."""
@@ -361,8 +363,9 @@ class Recovery:
         if any(run.irregular for run in runs):
             return None
         columns = [column for run in runs for column in (run.a, run.b, run.count)] + extra
-        space = Space(int(self.flat.space[nodes[0]]))
-        if space > Space.BATCHED or not columns:
+        if self._placed(nodes):
+            columns.append(self.layout.address[nodes])
+        elif not columns:
             columns.append(self.flat.slot[nodes].astype(np.int64))
         label = _kinds(runs) if runs else np.zeros(len(nodes), np.int64)
         limit = max(FEW_NESTS, len(nodes) // NODES_PER_NEST)
@@ -394,8 +397,8 @@ class Recovery:
                 right = None
                 if run.right is not None:
                     right = Operand(run.right, b[0] + offset_b, b[1] + inner_b)
-                parts.append((run.style, _segment(left, right, loops, run.style)))
-        return self._instruction(
+                parts.append((run.style, segment(left, right, loops, run.style)))
+        return self.instruction(
             nodes,
             kind,
             result,
@@ -431,7 +434,7 @@ class Recovery:
 
     def place(self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows) -> Operand:
         """Where the results of a nest lie; new temporaries are placed."""
-        if space > Space.BATCHED:
+        if self._placed(nodes[found.item :]):
             return Operand(space, int(found.first[-1]), tuple(steps[:, -1].tolist()))
         extents = [loop.extent for loop in found.loops]
         ragged = [bool(loop.slopes) for loop in found.loops]
@@ -450,7 +453,7 @@ class Recovery:
         self.layout.address[items] = base + places
         return Operand(space, base, tuple(strides))
 
-    def _instruction(
+    def instruction(
         self,
         nodes: NDArray[np.int32],
         kind: int,
@@ -460,6 +463,7 @@ class Recovery:
         indices: Sequence[tuple[int, tuple[int, ...]]],
         indirect: bool = False,
     ) -> Nest:
+        """The instruction of nodes like the first of these, with the operands of its parts."""
         node = int(nodes[0])
         const = float(self.flat.const[node])
         if kind in _FOLDS:
@@ -517,8 +521,8 @@ class Recovery:
         space, n = Space(int(self.flat.space[nodes[0]])), len(chosen)
         lanes = (Loop(n),)
         items = nodes[chosen]
-        if space > Space.BATCHED:
-            result = self._indexed(space, self.flat.slot[items].astype(np.int64)[:, None], ())
+        if self._placed(items):
+            result = self._indexed(space, self.layout.address[items][:, None], ())
         else:
             base = self.layout.reserve(space, n)
             self.layout.address[items] = base + np.arange(n)
@@ -534,9 +538,9 @@ class Recovery:
             right = None
             if run.right is not None:
                 right = self._indexed(run.right, run.all_b[terms], inner)
-            parts.append((run.style, _segment(left, right, loops, run.style)))
+            parts.append((run.style, segment(left, right, loops, run.style)))
         indices = [(self.tables.add(column[chosen]), (1,)) for column in extra]
-        return self._instruction(items, kind, result, lanes, parts, indices, indirect=True)
+        return self.instruction(items, kind, result, lanes, parts, indices, indirect=True)
 
     def _indexed(self, space: Space, places: NDArray[np.int64], inner: tuple[int, ...]) -> Operand:
         """An operand at `places`, a row per lane and a column per term: direct if they are even."""
@@ -581,7 +585,8 @@ def _by_kind(runs: list[Run]) -> NDArray[np.int64] | None:
     return np.argsort(kinds, kind="stable")
 
 
-def _segment(left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int) -> Segment:
+def segment(left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int) -> Segment:
+    """Terms of a sum, counted as the style says."""
     return Segment(left, right, loops, bool(style & MINUS), style & (SKIP_LEFT | SKIP_RIGHT))
 
 

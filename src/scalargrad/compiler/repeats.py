@@ -325,7 +325,7 @@ def _listed(step: Contract, table: list[NDArray[np.int32]]) -> Contract:
     """The sum, with long rows of terms that only differ in their places as loops over the table."""
     if all(len(group.segments) < MANY_TERMS for group in step.groups):
         return step
-    if any(any(loop.slopes) for loop in step.lanes):
+    if not all(loop.even for loop in step.lanes):
         return step
     lanes = counters(step.lanes)
     groups = []
@@ -382,7 +382,7 @@ def _looped(segment: Segment, count: int, depth: int, steps: Iterator[int]) -> S
     left = longer(segment.left)
     right = None if segment.right is None else longer(segment.right)
     inner = tuple(
-        Loop(loop.extent, (*loop.slopes[:depth], 0, *loop.slopes[depth:]))
+        loop._replace(slopes=(*loop.slopes[:depth], 0, *loop.slopes[depth:]))
         if len(loop.slopes) > depth
         else loop
         for loop in segment.loops

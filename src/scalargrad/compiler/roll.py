@@ -6,6 +6,7 @@
     simplify    equal nodes merged, constants computed, dead code dropped
     find_packs  nodes that do the same to the same kinds of operands
     periods     the packs that are turns of a recurrence, and so less code than they look
+    growing     turns that grow or shrink, if there are no others: the steps of a factorisation
     recover     the loops of each pack, and the places of its results
     repeats     instructions that come again and again: one body for all turns
 
@@ -16,6 +17,7 @@ turns the verifiers on, and so does `SCALARGRAD_VERIFY=1` in the environment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from time import perf_counter
 
@@ -28,6 +30,7 @@ from .candidates import copy_candidates
 from .derive import derive
 from .flat import SCATTER, Flat, verify
 from .flatten import flatten
+from .growing import Sorts, body, gradient_begins, growing, place
 from .layout import Layout, verify_layout
 from .loops import (
     BATCH,
@@ -68,6 +71,7 @@ MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
 # Of a batch, examples are walked through abreast. That is about as quick as a nest but for the sums
 # of so many terms and more, which a nest keeps in registers: others need so many times the work.
 FEW_TERMS, ABREAST = 4, 8
+FEW_PACKS = 96  # so few are not looked at for turns that grow
 FEW_NODES = 16  # packs of fewer nodes on average are made coarser
 
 
@@ -78,10 +82,12 @@ def roll(
     lines: SourceLines | None = None,
     check: bool | None = None,
     stats: Stats | None = None,
+    grow: bool = True,
 ) -> Loops:
     """The Loops program of a tape: its outputs and the gradients that `marks` asks for.
 
-    `lines` gives the source line of a node of the tape, where known, for `explain`. Raises
+    `lines` gives the source line of a node of the tape, where known, for `explain`; `grow` says
+    whether turns of repeats may be longer than those before. Raises
     `VerifyError` for marks that do not fit the tape, and with `check` for any stage that breaks
     the rules of its form.
     """
@@ -99,14 +105,21 @@ def roll(
     graph, outputs = copy_candidates(*simplify(graph, outputs))
     stats.live = len(graph)
     clock.lap("simplify", check, lambda: verify(graph))
-    packs, tandems = _packs(graph)
+    packs, tandems, grown = _packs(graph, grow)
     stats.packs = len(packs)
     clock.lap("packs", check, lambda: verify_packs(graph, packs))
-    loops, layout = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE)
+    found = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE, grown)
+    if found is None:
+        packs, tandems, _ = _packs(graph, False)
+        found = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE)
+    assert found is not None
+    loops, layout = found
     if tandems and len(loops.nests) > 2 * MANY_NESTS:
         # The numbers lie otherwise than it seemed.
         packs = _coarser(graph, packs, len(packs))
-        loops, layout = _rolled(graph, outputs, marks, packs, [], lines or NOWHERE)
+        found = _rolled(graph, outputs, marks, packs, [], lines or NOWHERE)
+        assert found is not None
+        loops, layout = found
     stats.instructions = sum(1 for _ in leaves(loops.instructions))
     clock.lap("recover", check, lambda: verify_layout(graph, layout))
     if check:
@@ -127,8 +140,11 @@ class _Clock:
         self.last = perf_counter()
 
 
-def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
-    """The packs of a graph, coarse ones if it has no structure, and their tandem repeats."""
+def _packs(flat: Flat, grow: bool) -> tuple[Packs, list[Tandem], bool]:
+    """The packs of a graph, coarse ones if it has no structure, and their tandem repeats.
+
+    Also whether turns of these grow, which they only may with `grow`.
+    """
     order = ordered(flat)
     # If there are as many without a period, then there is no structure, whatever the rest is like.
     enough = max(
@@ -141,13 +157,23 @@ def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
         tandems = periods(flat, packs, LEAST)
     many = _counted_once(packs, tandems)
     coarser = _coarser(flat, packs, many, order)
+    # Of very many packs, those of the forward half say whether it is worth looking.
+    if (
+        grow
+        and max(FEW_PACKS, len(packs) // 2) < many
+        and (packs.complete or growing(flat, coarser, LEAST))
+    ):
+        late = find_packs(flat, ordered(flat, late=gradient_begins(flat)), coarse=True)
+        grown = growing(flat, late, LEAST)
+        if 2 * _counted_once(late, grown) <= min(len(late), many):
+            return late, grown, True
     if tandems and many > MANY_PACKS:
         # Where turns differ at their edges, they may be alike in what they do and not in what they
         # read.
         coarser = coarser if coarser.coarse else find_packs(flat, order, coarse=True)
         even = periods(flat, coarser, LEAST) if len(coarser) > MANY_PACKS else []
         if _counted_once(coarser, even) <= MANY_PACKS:
-            return coarser, even
+            return coarser, even, False
         coarser = _coarser(flat, packs, many, order)
     if many > MANY_PACKS:
         # What does not wait for the rest of its turn runs ahead of it: then turns are only alike
@@ -157,8 +183,8 @@ def _packs(flat: Flat) -> tuple[Packs, list[Tandem]]:
         even = periods(flat, turning, LEAST) if turning is not packs else []
         steady = sum(tandem.stop - tandem.start for tandem in even)
         if 2 * steady > len(turning) and _turning(even) <= MANY_PACKS:
-            return turning, even
-    return coarser, tandems if coarser is packs else []
+            return turning, even, False
+    return coarser, tandems if coarser is packs else [], False
 
 
 def _counted_once(packs: Packs, tandems: Sequence[Tandem]) -> int:
@@ -185,13 +211,23 @@ def _rolled(
     packs: Packs,
     tandems: Sequence[Tandem],
     lines: SourceLines,
-) -> tuple[Loops, Layout]:
-    """The program and where its numbers lie; the tandem repeats of the packs are all nests."""
+    grown: bool = False,
+) -> tuple[Loops, Layout] | None:
+    """The program and where its numbers lie; the tandem repeats of the packs are all nests.
+
+    None if their turns, which are `grown`, are not alike after all.
+    """
     many = _counted_once(packs, tandems)
     worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
     layout = Layout(flat)
+    sorts = Sorts(flat, packs)
+    for tandem in tandems if grown else ():
+        place(flat, packs, tandem, layout, sorts)
     recovery = Recovery(flat, packs, layout, marks.accumulate)
-    instructions = _Instructions(flat, packs, layout, recovery, lines).all(tandems, worth)
+    made = _Instructions(flat, packs, layout, recovery, lines, sorts, grown)
+    instructions = made.all(tandems, worth)
+    if not made.alike:
+        return None
     loops = _loops(flat, outputs, marks, instructions, layout, recovery)
     return find_repeats(loops), layout
 
@@ -228,15 +264,29 @@ class _Instructions:
     not worth a nest walked through."""
 
     def __init__(
-        self, flat: Flat, packs: Packs, layout: Layout, recovery: Recovery, lines: SourceLines
+        self,
+        flat: Flat,
+        packs: Packs,
+        layout: Layout,
+        recovery: Recovery,
+        lines: SourceLines,
+        sorts: Sorts,
+        grown: bool,
     ) -> None:
+        """With `grown`, turns grow; `alike` says whether they are alike but for that."""
         self.flat, self.packs, self.layout, self.recovery = flat, packs, layout, recovery
-        self.lines = lines
+        self.lines, self.grown, self.alike = lines, grown, True
+        self.sorts = sorts
         self.walks = Walks(flat, layout, recovery.accumulate)
         self.made: list[Instruction] = []
+        self.even = True
 
-    def all(self, tandems: Sequence[Tandem], worth: int) -> list[Instruction]:
-        """The instructions; nests outside of `tandems` do at least `worth` operations."""
+    def all(self, tandems: Sequence[Tandem], worth: int, grown: bool = False) -> list[Instruction]:
+        """The instructions; nests outside of `tandems` do at least `worth` operations.
+
+        With `grown`, the turns of `tandems` grow, and are placed; `even` says whether they could be
+        made repeats.
+        """
         steady = np.zeros(len(self.packs), bool)
         for tandem in tandems:
             steady[tandem.start : tandem.stop] = True
@@ -274,17 +324,18 @@ class _Instructions:
         """Nests of packs low to high; with `needed`, those that do so many operations."""
         made: list[Nest] = []
         for k in range(low, high):
-            nodes = self.packs.nodes(k)
             worth = 0 if needed is None else int(needed[k - low])
-            takes = worth > 0 and bool(self.walks.take(nodes[:1])[0])
-            origin = _origin(self.flat, nodes, self.lines)
-            nests, rest = self.recovery.nests(nodes, origin, worth * takes)
-            if nests:
-                self.made += self.walks.flush()
-                self.made += nests
-                made += nests
-            if len(rest):
-                self.walks.add(rest, np.full(len(rest), self.packs.level[k]))
+            whole = self.packs.nodes(k)
+            for nodes in self.sorts.parts(whole) if self.grown else [whole]:
+                takes = worth > 0 and bool(self.walks.take(nodes[:1])[0])
+                origin = _origin(self.flat, nodes, self.lines)
+                nests, rest = self.recovery.nests(nodes, origin, worth * takes)
+                if nests:
+                    self.made += self.walks.flush()
+                    self.made += nests
+                    made += nests
+                if len(rest):
+                    self.walks.add(rest, np.full(len(rest), self.packs.level[k]))
         return made
 
     def _steady(
@@ -293,8 +344,27 @@ class _Instructions:
         """The packs of tandem repeats that follow one another; pack k is known as `number[k]`."""
         while low < high:
             tandem = turning[int(number[low])]
-            self._turns(tandem._replace(start=low))
+            turns = self._growing if self.grown else self._turns
+            turns(tandem._replace(start=low))
             low += tandem.stop - tandem.start
+
+    def _growing(self, tandem: Tandem) -> None:
+        """The packs of one whose turns grow: most of them as one body."""
+        found = body(self.recovery, self.packs, tandem) if self.alike else None
+        if found is None:
+            self.alike = False
+            return
+        ends = [tandem.start + tandem.period * turn for turn in (found.first, found.last)]
+        self._nests(tandem.start, ends[0])
+        self.made += self.walks.flush()
+        steps = [
+            replace(nest, origin=_origin(self.flat, nodes, self.lines))
+            for nodes, nest in found.nests
+        ]
+        self.made.append(Repeat(tuple(steps), found.last - found.first))
+        for nodes, _ in found.nests:
+            self.sorts.add(nodes)
+        self._nests(ends[1], tandem.stop)
 
     def _turns(self, tandem: Tandem) -> None:
         """The packs of one: where possible, later turns are like the first few."""

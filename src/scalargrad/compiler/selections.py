@@ -10,7 +10,7 @@ from .fuse import Cluster
 from .ir import Counter, Function, vector
 from .loops import Indicator, Loop, Operand, Scatter, Space, Take
 from .nests import Cursor, Nest, Spot, Tile
-from .tiles import Axis, Division, Plan, Ref, Use, divide, plan, typical
+from .tiles import Axis, Division, Plan, Ref, Use, divide, plan, ragged, typical
 
 WIDE = 4  # vectors that are added at once
 
@@ -171,7 +171,7 @@ def scatter(binder: Binder, cluster: Cluster) -> Piece:
     chosen = Plan()
     if step.lanes and result.step(last - 1) == 1 and not index.moves(last - 1):
         few = -(-axes[-1].extent // binder.module.width)
-        if not axes[-1].slopes:
+        if not ragged(axes[-1]):
             chosen = Plan(vector=last - 1, width=min(few, WIDE))
 
     def body(tile: Tile) -> None:

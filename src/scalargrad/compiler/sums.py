@@ -12,7 +12,7 @@ from .ir import PER_PASS, Counter, Module
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
 from .nests import Cursor, Known, Spot, Tile
 from .reductions import joined, reduced, reducible
-from .tiles import Axis, Ref
+from .tiles import Axis, Ref, ragged
 
 UNROLLED = 24  # a sum of so few terms, for all lanes of a tile together, is written out
 # Terms that a pass of a loop adds, at least: with 32 vector registers, as AVX-512 has, or fewer.
@@ -271,7 +271,7 @@ class Sums:
         """How many additions one pass of a loop would write out; many if it cannot be said."""
         total = len(self.kinds)
         for axis in part.terms[level + 1 :]:
-            total *= UNROLLED if any(axis.slopes) else axis.extent
+            total *= UNROLLED if ragged(axis) else axis.extent
         return total
 
     def _add(self, part: Part, cursors: list[Cursor], values: list[str]) -> list[str]:

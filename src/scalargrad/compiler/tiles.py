@@ -26,10 +26,15 @@ from typing import NamedTuple
 
 
 class Axis(NamedTuple):
-    """A counter from 0 to `extent + sum(slope * counter of the axes before)`."""
+    """A counter from 0 to `extent + sum(slope * counter of the axes before)`.
+
+    In each turn of the repeats around it goes on longer by so much: `turns` has, for each of them,
+    how much that is, and how many turns there are.
+    """
 
     extent: int
     slopes: tuple[int, ...] = ()
+    turns: tuple[tuple[int, int], ...] = ()
 
 
 class Ref(NamedTuple):
@@ -146,8 +151,8 @@ def free(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
 
 
 def ragged(axis: Axis) -> bool:
-    """Whether an extent depends on other axes."""
-    return any(axis.slopes)
+    """Whether an extent depends on other axes, or on the turn."""
+    return any(axis.slopes) or bool(axis.turns)
 
 
 def longest(axes: Sequence[Axis]) -> list[int]:
@@ -155,7 +160,8 @@ def longest(axes: Sequence[Axis]) -> list[int]:
     extents: list[int] = []
     for axis in axes:
         outer = (max(slope, 0) * max(e - 1, 0) for slope, e in zip(axis.slopes, extents))
-        extents.append(axis.extent + sum(outer))
+        later = (max(move, 0) * (count - 1) for move, count in axis.turns)
+        extents.append(axis.extent + sum(outer) + sum(later))
     return extents
 
 
@@ -163,7 +169,7 @@ def typical(axes: Sequence[Axis]) -> list[float]:
     """The mean extent of every axis."""
     extents: list[float] = []
     for axis in axes:
-        extent = float(axis.extent)
+        extent = axis.extent + sum(move * (count - 1) / 2.0 for move, count in axis.turns)
         for slope, outer in zip(axis.slopes, extents):
             extent += slope * max(outer - 1.0, 0.0) / 2.0
         extents.append(max(extent, 0.0))
@@ -175,6 +181,8 @@ def can_copy(ref: Ref, axes: Sequence[Axis], vector: int) -> bool:
     if ref.number is not None or ref.beyond is not None:
         return False
     moving = [k for k, axis in enumerate(axes) if ref.strides[k] and ragged(axis)]
+    if any(axes[k].turns for k in moving):
+        return False
     if moving != [vector]:
         return not moving
     # So the first and the last place of the block are among those that are read.
@@ -256,7 +264,8 @@ def _can_mask(
     There is always a first lane, and masks keep the others from places that they do not have.
     """
     axis = axes[vector]
-    if axis.extent < 1 or min(axis.slopes) < 0:
+    fewest = axis.extent + sum(min(move, 0) * (count - 1) for move, count in axis.turns)
+    if fewest < 1 or min(axis.slopes, default=0) < 0:
         return False
     if any(result.step(vector) != 1 for result in results):
         return False
@@ -549,7 +558,7 @@ def divide(
     best: tuple[float, int | None] = (1.0, None)
     even = free(axes, uses)
     for axis in range(len(axes)):
-        if any(axes[axis].slopes) or axes[axis].extent < 2:
+        if ragged(axes[axis]) or axes[axis].extent < 2:
             continue
         count = tiles(axis, axes, refs, plan, lanes)
         if axis == first and count > 1 and count / -(-count // 2) > _EVEN:
@@ -569,7 +578,7 @@ def collapse(
     axes: Sequence[Axis], refs: Sequence[Ref], keep: int | None = None
 ) -> tuple[tuple[Axis, ...], tuple[Ref, ...]]:
     """Pairs of axes, other than `keep`, that every number passes as if they were one, made one."""
-    if any(any(axis.slopes) for axis in axes):
+    if any(map(ragged, axes)):
         return tuple(axes), tuple(refs)
     left = list(range(len(axes)))
     extents = [axis.extent for axis in axes]

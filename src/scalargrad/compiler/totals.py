@@ -18,7 +18,7 @@ from .ir import PER_TILE
 from .loops import IN_OUT, Apply, Contract, Group
 from .nests import Spot, Tile
 from .sums import Part, Source, Sums
-from .tiles import Axis, Plan, Ref, tiles
+from .tiles import Axis, Plan, Ref, ragged, tiles
 
 WINDOW = 16  # how many clusters a sum may move up
 
@@ -138,7 +138,7 @@ def _suits(total: Cluster, host: Cluster) -> bool:
 
 def holds(axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int) -> bool:
     """Whether sums over axis 0 stay in registers: whether no other loop is in the one along it."""
-    if plan.vector in (None, 0) or any(any(axis.slopes) for axis in axes):
+    if plan.vector in (None, 0) or any(map(ragged, axes)):
         return False
     if plan.rows == 0:
         return not plan.around

@@ -47,7 +47,7 @@ class Walks:
         return self._some(self.flat.style & OVER != 0)
 
     def add(self, nodes: NDArray[np.int32], level: NDArray[np.int32]) -> None:
-        """Let nodes wait, which read none of their own level; they have their places at once.
+        """Let nodes wait, which read none of their own level; they have places at once, if not before.
 
         In a level, those done by the same code follow one another, as those of equally many terms.
         """
@@ -55,7 +55,7 @@ class Walks:
         nodes, level = nodes[order], level[order]
         spaces = self.flat.space[nodes]
         for space in (Space.TEMPORARY, Space.BATCHED):
-            own = nodes[spaces == space]
+            own = nodes[(spaces == space) & (self.layout.address[nodes] < 0)]
             base = self.layout.reserve(space, len(own))
             self.layout.address[own] = base + np.arange(len(own))
         batched = BATCHED[spaces]

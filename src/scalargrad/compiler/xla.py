@@ -28,7 +28,9 @@ from .trace import Trace
 def found(trace: Trace, batched: bool, wanted: tuple[Space, ...]) -> Loops:
     """The program of a trace: its outputs, of each example, and the gradients wanted."""
     marks = marks_of_trace(trace, "each" if batched else None, wanted)
-    return roll(trace.tape, marks, lines=trace.lines)
+    # XLA knows all shapes when it compiles: turns that grow would each have code of their own, ten
+    # times as much as a walk.
+    return roll(trace.tape, marks, lines=trace.lines, grow=False)
 
 
 def wanted_of(trace: Trace, batched: bool, arguments: bool) -> tuple[Space, ...]:
