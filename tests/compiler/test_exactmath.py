@@ -1,4 +1,4 @@
-"""exp, pow, tanh, log and log1p on vectors against the C library's, bit for bit, and that a difference is noticed."""
+"""exp, pow, tanh, log, log1p, sin and cos on vectors against the C library's, bit for bit, and that a difference is noticed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -16,7 +17,16 @@ pytest.importorskip("llvmlite")
 import scalargrad as sg
 from processes import run_python
 from scalargrad import ops, rules
-from scalargrad.compiler import answers, arithmetic, exactlog, exactmath, image, llvm, native
+from scalargrad.compiler import (
+    answers,
+    arithmetic,
+    exactcircle,
+    exactlog,
+    exactmath,
+    image,
+    llvm,
+    native,
+)
 from scalargrad.compiler.loops import Apply, Loop, Loops, Operand, Space
 from scalargrad.compiler.marks import marks_of_trace
 
@@ -143,6 +153,47 @@ def test_softplus_is_the_librarys():
     assert_same(compiled(ops.SOFTPLUS, x), eager(ops.SOFTPLUS, x), x)
 
 
+def angles(count: int) -> np.ndarray:
+    ends = np.array(
+        [getattr(exactcircle, name) for name in ("TINY", "SERIES_END", "NEAR", "MIDDLE", "FAR")]
+    )
+    ends = (ends.view(np.int64)[:, None] + np.arange(-40, 40)).view(np.float64).ravel()
+    return np.concatenate(
+        (
+            *(SPECIAL, ends, -ends, np.arange(-count // 10, count // 10) * (np.pi / 2)),
+            *(RNG.uniform(-1, 1, count), RNG.uniform(-3, 3, count), RNG.uniform(-100, 100, count)),
+            *(RNG.uniform(-1e8, 1e8, count), sprinkled(RNG.normal(size=count))),
+            RNG.choice([-1.0, 1.0], count) * 10 ** RNG.uniform(-12, 12, count),
+        )
+    )
+
+
+@pytest.mark.parametrize("op", [ops.SIN, ops.COS])
+def test_sines_and_cosines_are_the_librarys(op):
+    x = angles(50_000)
+    assert_same(compiled(op, x), eager(op, x), x)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_sines_and_cosines_of_the_same_angles_are_the_librarys(dtype):
+    with np.errstate(over="ignore"):
+        x = angles(5_000).astype(dtype)
+    count, lanes = len(x), (Loop(len(x)),)
+    sine, cosine = (
+        Apply(
+            Operand(Space.OUTPUT, k * count, (1,)), lanes, op, (Operand(Space.PARAMETER, 0, (1,)),)
+        )
+        for k, op in enumerate((ops.SIN, ops.COS))
+    )
+    loops = Loops((sine, cosine), {Space.PARAMETER: count, Space.OUTPUT: 2 * count})
+    program = native.build(loops, dtype=dtype)
+    assert "@circle." in program.llvm_ir
+    got = program.execute({Space.PARAMETER: x})[Space.OUTPUT]
+    for k, op in enumerate((ops.SIN, ops.COS)):
+        expected = eager(op, x).astype(dtype)
+        assert_same(got[k * count : (k + 1) * count], expected, x)
+
+
 @pytest.mark.parametrize("n", [-0.5, -1.5, 0.5, 3.0, 0.1, 1e-300, -1e300, np.inf, 0.0])
 def test_constant_powers_are_the_librarys(n):
     x = bases(20_000)
@@ -182,17 +233,22 @@ def test_narrower_vectors_do_the_same(monkeypatch, bits):
 # --- whether the library is one that computes so --------------------------------------------------
 
 
+OPS = {
+    **{"exp": ops.EXP, "tanh": ops.TANH, "log": ops.LOG, "log1p": ops.SOFTPLUS},
+    **{"sin": ops.SIN, "cos": ops.COS},
+}
+
+
 def form(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What a vector form answers."""
     if name == "pow":
         return compiled(ops.POWER, x, y)
-    op = {"exp": ops.EXP, "tanh": ops.TANH, "log": ops.LOG, "log1p": ops.SOFTPLUS}[name]
-    return compiled(op, x)
+    return compiled(OPS[name], x)
 
 
 def written_in(name: str) -> ModuleType:
     """The module of a form."""
-    return exactlog if name in exactlog.FORMS else exactmath
+    return next(m for m in (exactmath, exactlog, exactcircle) if name in m.FORMS)
 
 
 def noticed(name: str) -> bool:
@@ -215,6 +271,10 @@ def test_questions_are_about_all_rows_and_need_no_care():
     assert x.min() >= exactmath.SMALLEST
     near = (x >= exactlog.NEAR[0]) & (x < exactlog.NEAR[1])
     assert 500 < near.sum() < len(x) - 500
+    x, _ = answers.questions("sin")
+    rows = np.rint(abs(x[abs(x) < exactcircle.NEAR]) * 128).astype(np.int64)
+    assert np.bincount(rows)[16:].min() >= 5
+    assert abs(x).max() < exactcircle.FAR
 
 
 @pytest.mark.usefixtures("_vectors")
@@ -239,6 +299,8 @@ def unfused(m: Any, a: str, b: str | float, c: str | float) -> str:
         *(("tanh", k) for k in (1, 6, 7, 8, 9)),
         *(("log", k) for k in (0, 7, 8, 11, 16, 22)),
         *(("log1p", k) for k in (0, 3)),
+        *(("sin", k) for k in (13, 14, 18, 19, 20, 26, 27)),
+        *(("cos", k) for k in (14, 19, 20, 26, 27)),
     ],
 )
 def test_one_sum_that_is_not_fused_is_noticed(monkeypatch, name, place):
@@ -284,6 +346,11 @@ def test_rounding_to_a_row_by_another_rule_is_noticed(monkeypatch, name):
         *(("tanh", "SHORT_LN2", 2), ("tanh", "QUOTIENT", 4)),
         *(("log", "LN2", 2), ("log", "SERIES", 4), ("log", "NEAR_SERIES", 11)),
         *(("log1p", "HALVED_LN2", 2), ("log1p", "ODD_SERIES", 7)),
+        *((name, "HALF_PI", 2) for name in ("sin", "cos")),
+        *((name, "PARTS", 3) for name in ("sin", "cos")),
+        *((name, "SERIES", 4) for name in ("sin", "cos")),
+        *((name, "SINE", 2) for name in ("sin", "cos")),
+        *((name, "COSINE", 2) for name in ("sin", "cos")),
     ],
 )
 def test_another_constant_is_noticed(monkeypatch, name, constants, count):
@@ -296,23 +363,35 @@ def test_another_constant_is_noticed(monkeypatch, name, constants, count):
 
 
 @pytest.mark.usefixtures("_vectors")
-@pytest.mark.parametrize("part", [1.0 - 2.0**-48, 1.0 + 2.0**-48])
-@pytest.mark.parametrize(("name", "end"), [("tanh", "NEAREST"), ("log1p", "LARGE")])
-def test_another_end_of_a_range_is_noticed(monkeypatch, name, end, part):
+@pytest.mark.parametrize("way", [-1.0, 1.0])
+@pytest.mark.parametrize(
+    ("name", "end", "far"),
+    [
+        *[("tanh", "NEAREST", 2.0**-48), ("log1p", "LARGE", 2.0**-48)],
+        *[(name, "NEAR", 2.0**-40) for name in ("sin", "cos")],
+        *[(name, "MIDDLE", 2.0**-40) for name in ("sin", "cos")],
+        ("sin", "SERIES_END", 2.0**-44),
+    ],
+)
+def test_another_end_of_a_range_is_noticed(monkeypatch, name, end, far, way):
     module = written_in(name)
-    monkeypatch.setattr(module, end, getattr(module, end) * part)
+    monkeypatch.setattr(module, end, getattr(module, end) * (1.0 + way * far))
     assert noticed(name)
 
 
 @pytest.mark.usefixtures("_vectors")
 @pytest.mark.parametrize(
     ("name", "table", "column"),
-    [("exp", "powers", 1), ("pow", "logarithms", 0), ("log", "intervals", 0)],
+    [
+        *[("exp", "powers", 1), ("pow", "logarithms", 0), ("log", "intervals", 0)],
+        *[("sin", "circle", 0), ("cos", "circle", 2)],
+    ],
 )
 def test_another_row_is_noticed(monkeypatch, name, table, column):
     module = written_in(name)
     right = getattr(module, table)()
-    for row in range(0, 128, 9):
+    # Angles are below 110 / 128, and the sines of small ones are a series.
+    for row in range(18, 109, 9) if table == "circle" else range(0, 128, 9):
         wrong = [list(numbers) for numbers in right]
         wrong[row][column] += 1
 
@@ -346,7 +425,7 @@ def called(op: int = ops.EXP) -> str:
 
 @pytest.mark.usefixtures("_vectors")
 def test_code_uses_the_forms():
-    for op in (ops.EXP, ops.POW, ops.SIGMOID, ops.TANH, ops.LOG, ops.SOFTPLUS):
+    for op in (ops.EXP, ops.POW, ops.SIGMOID, ops.TANH, ops.LOG, ops.SOFTPLUS, ops.SIN, ops.COS):
         assert "@all." in called(op)
 
 
@@ -418,3 +497,11 @@ def test_tables_are_rounded_from_the_numbers_themselves():
             assert nothing == 0.0
             assert short == round(log * 2**exactmath.POINT) / 2**exactmath.POINT
             assert rest == float(log - Decimal(short))
+    with mpmath.workdps(50):
+        for i, row in enumerate(exactcircle.circle()):
+            for total, (first, rest) in zip(
+                (mpmath.sin(mpmath.mpf(i) / 128), mpmath.cos(mpmath.mpf(i) / 128)),
+                (floats(*row[:2]), floats(*row[2:])),
+            ):
+                assert first == float(total)
+                assert rest == float(total - mpmath.mpf(first))

@@ -1,6 +1,6 @@
 """Which mathematics library this process has: what it answers to some thousands of questions.
 
-The vector forms of `exactmath` and `exactlog` may stand for the library's functions only if those compute in the
+The vector forms of `exactmath`, `exactlog` and `exactcircle` may stand for the library's functions only if those compute in the
 same way. That is so if their answers are those of the forms, which are known, as they are the same
 on every machine: there is no code to compile first. Asked is about every row of every table, and
 where answers tell whether products are fused with the additions after them.
@@ -30,6 +30,8 @@ EXPECTED = {
     "tanh": "9c0af425f42b37ab94ab48cdb5b3093e",
     "log": "f11b67dba86812582e3d1d3545353fc6",
     "log1p": "6de927faac66c8e89ab3b1edd5f3a961",
+    "sin": "9524131640f0a17ad77ce759c107e6a6",
+    "cos": "314f48785e829d87777e166947ad5269",
 }
 
 COUNT = 1024
@@ -72,6 +74,16 @@ _LOG1PS = (
     *("-0x1.5b871ad836fa7p+0", "-0x1.6719754ce48dbp-1", "-0x1.c3435e65628d4p-1"),
     *("-0x1.c3435e65628d3p-1", "-0x1.c3435e65628e4p-1", "-0x1.c3435e65628e8p-1"),
 )
+_ANGLES = (
+    *("0x1.95e22efe5129bp-1", "-0x1.f9eedca0606f8p+23", "0x1.176d9e700f700p-4"),
+    *("-0x1.94018a74ac7c8p+4", "-0x1.bebca95b14570p+25", "0x1.f5ccc28674684p-1"),
+    *("0x1.bf0b13b010626p+0", "-0x1.dd738dfea314ep+0", "0x1.b3007bc00f70ap+0"),
+    *("0x1.7cb0b37d42782p+0", "-0x1.b06b6035af13ap+0", "0x1.1a106711c052ap-2"),
+    *("-0x1.4e2ade1fcaae7p-1", "-0x1.dc76047f9475dp-2", "0x1.b5ffffffffa22p-1"),
+    *("0x1.b600000000b40p-1", "0x1.368fcffffff91p+1", "0x1.368fd0000012bp+1"),
+    *("0x1.020c49ba5e2a5p-3", "0x1.020c49ba5e3a2p-3", "0x1.b5ffffffff921p-1"),
+    *("0x1.b600000000323p-1", "0x1.368fcfffffcebp+1", "0x1.368fd00000347p+1"),
+)
 
 
 def _spread(count: int) -> Floats:
@@ -108,6 +120,11 @@ def questions(name: str) -> tuple[Floats, Floats]:
     if name == "log1p":  # of e^x, as softplus of numbers below 0
         given = np.array([0.0, *(float.fromhex(x) for x in _LOG1PS)])
         x = np.concatenate((given, -3.0 * even, -40.0 * even[::2]))
+        return x, np.zeros(len(x))
+    if name in ("sin", "cos"):
+        given = np.array([float.fromhex(x) for x in _ANGLES])
+        parts = 1.72 * even - 0.86, (5.0 * even - 2.5)[::2], (200.0 * even - 100.0)[::2]
+        x = np.concatenate((given, *parts, np.ldexp(even - 0.5, np.arange(COUNT) % 28)[::2]))
         return x, np.zeros(len(x))
     if name == PAIR:
         return np.ldexp(even - 0.5, np.arange(COUNT) % 64 - 8), np.zeros(COUNT)

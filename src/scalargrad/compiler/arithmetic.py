@@ -3,18 +3,19 @@
 The forms are those of `rules.forward`, instruction for instruction, so that the bits are. The
 functions of C's mathematics library are called, lane by lane, under names of our own: nothing in
 LLVM knows these names, so nothing replaces, folds or vectorises the calls. Where the library is
-one whose `exp`, `pow`, `tanh`, `log` and `log1p` are known, `exactmath` and `exactlog` do on all
-lanes at once what they do. In fast mode `exp`, `log`, `tanh`, `sin`, `cos`, `erfc` and what is made
-of them are computed by `vectormath` instead.
+one whose `exp`, `pow`, `tanh`, `log`, `log1p`, `sin` and `cos` are known, `exactmath`, `exactlog`
+and `exactcircle` do on all lanes at once what they do. In fast mode `exp`, `log`, `tanh`, `sin`,
+`cos`, `erfc` and what is made of them are computed by `vectormath` instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from .. import ops
-from . import exactlog, exactmath, vectormath
+from . import exactcircle, exactlog, exactmath, vectormath
 from .environment import PAIR, PREFIX
 from .ir import Function, Module, suffix, vector
 
@@ -111,11 +112,14 @@ class Arithmetic:
 
     def sine_and_cosine(self, operand: str) -> tuple[str, str]:
         """Both at once, of every lane."""
+        if self.lanes:
+            operand = self.select(self.lanes, operand, self.constant(1.0))
         name, both = f"circle.{self.width}", f"{{ {self.kind}, {self.kind} }}"
         if name not in self.module.helpers:
             self.module.helpers.add(name)
             function = Function(self.module, name, f"{self.kind} %x0")
-            define = _all_pair if self.module.approximates else _each_pair
+            formed = self.width > 1 and self.module.forms.issuperset(_CIRCLE)
+            define = _all_pair if self.module.approximates or formed else _each_pair
             halves = define(Arithmetic(function, self.width), "%x0")
             result = "poison"
             for k, half in enumerate(halves):
@@ -180,26 +184,44 @@ def _each_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
     return sines, cosines
 
 
-def _all_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
-    """Sines and cosines of whole vectors; where a lane is far from 0, the mathematics library's."""
-    sine, cosine, near = vectormath.sine_and_cosine(m, operand)
-    sine, cosine = _careful(m, near, [sine, cosine], lambda: [*_each_pair(m, operand)])
-    return sine, cosine
-
-
-VECTOR_FORMS = {**exactmath.FORMS, **exactlog.FORMS}
+VECTOR_FORMS = {**exactmath.FORMS, **exactlog.FORMS, **exactcircle.FORMS}
+_CIRCLE = "sin", "cos"
 
 
 def _all(m: Arithmetic, name: str, *operands: str) -> str:
     """A function's vector form; where a lane needs care, the mathematics library's own."""
+    return _formed(m, (name,), operands, lambda: [m.helper("each", _each, name, *operands)])[0]
+
+
+def _all_pair(m: Arithmetic, operand: str) -> tuple[str, str]:
+    """Sines and cosines of whole vectors; where a lane is far from 0, the mathematics library's."""
+
+    def others() -> list[str]:
+        return [*_each_pair(m, operand)]
+
+    if m.module.approximates:
+        sine, cosine, near = vectormath.sine_and_cosine(m, operand)
+        sine, cosine = _careful(m, near, [sine, cosine], others)
+    else:
+        sine, cosine = _formed(m, _CIRCLE, (operand,), others)
+    return sine, cosine
+
+
+def _formed(
+    m: Arithmetic, names: Sequence[str], operands: Sequence[str], others: Callable[[], list[str]]
+) -> list[str]:
+    """The vector forms of functions, in double precision, or others where a lane needs care."""
     function, numbers = m.function, list(operands)
     doubles = Arithmetic(function, m.width, module=replace(m.module, real="double", fast=False))
     if m.real == "float":
         numbers = [function.emit(f"fpext {m.kind} {x} to {doubles.kind}") for x in numbers]
-    result, simple = VECTOR_FORMS[name](doubles, *numbers)
+    results, masks = zip(*(VECTOR_FORMS[name](doubles, *numbers) for name in names))
+    simple = reduce(lambda one, two: function.emit(f"and {m.mask} {one}, {two}"), masks)
     if m.real == "float":
-        result = function.emit(f"fptrunc {doubles.kind} {result} to {m.kind}")
-    return _careful(m, simple, [result], lambda: [m.helper("each", _each, name, *operands)])[0]
+        results = tuple(
+            function.emit(f"fptrunc {doubles.kind} {result} to {m.kind}") for result in results
+        )
+    return _careful(m, simple, list(results), others)
 
 
 def _careful(
