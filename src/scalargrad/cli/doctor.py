@@ -37,7 +37,10 @@ OPTIONAL: Mapping[str, Extra] = {
     "scikit-learn": Extra("sklearn", "sklearn", "estimators, and the images of digits"),
     "scipy": Extra("scipy", "scipy", "optimisers and solvers with exact derivatives"),
     "jax": Extra("jax", "jax", "a back end, and functions for programs in JAX"),
-    "torch": Extra("torch", "torch", "a second opinion in the tests"),
+    "torch": Extra(
+        "torch", "torch", "scalar programs in its models, and a second opinion in tests"
+    ),
+    "onnx": Extra("onnx", "onnx", "scalar programs as files for its runtimes"),
 }
 
 
