@@ -1291,7 +1291,7 @@ def test_a_process_forked_in_the_middle_of_a_call_may_call() -> None:
         "thread.join()\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), f(4.0))\n"
     )
-    assert run_python("-c", program).split() == ["6", "8.0"]
+    assert run_python("-W", "ignore::DeprecationWarning", "-c", program).split() == ["6", "8.0"]
 
 
 class Calling(tuple[Any, ...]):
