@@ -38,6 +38,7 @@ class Arithmetic:
         self.mask = vector("i1", width)
         # Fast mode lets LLVM fuse a product with the addition that needs it.
         self.flags = "contract " if self.module.fast else ""
+        self.nothing = self.constant(-0.0)  # what leaves all numbers as they are, when added
 
     def constant(self, number: float) -> str:
         """A number in every lane."""
@@ -88,11 +89,12 @@ class Arithmetic:
 
     def folded(self, op: int, value: str, left: str, right: str | None, minus: bool) -> str:
         """value + left * right, or the larger, or the smaller of the two; the term negated."""
-        if op == ops.ADD and right is not None and self.module.fast:
-            left = self.negative(left) if minus else left
-            nothing = value == self.constant(-0.0)
-            return self.multiply(left, right) if nothing else self.fused(left, right, value)
+        first = op == ops.ADD and value == self.nothing
+        if op == ops.ADD and right is not None and self.module.fast and not first:
+            return self.fused(self.negative(left) if minus else left, right, value)
         term = left if right is None else self.multiply(left, right)
+        if first:
+            return self.negative(term) if minus else term
         if op == ops.ADD:
             return self.subtract(value, term) if minus else self.add(value, term)
         return FORMS[op](self, value, self.negative(term) if minus else term, 0.0)

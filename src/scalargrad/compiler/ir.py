@@ -308,7 +308,10 @@ class Function:
         if width == 1:
             return number
         one = self.emit(f"insertelement {vector(kind, width)} poison, {kind} {number}, i32 0")
-        return self.shuffled(kind, width, one, "poison", [0] * width)
+        full = vector(kind, width)
+        return self.emit(
+            f"shufflevector {full} {one}, {full} poison, <{width} x i32> zeroinitializer"
+        )
 
     def shuffled(self, kind: str, width: int, a: str, b: str, lanes: Sequence[int]) -> str:
         """Lanes of two vectors of a width, those of `b` counted after those of `a`."""

@@ -235,7 +235,9 @@ class Sums:
             return function.loop(stop, times, kinds, ahead + values, several)[times:]
 
         if len(values) < self.nest.plan.height:
-            return through(first, count, 1, values)  # of the last rows, it takes no time to speak of
+            return through(
+                first, count, 1, values
+            )  # of the last rows, it takes no time to speak of
         whole = function.emit(f"and i64 {count}, {-PASS}")
         values = through(first, whole, PASS, values)
         rest = function.subtract(count, whole)
