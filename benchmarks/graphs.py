@@ -61,6 +61,7 @@ def compiled(
     with _no_cache():
         f.value_and_grad(*args, wrt=wrt)
         kernel = f.native()
+        harness.finished()
         f.value_and_grad(*args, wrt=wrt)  # its memory has the arguments now
     stats = f.stats
     compiling = sum(stats["seconds"].values())
@@ -143,6 +144,7 @@ def batch(count: int = 100, rounds: int = 15, block: float = 0.03) -> list[Bar]:
     form = sg.compile(task.total, batch="mean")
     form.value_and_grad(task.x, task.y)
     works: dict[str, harness.Work] = {"whole": whole.run, "batched": form.native().frame.run}
+    harness.finished()
     times = harness.medians(works, rounds, block)
     took, ratio = whole.compiling, times["whole"] / times["batched"]
     name = f"{task.name}, as one graph of {whole.nodes:,} nodes"
@@ -195,6 +197,7 @@ def deep(
             ):
                 ours(argument)
                 native.native()
+                harness.finished()
                 works: dict[str, harness.Work] = {
                     "native": partial(ours, argument),
                     "interpreter": partial(theirs, argument),

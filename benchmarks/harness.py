@@ -14,7 +14,9 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from scalargrad.compiler.background import later
 
 Work = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
@@ -72,6 +74,12 @@ def medians(
         if was_enabled:
             gc.enable()
     return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def finished() -> None:
+    """Wait until all is compiled, and what was a draft is compiled well."""
+    last: Any = later(lambda: None)  # the thread that compiles does one thing at a time
+    last.result()
 
 
 def pin() -> None:

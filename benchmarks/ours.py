@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 import scalargrad as sg
+from benchmarks import harness
 from benchmarks.tasks import Task
-from scalargrad.compiler.background import later
 from scalargrad.train import Batch, Examples
 from scalargrad.train.compiled import CompiledStep
 
@@ -98,5 +97,4 @@ def settle(work: Work, seconds: float = 0.4) -> None:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             work()
-        finished: Any = later(lambda: None)  # the thread that compiles does one thing at a time
-        finished.result()
+        harness.finished()

@@ -91,6 +91,7 @@ def measure(name: str, steps: int, rounds: int, block: float) -> tuple[str, ...]
     with without_cache():
         f.backward(x)
         kernel = f.native()
+        harness.finished()
     stats = f.stats
     taken = harness.medians({"run": kernel.frame.run}, rounds, block)["run"]
     seconds = dict(stats["seconds"])

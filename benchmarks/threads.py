@@ -29,6 +29,7 @@ def measure(task: Task, mode: str, rounds: int, turn: float) -> dict[int, list[f
     f = sg.compile(task.total, mode=mode, batch="mean")
     f.backward(task.x, task.y)
     run = f.native().frame.run
+    harness.finished()
     taken: dict[int, list[float]] = {count: [] for count in COUNTS}
     before = sg.get_num_threads()
     try:

@@ -33,6 +33,10 @@ class Code:
         self.address = address
         self.long = work >= LONG
 
+    def replace(self, address: int) -> None:
+        """Have later runs be those of another function, which computes the same."""
+        self.address = address
+
     def run(self, environment: int) -> None:
         """Run it on the environment at an address."""
         self.launch(environment)

@@ -2,6 +2,7 @@
 
 The interpreter can answer at once and native code is quick; in exact mode they give the same
 bits. So the first calls are interpreted while a thread compiles, and nobody can see the switch.
+What is long is compiled twice, to a draft first and then well: no switch can be seen there, either.
 There is one piece of code for each purpose (outputs, gradients with respect to what) and each
 number of examples.
 """
@@ -9,6 +10,7 @@ number of examples.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from .contest import Contest
 from .image import name_of
 from .loops import BATCH, SEED, Loops, Space
 from .marks import Batch, marks_of_trace
-from .native import Frame
+from .native import Frame, NativeProgram
 from .program import Interpreter, Options
 from .stats import Stats
 from .structure import Floats
@@ -253,7 +255,9 @@ class Native:
 
             return roll(trace.tape, marks, lines=trace.lines, stats=stats)
 
-        program = native.recall(name, found, *settings)
+        program = native.recall(name, found, *settings, quick=self._tiered)
+        if program.draft:
+            later(functools.partial(_improve, weakref.ref(program)))
         frame = program.frame()
         if program.size(Space.SCALAR):
             scalars = np.ones(program.size(Space.SCALAR), program.dtype)
@@ -270,3 +274,10 @@ class Native:
         same = self._tiered and options.mode == "exact"
         contest = Contest() if same and program.image.walks.size else None
         return Kernel(purpose, frame, stats, sum(program.seconds.values()), contest)
+
+
+def _improve(program: weakref.ref[NativeProgram]) -> None:
+    """Compile a draft well, if anybody still has it."""
+    found = program()
+    if found is not None:
+        found.improve()

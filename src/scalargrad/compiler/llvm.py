@@ -18,6 +18,7 @@ _LOCK = threading.Lock()
 # Level 2 would put the chosen instructions in another order, which CPUs do for themselves, and try
 # short divisions before long ones. Our code is no quicker for it, and compiled later.
 LEVEL = 1
+QUICK = 0  # takes a third of the time, for code that takes twice as long and has the same bits
 
 
 @cache

@@ -11,6 +11,7 @@ time: the arrays the caller gave, and those that only the program sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 MODES = ("exact", "fast")
+LENGTHY = 3000  # lines of code from which on it takes LLVM long to compile them well
 REALS = {"float64": "double", "float32": "float"}
 # What a frame keeps to itself, unless the caller binds an array of its own.
 HIDDEN = (Space.CONSTANT, Space.TEMPORARY, Space.BATCHED)
@@ -59,7 +61,8 @@ class NativeProgram:
     """A Loops program as machine code, for one batch size, mode and dtype.
 
     `found` gives the program when it is to be looked at: what comes from the cache has no need of
-    it. `cached` says whether it does.
+    it. `cached` says whether it does. `draft` is the text of code that could be better, and
+    `improved` told the image of what is better.
     """
 
     def __init__(
@@ -74,14 +77,31 @@ class NativeProgram:
         self.image, self.settings, self.cached = image, settings, cached
         self.batch, self.dtype = settings.batch, np.dtype(settings.dtype)
         self._found = found
+        self._libraries: list[linking.Loaded] = []  # of which the first may still be running
+        self.draft = ""
+        self.improved: Callable[[Image], None] | None = None
+        self.code = Code(self._load(image.code), image.terms)
+        self.seconds = {**seconds, "load": perf_counter() - began}
+
+    def _load(self, code: bytes) -> int:
+        """The address of what an object file has to be called."""
         imports, exports = dict(library_addresses()), ["run"]
-        if image.phases:
+        if self.image.phases:
             imports["lead"] = team().lead
             exports += ["share", "together"]
-        self._library = linking.load(image.code, imports, exports)
-        self.addresses = self._library.addresses
-        self.code = Code(self.addresses[exports[-1]], image.terms)
-        self.seconds = {**seconds, "load": perf_counter() - began}
+        self._libraries.append(linking.load(code, imports, exports))
+        self.addresses = self._libraries[-1].addresses
+        return self.addresses[exports[-1]]
+
+    def improve(self) -> None:
+        """Compile a draft well. Later runs, and those of all frames, are of the better code."""
+        if not self.draft:
+            return
+        self.image = replace(self.image, code=llvm.compile_text(self.draft))
+        self.draft = ""
+        self.code.replace(self._load(self.image.code))
+        if self.improved is not None:
+            self.improved(self.image)
 
     @cached_property
     def loops(self) -> Loops:
@@ -177,13 +197,16 @@ def build(
     mode: str = "exact",
     dtype: str = "float64",
     unread: Collection[Space] = (),
+    quick: bool = False,
 ) -> NativeProgram:
     """Compile a program for `batch` examples (None for a program without a batch).
 
     mode `exact` gives the bits of `reference.execute`; `fast` reassociates and fuses sums and
     approximates exp, log, tanh, sin, cos, erfc and quotients. Raises `ValueError` for another mode,
     dtype or batch, and `MissingExtraError` without llvmlite. `unread` names gradients that nobody reads
-    after a run, as in a training step: they need not be stored.
+    after a run, as in a training step: they need not be stored. A long program in exact mode is
+    compiled to a draft if it should be `quick`: in a third of the time, with the same bits, to code
+    that takes about twice as long until it has been made to `improve`.
     """
     for name, got, allowed in (("mode", mode, MODES), ("dtype", dtype, tuple(REALS))):
         if got not in allowed:
@@ -197,8 +220,11 @@ def build(
     began = perf_counter()
     text, emitter = _emitted(loops, settings)
     emitted = perf_counter()
+    walks = emitter.streams.array()
+    # How quick a walk is decides on who answers from then on.
+    draft = quick and mode == "exact" and not walks.size and text.count("\n") >= LENGTHY
     image = Image(
-        code=llvm.compile_text(text),
+        code=llvm.compile_text(text, llvm.QUICK if draft else llvm.LEVEL),
         sizes=dict(loops.sizes),
         lengths=emitter.memory.lengths,
         slots=emitter.slots,
@@ -209,10 +235,12 @@ def build(
         shared=emitter.shared / emitter.cycles if emitter.phases else 0.0,
         constants=emitter.constants,
         table=np.ascontiguousarray(loops.table, np.int32),
-        walks=emitter.streams.array(),
+        walks=walks,
     )
     seconds = {"emit": emitted - began, "compile": perf_counter() - emitted}
-    return NativeProgram(image, settings, lambda: loops, seconds)
+    program = NativeProgram(image, settings, lambda: loops, seconds)
+    program.draft = text if draft else ""
+    return program
 
 
 def recall(
@@ -223,11 +251,12 @@ def recall(
     dtype: str = "float64",
     unread: Collection[Space] = (),
     cache: Cache | None = None,
+    quick: bool = False,
 ) -> NativeProgram:
     """The program of a name, from the cache, or as `build` makes it of what `found` returns.
 
     The name tells apart whatever `found` could return and all options (see `image.name_of`).
-    `cache` is the user's own by default.
+    `cache` is the user's own by default. No drafts are kept there.
     """
     cache = Cache() if cache is None else cache
     content = cache.get(name) if enabled() else None
@@ -235,9 +264,16 @@ def recall(
     if image is not None:
         settings = Settings(batch or 1, mode, dtype, frozenset(unread))
         return NativeProgram(image, settings, found, {}, cached=True)
-    program = build(found(), batch, mode, dtype, unread)
-    if enabled():
-        cache.put(name, program.image.pack())
+
+    def keep(image: Image) -> None:
+        if enabled():
+            cache.put(name, image.pack())
+
+    program = build(found(), batch, mode, dtype, unread, quick)
+    if program.draft:
+        program.improved = keep
+    else:
+        keep(program.image)
     return program
 
 
