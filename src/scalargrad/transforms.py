@@ -301,7 +301,7 @@ def value_and_grad(
         positions = _positions(argnums, len(args))
         if (
             isinstance(f, CompiledFunction)
-            and f._options.has_aux == has_aux
+            and f.options.has_aux == has_aux
             and _are_numbers(args, kwargs)
         ):
             wrt = tuple(positions) if isinstance(argnums, tuple | list) else positions[0]

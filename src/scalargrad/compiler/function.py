@@ -118,6 +118,11 @@ class CompiledFunction(Entrance):
     # --- looking -----------------------------------------------------------------------------
 
     @property
+    def options(self) -> Options:
+        """How it is compiled: `mode`, `dtype`, `backend`, `batch` and `has_aux`."""
+        return self._options
+
+    @property
     def parameters(self) -> list[Value]:
         """The Values that the function uses and that are older than its trace, in creation order.
 
@@ -248,7 +253,7 @@ class CompiledFunction(Entrance):
 
         def function(f: CompiledFunction, branches: Branches, rows: Floats) -> JaxFunction:
             variant, _ = f._run(branches, rows, Variant.forward)
-            if f._options.batch is not None:
+            if f.options.batch is not None:
                 f._loss_and_aux(variant)
             layout = branches.layout
             return JaxFunction(
@@ -257,7 +262,7 @@ class CompiledFunction(Entrance):
                 list(variant.parameters),
                 layout.call.positional,
                 layout.titles,
-                f._options.batch,
+                f.options.batch,
             )
 
         return self._in_turn("jax_function", function, args, {})

@@ -280,7 +280,6 @@ def recall(
 def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     """The code as text, and what it was written with."""
     # Most of the compiler, which a program from the cache spares.
-    from .alike import multiplied
     from .emit import Emitter
     from .ir import Module
 
@@ -290,7 +289,10 @@ def _emitted(loops: Loops, settings: Settings) -> tuple[str, Emitter]:
     module = Module(REALS[settings.dtype], width, registers, fused, fast, pairs=has_pairs())
     if fused:
         module.forms = vector_forms()
-    loops = multiplied(loops) if fast else loops
+    if fast:
+        from .alike import multiplied
+
+        loops = multiplied(loops)
     emitter = Emitter(loops, module, settings.batch, unread=settings.unread)
     emitter.run()
     return module.text(), emitter

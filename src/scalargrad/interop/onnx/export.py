@@ -70,10 +70,10 @@ def to_onnx(
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype: expected 'float64' or 'float32', got {dtype!r}")
-    if isinstance(function, CompiledFunction) and function._options.batch is not None:
+    if isinstance(function, CompiledFunction) and function.options.batch is not None:
         raise ValueError(
             f"function: expected one of a single example, got {function.__name__}, compiled with "
-            f"batch={function._options.batch!r}: say batch=True here instead"
+            f"batch={function.options.batch!r}: say batch=True here instead"
         )
     name = getattr(function, "__name__", type(function).__name__)
     names = ArgumentNames(function)

@@ -34,7 +34,7 @@ def given(function: Any, name: str, batched: bool = False) -> CompiledFunction:
     if not callable(function):
         raise TypeError(f"{name}: expected a function, got {type(function).__name__} {function!r}")
     compiled = function if isinstance(function, CompiledFunction) else compile(function)
-    options = compiled._options
+    options = compiled.options
     if (options.batch is not None and not batched) or options.dtype != "float64" or options.has_aux:
         raise ValueError(
             f"{name}: expected a function, or one compiled with float64 and without batch and "
@@ -45,7 +45,7 @@ def given(function: Any, name: str, batched: bool = False) -> CompiledFunction:
 
 def mode_of(function: CompiledFunction) -> str:
     """The mode it was compiled in, which is that of its derivatives, too."""
-    return function._options.mode
+    return function.options.mode
 
 
 def refuse(where: str, options: Mapping[str, Any], *names: str) -> None:

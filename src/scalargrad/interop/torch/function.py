@@ -64,7 +64,7 @@ def torch_function(function: Callable[..., Any], *args: Any) -> TorchFunction:
     """
     options = Options()
     if isinstance(function, CompiledFunction):
-        options = function._options
+        options = function.options
         if options.batch is not None:
             raise ValueError(
                 f"function: expected one of a single example, got {function.__name__}, compiled "
