@@ -73,6 +73,8 @@ class _Program:
         strides = other.strides[depth:]
         # Turns of a loop in which both factors stay are counted, too.
         straight = not other.indirect and not any(any(loop.slopes) for loop in loops)
+        if straight:  # the places of slopes are those of the loops around
+            loops = tuple(loop._replace(slopes=()) for loop in loops)
         kept = [k for k, stride in enumerate(strides) if stride or not straight]
         again = tuple(loop for k, loop in enumerate(loops) if k not in kept)
         strides = (*other.strides[:depth], *(strides[k] for k in kept))
