@@ -13,6 +13,7 @@ from benchmarks import (
     calls,
     compile_times,
     compiled,
+    functions,
     graphs,
     harness,
     mnist,
@@ -184,6 +185,11 @@ def test_recurrences_share_code(capsys):
     assert rows[0][3] == rows[1][3]  # nests
     recurrences.report(rounds=1, block=0.0, steps=(4,))
     assert capsys.readouterr().out.count("| 4 ") == 2
+
+
+def test_functions_are_numpys(capsys):
+    functions.report(rounds=1, block=0.0)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(functions.FUNCTIONS)
 
 
 SMALL_MODELS = (
