@@ -317,12 +317,13 @@ def _guess(pack: _Pack, block: _Block, turn: int, lane: int) -> _Guess | None:
         return np.array([line(each) for each in numbers], np.int64).reshape(-1, 3)
 
     every = list(zip(base, later, beside))
+    here, after, next_to = pack.result[nodes].tolist()
     return _Guess(
         base,
         lines([(x.many, y.many, z.many) for x, y, z in every]),
         lines([(x.first[0], y.first[0], z.first[0]) for x, y, z in every]),
         lines([(x.first[1], y.first[1], z.first[1]) for x, y, z in every]),
-        lines([tuple(int(pack.result[k]) for k in nodes)]),  # type: ignore[list-item]
+        lines([(here, after, next_to)]),
     )
 
 
