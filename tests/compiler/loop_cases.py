@@ -410,6 +410,16 @@ def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     return loops, inputs, batch
 
 
+KINDS = {
+    "contractions": contract_cases(),
+    "operations": apply_cases(),
+    "selections": select_cases(),
+    "walks": walk_cases(),
+    "instructions that read one another": chain_cases(),
+    "repeats": recurrences(),
+}
+
+
 def places_written(loops: Loops) -> dict[Space, np.ndarray]:
     """Which elements of each space the nests of a program write."""
     written: dict[Space, np.ndarray] = {}

@@ -16,12 +16,8 @@ jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'scal
 
 import scalargrad as sg  # noqa: E402
 from compiler.loop_cases import (  # type: ignore[import-not-found]  # noqa: E402
-    apply_cases,
-    chain_cases,
+    KINDS,
     contract_cases,
-    recurrences,
-    select_cases,
-    walk_cases,
 )
 from processes import run_python  # noqa: E402
 from programs import algebra, mlp, physics, recurrent, sparse  # noqa: E402
@@ -188,34 +184,11 @@ def test_large_products_may_be_subtracted(over: int) -> None:
     agree(Loops((step,), sizes, batched=bool(over)), inputs, 3 if over else None)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "contractions"])
 @SOME
-@given(apply_cases())
-def test_operations(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(select_cases())
-def test_selections(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(walk_cases())
-def test_walks(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(chain_cases())
-def test_instructions_that_read_one_another(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(recurrences())
-def test_repeats(case: Any) -> None:
-    agree(*case)
+@given(data=st.data())
+def test_programs_of_each_kind(kind: str, data: st.DataObject) -> None:
+    agree(*data.draw(KINDS[kind]))
 
 
 def test_repeats_whose_tables_move_and_that_write_what_they_read() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install 'scalargrad[onnx]'")
 runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -18,14 +19,7 @@ runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not install
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import scalargrad as sg  # noqa: E402
-from compiler.loop_cases import (  # type: ignore[import-not-found]  # noqa: E402
-    apply_cases,
-    chain_cases,
-    contract_cases,
-    recurrences,
-    select_cases,
-    walk_cases,
-)
+from compiler.loop_cases import KINDS  # type: ignore[import-not-found]  # noqa: E402
 from programs import algebra, physics, sparse  # noqa: E402
 from programs.case import Case, capture, data_for, inputs_for  # noqa: E402
 from programs.corpus import CORPUS  # noqa: E402
@@ -116,40 +110,11 @@ def test_long_programs(case: Case) -> None:
     agree_on(case, "sum", 2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @SOME
-@given(contract_cases())
-def test_contractions(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(apply_cases())
-def test_operations(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(select_cases())
-def test_selections(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(walk_cases())
-def test_walks(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(chain_cases())
-def test_instructions_that_read_one_another(case: Any) -> None:
-    agree(*case)
-
-
-@SOME
-@given(recurrences())
-def test_repeats(case: Any) -> None:
-    agree(*case)
+@given(data=st.data())
+def test_programs_of_each_kind(kind: str, data: st.DataObject) -> None:
+    agree(*data.draw(KINDS[kind]))
 
 
 # --- functions -----------------------------------------------------------------------------------
