@@ -44,6 +44,11 @@ HEAVY = (
     *("matplotlib", "sklearn", "jax", "torch", "llvmlite", "scipy", "pandas", "onnx"),
     *("onnxruntime", "IPython"),
 )
+# What is imported when something in it is first asked for.
+LATER = (
+    *("scalargrad.views", "scalargrad.compiler.loops", "scalargrad.compiler.explain"),
+    *("http.client", "ssl", "urllib.request", "numpy.random"),
+)
 # The files that alone may name a library, wherever in them.
 OWNERS = {
     "llvmlite": "compiler/llvm",
@@ -184,6 +189,28 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     loaded = set(run_python("-c", script).split())
     assert "scalargrad" in loaded
     assert loaded.isdisjoint(HEAVY), loaded.intersection(HEAVY)
+
+
+def test_importing_the_package_imports_what_only_some_need_later() -> None:
+    script = "import sys, numpy; old = set(sys.modules); {}; print(*set(sys.modules) - old)"
+    loaded = set(run_python("-c", script.format("import scalargrad")).split())
+    assert "scalargrad.compiler.function" in loaded
+    assert loaded.isdisjoint(LATER), loaded.intersection(LATER)
+    shown = run_python("-c", script.format("import scalargrad; scalargrad.draw")).split()
+    assert "scalargrad.views" in shown
+
+
+def test_names_that_are_imported_later_are_public_all_the_same() -> None:
+    script = """
+import scalargrad
+assert {"views", "draw", "explore"} <= set(dir(scalargrad)) <= set(vars(scalargrad)) | {
+    "views", "draw", "explore"}
+from scalargrad import *
+assert draw is scalargrad.draw is scalargrad.views.draw and explore is scalargrad.views.explore
+assert not hasattr(scalargrad, "drew")
+print(Value(2.0).data)
+"""
+    assert run_python("-c", script).strip() == "2.0"
 
 
 def test_every_module_can_be_imported_first() -> None:

@@ -14,6 +14,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import _pure as _pure  # first: it decides which engine is imported
 from . import data as data
 from . import errors as errors
@@ -21,7 +24,6 @@ from . import interop as interop
 from . import losses as losses
 from . import nn as nn
 from . import optim as optim
-from . import views as views
 from .clock import live_values as live_values
 from .compiler import Index as Index
 from .compiler import compile as compile
@@ -66,7 +68,26 @@ from .transforms import jacobian as jacobian
 from .transforms import jvp as jvp
 from .transforms import value_and_grad as value_and_grad
 from .transforms import vjp as vjp
-from .views import draw as draw
-from .views import explore as explore
+
+if TYPE_CHECKING:
+    from . import views as views
+    from .views import draw as draw
+    from .views import explore as explore
 
 __version__ = "0.1.0"
+
+# What shows graphs is a good part of the package, and is imported when it is first asked for.
+_SHOWING = ("views", "draw", "explore")
+__all__ = [name for name in (*globals(), *_SHOWING) if not name.startswith("_")]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SHOWING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    views = importlib.import_module(f"{__name__}.views")
+    globals().update(draw=views.draw, explore=views.explore)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SHOWING})

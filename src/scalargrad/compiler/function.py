@@ -29,9 +29,7 @@ from . import uncompiled
 from .arguments import ArgumentNames, Call, Layout, read, refuse_beyond_float64
 from .branches import Branches
 from .entrance import Entrance, Way, Wrt, is_plain
-from .explain import listing
 from .launch import Launch
-from .loops import Loops
 from .parameters import ParameterList
 from .program import Options, checked
 from .reading import HasValues
@@ -47,7 +45,6 @@ from .structure import (
     Static,
     describe,
 )
-from .summary import rolled, runner, summary
 from .team import get_num_threads
 from .trace import Trace
 from .variant import Variant
@@ -55,6 +52,7 @@ from .variant import Variant
 if TYPE_CHECKING:
     from .jaxfunction import JaxFunction
     from .jit import Kernel
+    from .loops import Loops
 
 STRUCTURES = 128  # signatures of which one function keeps the traces
 LAUNCHES = 16  # kinds of calls, structures and branches, that are answered at once
@@ -179,6 +177,8 @@ class CompiledFunction(Entrance):
             }
             kernel = self._latest.compiled()
             if kernel is not None:
+                from .summary import rolled
+
                 counts |= {
                     "packs": kernel.stats.packs,
                     "nests": len(kernel.loops.nests),
@@ -197,6 +197,9 @@ class CompiledFunction(Entrance):
         nest, with the operation it is (a matrix product, say), its share of the work, and the
         source lines it came from. This compiles what the latest call asked for, if need be.
         """
+        from .explain import listing
+        from .summary import runner, summary
+
         variant = self._require_traced("explain()")
         found = variant.found()
         text = summary(self.__name__, variant.trace, runner(*variant.answering()))

@@ -31,7 +31,7 @@ else:
     from .calling import Code
 
 from . import arguments
-from .loops import SEED, Space
+from .spaces import SEED, Space
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

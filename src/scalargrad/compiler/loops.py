@@ -60,69 +60,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-
-
-class Space(IntEnum):
-    """The arrays of a program."""
-
-    PARAMETER = 0
-    ARGUMENT = 1
-    EXAMPLE = 2
-    CONSTANT = 3
-    SCALAR = 4
-    TEMPORARY = 5
-    BATCHED = 6
-    PARAMETER_GRADIENT = 7
-    ARGUMENT_GRADIENT = 8
-    EXAMPLE_GRADIENT = 9
-    OUTPUT = 10
-    EXAMPLE_OUTPUT = 11
-    STATE = 12
-    INDEX = 13
-    EXAMPLE_INDEX = 14
-
-    @property
-    def batched(self) -> bool:
-        """Whether an element holds one number per example."""
-        return self in _BATCHED
-
-    @property
-    def short(self) -> str:
-        """The name in printed programs."""
-        return _SHORT[self]
-
-
-_BATCHED = frozenset(
-    (
-        Space.EXAMPLE,
-        Space.BATCHED,
-        Space.EXAMPLE_GRADIENT,
-        Space.EXAMPLE_OUTPUT,
-        Space.EXAMPLE_INDEX,
-    )
-)
-_NAMES = ("p", "a", "x", "c", "s", "t", "u", "gp", "ga", "gx", "y", "z", "m", "i", "j")
-_SHORT = dict(zip(Space, _NAMES))
-INPUTS = (
-    *(Space.PARAMETER, Space.ARGUMENT, Space.EXAMPLE, Space.CONSTANT, Space.SCALAR, Space.STATE),
-    *(Space.INDEX, Space.EXAMPLE_INDEX),
-)
-INTEGERS = (Space.INDEX, Space.EXAMPLE_INDEX)
-RESULTS = (
-    *(Space.PARAMETER_GRADIENT, Space.ARGUMENT_GRADIENT, Space.EXAMPLE_GRADIENT),
-    *(Space.OUTPUT, Space.EXAMPLE_OUTPUT),
-)
-IN_OUT = (Space.PARAMETER, Space.STATE)
-
-SCALARS = 2  # the gradient of each example's loss, and the number of examples
-SEED, BATCH = 0, 1
+from .spaces import BATCH as BATCH
+from .spaces import IN_OUT as IN_OUT
+from .spaces import INPUTS as INPUTS
+from .spaces import INTEGERS as INTEGERS
+from .spaces import RESULTS as RESULTS
+from .spaces import SCALARS as SCALARS
+from .spaces import SEED as SEED
+from .spaces import Space as Space
 
 # How a term of a sum is counted.
 MINUS, SKIP_RIGHT, SKIP_LEFT = 1, 2, 4

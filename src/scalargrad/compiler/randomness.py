@@ -21,7 +21,6 @@ from ..engine import Value
 
 MOST = 20_000  # objects looked at
 PACKAGE = __name__.partition(".")[0]
-GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 # What holds no generator, and there may be many of.
 PLAIN = (Value, int, float, complex, str, bytes, type(None), np.ndarray, types.ModuleType, type)
 
@@ -59,6 +58,7 @@ def _set(x: Any, state: Any) -> None:
 
 
 def _reachable(function: Callable[..., Any]) -> Iterator[Any]:
+    generators = (random.Random, np.random.Generator, np.random.RandomState)
     pending: list[Any] = [function]
     seen: dict[int, Any] = {}
     while pending and len(seen) < MOST:
@@ -66,7 +66,7 @@ def _reachable(function: Callable[..., Any]) -> Iterator[Any]:
         if issubclass(type(x), PLAIN) or id(x) in seen:
             continue
         seen[id(x)] = x
-        if issubclass(type(x), GENERATORS):
+        if issubclass(type(x), generators):
             if not isinstance(x, random.SystemRandom):
                 yield x
         else:

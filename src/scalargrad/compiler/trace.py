@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,7 @@ class Guard:
     outcome: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """An integer argument that selects: it must be in 0 ... length - 1.
 
     `guards` is how many guards came before: where one of those does not hold, the selection
@@ -112,8 +111,7 @@ class Trace:
         return len(self.tape.outputs) - len(self.guards)
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(NamedTuple):
     """A trace with the Values it was made of: the parameters, in creation order, and the graph."""
 
     trace: Trace
@@ -121,8 +119,7 @@ class Traced:
     graph: Graph
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What a function is traced with: its flattened arguments and how to rebuild them.
 
     `numbers`, `kinds` ("number" or "index"), `names` and `shared` have one entry for each

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 # Requests made to one address while it keeps breaking off in the middle of the file.
 _ATTEMPTS = 3
@@ -49,6 +51,8 @@ def download(
             message lists each address with what went wrong.
         ValueError: an address is not http or https, or there is none.
     """
+    from http.client import HTTPException  # what speaks with the network takes long to import
+
     path, sha256 = Path(path), sha256.lower()
     _check_addresses(urls)
     if path.exists():
@@ -60,7 +64,7 @@ def download(
     for url in urls:
         try:
             _complete(url, part, size, sha256, timeout)
-        except (OSError, http.client.HTTPException, DataError) as error:
+        except (OSError, HTTPException, DataError) as error:
             failures.append(f"{url}: {str(error) or type(error).__name__}")
             continue
         os.replace(part, path)
@@ -93,6 +97,9 @@ def _check_existing(path: Path, sha256: str) -> None:
 
 def _complete(url: str, part: Path, size: int, sha256: str, timeout: float) -> None:
     """Bring `part` to its full length from `url` and verify it."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     problem = ""
     for _ in range(_ATTEMPTS):
         before = _length(part)
@@ -101,7 +108,7 @@ def _complete(url: str, part: Path, size: int, sha256: str, timeout: float) -> N
         except HTTPError as error:
             error.close()
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             # A transfer that had begun is worth taking up again; an address out of reach is not.
             if _length(part) == before:
                 raise
@@ -125,6 +132,8 @@ def _complete(url: str, part: Path, size: int, sha256: str, timeout: float) -> N
 
 def _append(url: str, part: Path, size: int, timeout: float) -> None:
     """One request for the bytes of `part` that are still missing; it may deliver fewer."""
+    from urllib.request import Request, urlopen
+
     from tqdm import tqdm
 
     have = _length(part)
@@ -157,9 +166,9 @@ def _append(url: str, part: Path, size: int, timeout: float) -> None:
             os.fsync(file.fileno())
 
 
-def _start(response: http.client.HTTPResponse, asked: int) -> int:
+def _start(response: HTTPResponse, asked: int) -> int:
     """Offset in the file of the answer's first byte: 0 when the server ignored the Range."""
-    if response.status != http.client.PARTIAL_CONTENT:
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
         return 0
     answer = response.headers.get("Content-Range", "")
     match = re.match(r"bytes (\d+)-", answer)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numbers
+from typing import TypeAlias
 
 import numpy as np
 
-Generator = np.random.Generator | np.random.RandomState
-Seed = int | Generator
+# In quotes, as NumPy imports numpy.random when it is first asked for.
+Generator: TypeAlias = "np.random.Generator | np.random.RandomState"
+Seed: TypeAlias = "int | Generator"
 
 
 def generator(seed: Seed) -> Generator:
@@ -21,7 +23,7 @@ def generator(seed: Seed) -> Generator:
         TypeError: `seed` is neither a whole number nor a NumPy generator.
         ValueError: `seed` lies outside 0 .. 2³² - 1.
     """
-    if isinstance(seed, Generator):
+    if isinstance(seed, np.random.Generator | np.random.RandomState):
         return seed
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(
