@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import scalargrad as sg
 from scalargrad import optim
-from scalargrad.errors import StateError
+from scalargrad.errors import StateError, TraceError
 
 pytestmark = pytest.mark.pure
 
@@ -295,6 +295,31 @@ def test_zero_grad_sets_every_gradient_to_zero() -> None:
     gradients(parameters)
     optim.SGD(parameters).zero_grad()
     assert [p.grad for p in parameters] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("what", ["step", "zero_grad"])
+def test_a_function_that_is_compiled_cannot_step(what: str) -> None:
+    optimizer = optim.SGD([sg.Value(3.0, "w")], lr=0.1)
+    (w,) = optimizer.parameters
+
+    @sg.compile
+    def loss(x: sg.Value) -> sg.Value:
+        getattr(optimizer, what)()
+        return w * x
+
+    with pytest.raises(TraceError, match=r"of w was assigned at .*test_optim"):
+        loss(1.0)
+    assert w.data == 3.0
+
+
+def test_a_rule_may_give_numbers_of_any_kind_and_order() -> None:
+    optimizer = optim.SGD([sg.Value(0.0), sg.Value(0.0)], lr=0.1)
+    optimizer.rule = lambda p, g, **_: (np.arange(4, dtype=np.int32)[1::2],)
+    optimizer.step()
+    assert [p.data for p in optimizer.parameters] == [1.0, 3.0]
+    optimizer.rule = lambda p, g, **_: (np.zeros(3),)
+    with pytest.raises(ValueError, match="broadcast"):
+        optimizer.step()
 
 
 def test_a_step_makes_older_graphs_stale() -> None:

@@ -21,14 +21,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import ops
+from . import ops, replay, watch
 from .engine import Value
 from .errors import StateError
 
@@ -333,8 +332,6 @@ def rmsprop(
 
 # --- the optimisers -------------------------------------------------------------------------------
 
-_DATA, _GRAD = attrgetter("data"), attrgetter("grad")
-
 
 class Optimizer(ABC):
     """What the optimisers share: the parameters, what is remembered about each, and the step.
@@ -415,14 +412,16 @@ class Optimizer(ABC):
         Raises `RuntimeError` when there are no parameters yet (`bind`).
         """
         parameters = self._bound("step")
+        watch.written(parameters[0], ".data")  # refused in a function that is being compiled
         count = len(parameters)
-        data = np.fromiter(map(_DATA, parameters), np.float64, count)
-        grad = np.fromiter(map(_GRAD, parameters), np.float64, count)
+        data, grad = np.empty(count), np.empty(count)
+        replay.read_leaves(parameters, data.data, np.empty(count, np.uint64).data)
+        replay.read_grad(parameters, count, grad.data)
         scalars = self.scalars(self.steps)
         with np.errstate(all="ignore"):
-            data, *state = self.rule(data, grad, *self.state.values(), **scalars)
-        for p, number in zip(parameters, data.tolist()):
-            p.data = number
+            moved, *state = self.rule(data, grad, *self.state.values(), **scalars)
+        data[:] = moved  # a rule of one's own may give other kinds of numbers
+        replay.write_leaves(parameters, data.data)
         for slot, numbers_ in zip(self.slots, state):
             self.state[slot][:] = numbers_
         self.steps += 1
@@ -432,16 +431,17 @@ class Optimizer(ABC):
 
         Raises `RuntimeError` when there are no parameters yet (`bind`).
         """
-        for p in self._bound("zero_grad"):
-            p.grad = 0.0
+        parameters = self._bound("zero_grad")
+        watch.written(parameters[0], ".grad")
+        replay.write_grad(parameters, np.zeros(len(parameters)).data)
 
-    def _bound(self, what: str) -> tuple[Value, ...]:
+    def _bound(self, what: str) -> list[Value]:
         if not self.parameters:
             raise RuntimeError(
                 f"{what}: this {type(self).__name__} has no parameters yet: pass "
                 "model.parameters() when making it, or to bind()"
             )
-        return self.parameters
+        return list(self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later `load_state_dict` needs to go on to the same bits, as copies.
