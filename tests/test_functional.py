@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from checking import ForbidReading, assert_gradient, gradient
 from scalargrad import Value
 from scalargrad import functional as F
-from scalargrad.errors import ShapeError
+from scalargrad.errors import AnomalyError, ShapeError
 from scalargrad.graph import Graph
-from scalargrad.modes import modes
+from scalargrad.modes import detect_anomaly, modes, no_grad
 
 pytestmark = pytest.mark.pure
 
@@ -243,6 +243,43 @@ def test_sums_have_no_extra_nodes() -> None:
     assert F.mean([a]) is a
     products = F.dot([a, b], [b, a]).operands
     assert [p.operands for p in products] == [(a, b), (b, a)]
+
+
+def test_dot_makes_the_nodes_of_the_sum_written_out() -> None:
+    a, b = [Value(2.0), Value(3.0), Value(-1.0)], [Value(0.5), 4, np.float32(0.25)]
+
+    def written_out() -> Value:
+        return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+    found, expected = Graph(F.dot(a, b)), Graph(written_out())
+    assert [found.tape.operands(i) for i in range(len(found))] == [
+        expected.tape.operands(i) for i in range(len(expected))
+    ]
+    assert found.tape.op.tolist() == expected.tape.op.tolist()
+    assert [v.data for v in found.nodes] == [v.data for v in expected.nodes]
+
+
+class _Unit:
+    """What multiplies Values by a rule of its own, into what is no Value."""
+
+    def __rmul__(self, other: Value) -> float:
+        return 7.0 * other.data
+
+
+def test_dot_leaves_products_to_what_has_a_rule_of_its_own() -> None:
+    a = [Value(2.0), Value(3.0)]
+    assert F.dot(a, [_Unit(), _Unit()]) == 35.0  # type: ignore[list-item, comparison-overlap]
+    mixed = F.dot(a, [_Unit(), 2.0])  # type: ignore[list-item]
+    assert mixed.data == 20.0
+    assert mixed.op == "add"
+
+
+def test_dot_keeps_no_operands_where_nobody_wants_gradients() -> None:
+    with no_grad():
+        assert F.dot([Value(2.0)], [Value(3.0)]).operands == ()
+        assert F.dot([Value(2.0), Value(1.0)], [Value(3.0), Value(4.0)]).operands == ()
+    with detect_anomaly(), pytest.raises(AnomalyError, match="inf"):
+        F.dot([Value(1e308), Value(1.0)], [Value(10.0), Value(4.0)])
 
 
 def test_dot_never_cuts_the_longer_list_short() -> None:

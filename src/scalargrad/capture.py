@@ -42,27 +42,28 @@ def reachable(
     """
     v: Node
     w: Node
-    i: cython.Py_ssize_t = 0
     mark: cython.ulonglong = marks(1)
     leaves: order.Found = order.Found()
     results: order.Found = order.Found()
+    # The latest found is the next looked at: what was made together is found together, and lies
+    # together in memory.
+    pending: order.Found = order.Found()
     lists: set = set()  # candidates that several nodes share are looked at once
     for v in roots:
-        _reach(v, mark, since, leaves, results)
-    while i < results.count:  # which grows meanwhile
-        v = cython.cast(Node, order.at(results, i))
-        i += 1
+        _reach(v, mark, since, leaves, results, pending)
+    while pending.count > 0:
+        v = order.pop(pending)
         if v.a is None:
             if v.code == rules.TAKE:
                 if id(v.rest) in lists:
                     continue
                 lists.add(id(v.rest))
             for w in v.rest:
-                _reach(w, mark, since, leaves, results)
+                _reach(w, mark, since, leaves, results, pending)
         else:
-            _reach(v.a, mark, since, leaves, results)
+            _reach(v.a, mark, since, leaves, results, pending)
             if v.b is not None:
-                _reach(v.b, mark, since, leaves, results)
+                _reach(v.b, mark, since, leaves, results, pending)
     leaves.sort()
     results.sort()
     return order.listed(leaves, results), leaves.count
@@ -77,6 +78,7 @@ def _reach(
     since: cython.ulonglong,
     leaves: order.Found,
     results: order.Found,
+    pending: order.Found,
 ) -> cython.int:
     if v.mark != mark:
         v.mark = mark
@@ -84,6 +86,7 @@ def _reach(
             order.push(leaves, v, v.number)
         else:
             order.push(results, v, v.number)
+            order.push(pending, v, v.number)
     return 0
 
 

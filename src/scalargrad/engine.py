@@ -78,11 +78,11 @@ class Value(Node):
 
     def __add__(self, other: Any) -> Value:
         b: Value | None = _lift(other)
-        return NotImplemented if b is None else _node(self._data + b._data, rules.ADD, self, b)
+        return NotImplemented if b is None else _sum(self, b)
 
     def __radd__(self, other: Any) -> Value:
         a: Value | None = _lift(other)
-        return NotImplemented if a is None else _node(a._data + self._data, rules.ADD, a, self)
+        return NotImplemented if a is None else _sum(a, self)
 
     def __sub__(self, other: Any) -> Value:
         b: Value | None = _lift(other)
@@ -94,11 +94,11 @@ class Value(Node):
 
     def __mul__(self, other: Any) -> Value:
         b: Value | None = _lift(other)
-        return NotImplemented if b is None else _node(self._data * b._data, rules.MUL, self, b)
+        return NotImplemented if b is None else _product(self, b)
 
     def __rmul__(self, other: Any) -> Value:
         a: Value | None = _lift(other)
-        return NotImplemented if a is None else _node(a._data * self._data, rules.MUL, a, self)
+        return NotImplemented if a is None else _product(a, self)
 
     def __truediv__(self, other: Any) -> Value:
         b: Value | None = _lift(other)
@@ -285,6 +285,18 @@ def _watched(v: Value) -> Value:
 
 
 @cython.cfunc
+@cython.inline
+def _sum(a: Value, b: Value) -> Value:
+    return _node(a._data + b._data, rules.ADD, a, b)
+
+
+@cython.cfunc
+@cython.inline
+def _product(a: Value, b: Value) -> Value:
+    return _node(a._data * b._data, rules.MUL, a, b)
+
+
+@cython.cfunc
 def _unary(code: cython.int, a: Node, const: cython.double = 0.0) -> Value:
     return _node(rules.forward(code, a._data, 0.0, const), code, a, None, const)
 
@@ -307,6 +319,31 @@ def _many(code: cython.int, operands: tuple[Node, ...], const: cython.double) ->
 def choose(candidates: tuple[Value, ...], index: cython.Py_ssize_t) -> Value:
     """The node of a `take` of candidate number `index`; other nodes may share the tuple."""
     return _many(rules.TAKE, candidates, index)
+
+
+def are_values(xs: list[Any]) -> bool:
+    """Whether all of these are Values."""
+    return all(type(x) is Value for x in xs)
+
+
+def dot(a: list[Value], b: list[Any]) -> Any:
+    """a[0]*b[0] + a[1]*b[1] + ..., from left to right; b is as long as a, which is not empty.
+
+    The nodes of `reduce(add, map(mul, a, b))`, made without a call for each.
+    """
+    k: cython.Py_ssize_t
+    x: Value
+    total: Any = None
+    for k in range(len(a)):
+        x, y = a[k], b[k]
+        product = _product(x, y) if type(y) is Value else x * y
+        if k == 0:
+            total = product
+        elif type(total) is Value and type(product) is Value:
+            total = _sum(total, product)
+        else:
+            total = total + product
+    return total
 
 
 @cython.cfunc

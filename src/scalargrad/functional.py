@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
+from . import engine
 from .engine import Value
 from .errors import ShapeError
 
@@ -75,11 +76,15 @@ def as_values(x: Iterable[Any], name: str = "x") -> list[Value]:
     Raises `TypeError` for an x that is not a list, array or other ordered collection of real
     numbers, and names the item that is not one.
     """
-    if not hasattr(x, "__iter__") or isinstance(x, set | frozenset | dict):
+    if type(x) is not list and (
+        not hasattr(x, "__iter__") or isinstance(x, set | frozenset | dict)
+    ):
         raise TypeError(
             f"{name}: expected a list of Values or real numbers, got {type(x).__name__}"
         )
     items = list(x)
+    if engine.are_values(items):
+        return items
     try:
         return [item if isinstance(item, Value) else Value(item) for item in items]
     except TypeError:
@@ -250,10 +255,11 @@ def dot(a: Sequence[Scalar], b: Sequence[Scalar]) -> Value:
     if len(left) != len(b):
         raise ShapeError(f"dot: a has {len(left)} numbers, b has {len(b)}: expected equally many")
     try:
-        return reduce(operator.add, map(operator.mul, left, b)) if left else Value(0.0)
+        value: Value = engine.dot(left, list(b)) if left else Value(0.0)
     except TypeError:
         as_values(b, "b")
         raise
+    return value
 
 
 def mean(x: Iterable[Scalar]) -> Value:

@@ -18,4 +18,8 @@ cdef inline int push(Found found, object node, unsigned long long number) except
 cdef inline object at(Found found, Py_ssize_t i):
     return <object> <void*> found.pairs[2 * i + 1]
 
+cdef inline object pop(Found found):
+    found.count -= 1
+    return <object> <void*> found.pairs[2 * found.count + 1]
+
 cdef list listed(Found found, Found others)

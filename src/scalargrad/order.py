@@ -88,6 +88,11 @@ if not cython.compiled:
         """Node i."""
         return found.pairs[i][1]
 
+    def pop(found: Found) -> Any:
+        """The node added last, taken out."""
+        found.count -= 1
+        return found.pairs.pop()[1]
+
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
