@@ -14,7 +14,7 @@ from .binding import Begin, Binder, Piece, Ride, Room, touched, unit_of
 from .copying import Block, copy_block
 from .fuse import Cluster, divides
 from .ir import PER_PASS, PER_TILE, Function
-from .loops import Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
+from .loops import IN_OUT, Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
 from .moulds import Mould, mould_of
 from .nests import Nest, Spot, Tile
 from .phases import Touched
@@ -68,6 +68,12 @@ class _Spare:
     refs: list[Ref]
     plan: Plan
     listed: Listed
+
+
+def _repeats(member: _Member) -> bool:
+    """Whether what a member computes may be computed again: it reads nothing that is written."""
+    resumes = isinstance(member.step, Contract) and member.step.resume
+    return not resumes and member.step.result.space not in IN_OUT
 
 
 class ClusterCode:
@@ -178,7 +184,10 @@ class ClusterCode:
         read = [uses[k] for k in operands]
         waits = module.divides * sum(divides(m.step) for m in self.members)
         self.divider = divider = _DIVIDER[module.registers < 32] * waits
-        chosen = plan(axes, stored or [first], read, binder.machine, masks, self.own, divider)
+        again = not calls and all(map(_repeats, self.members))
+        chosen = plan(
+            axes, stored or [first], read, binder.machine, masks, self.own, divider, again
+        )
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members

@@ -360,9 +360,9 @@ class Function:
             return self.at(kind, pointer, self.multiply(counter, stride)), offset
         return loop.moved(kind, pointer, stride, offset)
 
-    def smaller(self, a: Counter, b: int) -> Counter:
+    def smaller(self, a: Counter, b: Counter) -> Counter:
         """The smaller of two."""
-        if isinstance(a, int):
+        if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
         less = self.emit(f"icmp slt i64 {a}, {b}")
         return self.emit(f"select i1 {less}, i64 {a}, i64 {b}")

@@ -66,6 +66,18 @@ class Tile:
         tile.spots = [spot]
         return tile
 
+    def lanes(self) -> tuple[int, int]:
+        """The first of its lanes along the vectors, and the end."""
+        parts = [self.parts[part] for _, part in self.spots]
+        return min(p.first for p in parts), max(p.first + p.valid for p in parts)
+
+    def some(self, low: int, high: int) -> Tile:
+        """The same spots, of which only lanes `low` to `high` of the tile count."""
+        parts = [part.some(low, high) for part in self.parts]
+        tile = Tile(self.nest, self.counters, self.cursors, self.rows, parts)
+        tile.spots = self.spots
+        return tile
+
     def shifted(self, ref: Ref, cursor: Cursor, spot: Spot, lane: int = 0) -> Cursor:
         """The place of a ref in one row, and one lane of a piece."""
         plan = self.nest.plan
@@ -111,7 +123,7 @@ class Tile:
             last = self.shifted(ref, cursor, spot, piece.width - 1)
             return self.reversed(kind, nest.load_vector(kind, ref, last, piece, True), piece.width)
         result, full = "poison", vector(kind, piece.width)
-        for lane in range(piece.valid):
+        for lane in piece.lanes:
             number = nest.load(kind, ref, self.shifted(ref, cursor, spot, lane))
             result = self.function.emit(
                 f"insertelement {full} {result}, {kind} {number}, i32 {lane}"
@@ -341,7 +353,7 @@ class Nest:
         """The lanes of a piece that are real; with `last`, those at its end."""
         if piece.mask:
             return piece.mask
-        lanes = [int(k < piece.valid) for k in range(piece.width)]
+        lanes = [int(k in piece.lanes) for k in range(piece.width)]
         return "<" + ", ".join(f"i1 {lane}" for lane in lanes[:: -1 if last else 1]) + ">"
 
     # --- loops -----------------------------------------------------------------------------------
@@ -489,7 +501,8 @@ class Nest:
             then(counters, cursors, [Piece(0, 1, 1)])
             return
         if ragged(self.axes[axis]):
-            self._masked_columns(axis, counters, cursors, then)
+            columns = self._whole_columns if self.plan.again else self._masked_columns
+            columns(axis, counters, cursors, then)
             return
         lanes = self.module.width
         parts, whole = cut(self.axes, self.refs, self.plan, lanes)
@@ -535,6 +548,35 @@ class Nest:
             inside(0, [])
         else:
             function.loop(end, width * lanes, [], [], inside)
+
+    def _whole_columns(
+        self,
+        axis: int,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        then: _Columns,
+    ) -> None:
+        """The columns of such an axis in whole vectors, or one by one if there are too few."""
+        function, lanes = self.function, self.module.width
+        end = self.extent(self.axes[axis], counters)
+        last = function.subtract(end, lanes)
+
+        def vectors(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, function.smaller(counter, last), counters, cursors)
+            then(known, moved, [Piece(0, lanes, lanes)])
+            return []
+
+        def singles(counter: Counter, _: list[str]) -> list[str]:
+            moved, known = self._step(axis, counter, counters, cursors)
+            then(known, moved, [Piece(0, 1, 1)])
+            return []
+
+        function.choose(
+            function.emit(f"icmp sge i64 {last}, 0"),
+            [],
+            lambda: function.loop(end, lanes, [], [], vectors),
+            lambda: function.loop(end, 1, [], [], singles),
+        )
 
     def _rows(self, counters: list[Counter], cursors: list[Cursor], then: _Rows) -> None:
         axis, height = self.plan.rows, self.plan.height

@@ -157,10 +157,12 @@ def _packs(flat: Flat, grow: bool) -> tuple[Packs, list[Tandem], bool]:
         tandems = periods(flat, packs, LEAST)
     many = _counted_once(packs, tandems)
     coarser = _coarser(flat, packs, many, order)
-    # Of very many packs, those of the forward half say whether it is worth looking.
+    # Of very many packs, those of the forward half say whether it is worth looking. That most come
+    # again is no reason not to, if there are too many others.
     if (
         grow
-        and max(FEW_PACKS, len(packs) // 2) < many
+        and many > FEW_PACKS
+        and (2 * many > len(packs) or many > MANY_PACKS)
         and (packs.complete or growing(flat, coarser, LEAST))
     ):
         late = find_packs(flat, ordered(flat, late=gradient_begins(flat)), coarse=True)

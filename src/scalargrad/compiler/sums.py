@@ -136,9 +136,51 @@ class Sums:
     ) -> list[str]:
         if level == len(part.terms):
             return self._add(part, cursors, values)
-        extent = self.nest.extent(part.terms[level], counters)
+        axis, across = part.terms[level], self.nest.plan.vector
+        extent = self.nest.extent(axis, counters)
         if self.listed is not None and part is self.listed.part:
             return self._listed(self.listed, cursors, values)
+        slope = axis.slopes[across] if axis.slopes and across is not None else 0
+        if not slope:
+            return self._even(part, level, extent, counters, cursors, values)
+        # The terms that all lanes have, then those that some still have.
+        low, high = self.tile.lanes()
+        fewest = self.function.add(extent, slope * (low if slope > 0 else high - 1))
+        values = self._even(part, level, fewest, counters, cursors, values)
+        for k in range(abs(slope) * (high - low - 1)):
+            gone = k // abs(slope) + 1
+            moved = self._advanced(part, level, self.function.add(fewest, k), cursors)
+            left = (low + gone, high) if slope > 0 else (low, high - gone)
+            values = self._some(part, moved, left, values)
+        return values
+
+    def _some(
+        self, part: Part, cursors: list[Cursor], lanes: tuple[int, int], values: list[str]
+    ) -> list[str]:
+        """One term more for some lanes of the tile."""
+        tile, seen = self.tile.some(*lanes), dict[tuple[int, Spot], str]()
+        sums = Sums(tile, self.step, self.refs, self.depth, self.earlier)
+        after = list(values)
+        for k, (_, number) in enumerate(tile.spots):
+            piece = tile.parts[number]
+            if piece.lanes:
+                m, term = (
+                    tile.arithmetic(tile.spots[k]),
+                    sums.term(part, cursors, k, values[k], seen),
+                )
+                after[k] = m.select(self.nest.mask(piece), term, values[k])
+        return after
+
+    def _even(
+        self,
+        part: Part,
+        level: int,
+        extent: Counter,
+        counters: list[Counter],
+        cursors: list[Cursor],
+        values: list[str],
+    ) -> list[str]:
+        """So many terms for all lanes of the tile."""
 
         def inside(counter: Counter, carried: list[str]) -> list[str]:
             moved = self._advanced(part, level, counter, cursors)

@@ -5,6 +5,8 @@ Its numbers are `Ref`s: places in memory with a stride for every axis. `plan` ch
 
     vector   the axis whose neighbouring lanes share a vector register, if any; where its extent
              depends on other axes, the lanes beyond the end are masked
+    again    instead of that, whether all vectors are whole, and the last ends where the axis does:
+             some of its lanes have been computed before, and are again
     rows     a second axis of which several lanes are computed at once, so that a number that does
              not depend on it is loaded once for all of them
     height   how many rows, and `width` how many vectors, make one tile of accumulators
@@ -89,6 +91,7 @@ class Plan(NamedTuple):
     copies: frozenset[int] = frozenset()
     turned: bool = False
     around: bool = False
+    again: bool = False
 
     def crosses(self, result: Ref) -> bool:
         """Whether the rows of a result are neighbours in memory, and the lanes of a vector not."""
@@ -101,7 +104,8 @@ class Piece(NamedTuple):
     """A vector of lanes: the first, the width of the register, how many lanes of it are real.
 
     Where only the running program knows that, `mask` names which lanes are real, and `left` how many
-    lanes there are from the first on: perhaps none, or more than the register holds.
+    lanes there are from the first on: perhaps none, or more than the register holds. Of the real ones
+    those before `begin` may not count.
     """
 
     first: int
@@ -109,11 +113,22 @@ class Piece(NamedTuple):
     valid: int
     mask: str = ""
     left: str | int = 0
+    begin: int = 0
 
     @property
     def full(self) -> bool:
-        """Whether all lanes are real."""
-        return self.valid == self.width and not self.mask
+        """Whether all lanes count."""
+        return self.valid == self.width and not self.mask and not self.begin
+
+    @property
+    def lanes(self) -> range:
+        """The lanes that count, where that is known."""
+        return range(self.begin, self.valid)
+
+    def some(self, low: int, high: int) -> Piece:
+        """The lanes of it that are also lanes `low` to `high` of the tile."""
+        begin = max(low - self.first, 0)
+        return self._replace(begin=begin, valid=max(min(self.valid, high - self.first), begin))
 
 
 class Machine(NamedTuple):
@@ -148,6 +163,21 @@ def free(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
         if slope
     }
     return [k for k in range(len(axes)) if k not in bound]
+
+
+def across(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
+    """The axes that vectors may run along: at most the last loops over terms depend on them."""
+    bound = {k for axis in axes for k, slope in enumerate(axis.slopes) if slope}
+    for use in uses:
+        for axis in use.terms[:-1]:
+            bound |= {k for k, slope in enumerate(axis.slopes) if slope}
+    return [k for k in range(len(axes)) if k not in bound]
+
+
+def slant(uses: Sequence[Use], vector: int) -> int:
+    """How many terms more or fewer a lane has than the one before, along an axis."""
+    last = [use.terms[-1].slopes for use in uses if use.terms]
+    return max((abs(slopes[vector]) for slopes in last if slopes), default=0)
 
 
 def ragged(axis: Axis) -> bool:
@@ -219,13 +249,15 @@ def _copies_and_cost(
     vector: int,
     machine: Machine,
     turned: bool,
+    again: bool,
 ) -> tuple[float, frozenset[int]]:
     extents = typical(axes)
-    across = longest(axes)[vector]
-    lanes = min(machine.lanes, across)
-    vectors = -(-across // machine.lanes)
+    most = longest(axes)[vector]
+    lanes = min(machine.lanes, most)
+    vectors = extents[vector] / lanes + 0.5 if again else -(-most // machine.lanes)
     steps = prod(extents[:vector] + extents[vector + 1 :]) * vectors
     cost = steps * _TURN * (machine.lanes - 1) if turned else 0.0
+    apart = slant(uses, vector) * (lanes - 1)  # terms that some lanes have and others have not
     rows = _best_rows(axes, uses, free(axes, uses), vector) if any(u.terms for u in uses) else None
     for result in results:
         if rows is not None and extents[rows] >= lanes and Plan(vector, rows).crosses(result):
@@ -236,6 +268,8 @@ def _copies_and_cost(
     for number, use in enumerate(uses):
         terms = steps * prod(typical((*axes, *use.terms))[len(axes) :])
         step = use.ref.step(vector)
+        if apart and use.terms and any(use.terms[-1].slopes):
+            cost += steps * apart * (1.0 + (_GATHER * lanes / 2 if step else _LOAD))
         cost += terms
         if turned and use.terms:
             last = use.terms[-1].extent
@@ -404,30 +438,37 @@ def plan(
     masks: bool = False,
     divided: int | None = None,
     divider: float = 0.0,
+    repeats: bool = False,
 ) -> Plan:
     """The cheapest way to run a nest, with several tiles along the axis `divided`, if possible.
 
     `masks` says that lanes which do not count cost nothing, and `divider` for how many cycles each
-    vector needs the CPU's divider after its sums.
+    vector needs the CPU's divider after its sums; `repeats` that lanes may be computed again.
     """
     extents = longest(axes)
     candidates = free(axes, uses)
     best, chosen = _scalar_cost(axes, uses, machine), Plan()
-    for axis in candidates:
+    for axis in across(axes, uses):
         if extents[axis] < 2:
             continue
-        if ragged(axes[axis]) and not (masks and _can_mask(axes, results, uses, axis)):
-            continue
-        for turned in (False, True):
-            if turned and not _turns(axes, uses, axis, machine):
+        again = False
+        if ragged(axes[axis]):
+            masked = axis in candidates and masks and _can_mask(axes, results, uses, axis)
+            again = not masked
+            if again and not (repeats and typical(axes)[axis] >= machine.lanes):
                 continue
-            cost, copies = _copies_and_cost(axes, results, uses, axis, machine, turned)
+        for turned in (False, True):
+            if turned and not (axis in candidates and _turns(axes, uses, axis, machine)):
+                continue
+            cost, copies = _copies_and_cost(axes, results, uses, axis, machine, turned, again)
             if cost < best:
-                best, chosen = cost, Plan(axis, copies=copies, turned=turned)
+                best, chosen = cost, Plan(axis, copies=copies, turned=turned, again=again)
     vectors = 1
     if chosen.vector is not None:
         vectors = -(-extents[chosen.vector] // machine.lanes)
     most = max(vectors // 2, 1) if chosen.vector == divided else vectors
+    if chosen.again or (chosen.vector is not None and slant(uses, chosen.vector)):
+        most = 1
     if chosen.turned:
         return chosen._replace(width=min(most, max(machine.registers // (2 * machine.lanes), 1)))
     if any(use.terms for use in uses):
