@@ -36,6 +36,7 @@ example_mnist: $(VENV)/.installed
 
 # Installing again is what recompiles; the stamp is older than a compiled source that changed.
 $(VENV)/.installed: pyproject.toml setup.py $(COMPILED) | $(BIN)/python
+	@echo "Installing into $(VENV) and compiling: some minutes, the first time only."
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 

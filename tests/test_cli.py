@@ -239,6 +239,31 @@ LONG = ("train", "moons", "--epochs", 40, "--hidden", "8", "--examples", 200)
 
 
 @posix
+@pytest.mark.parametrize(
+    ("found", "called", "hint"),
+    [
+        (True, "elsewhere/scalargrad", "scalargrad predict"),
+        (False, ".venv/bin/scalargrad", ".venv/bin/scalargrad predict"),
+        (False, "package/__main__.py", f"{sys.executable} -m scalargrad predict"),
+    ],
+)
+def test_what_to_try_next_can_be_typed_as_it_is(
+    found: bool,
+    called: str,
+    hint: str,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if found:
+        (tmp_path / "scalargrad").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [called])
+    out = told(capsys, "train", "toy", "--epochs", 1, "--examples", 20)
+    assert f"\n  {hint} runs/toy 0.3 -0.5" in out
+
+
+@posix
 def test_ctrl_c_saves_and_resume_ends_with_the_same_model(capsys: Captured) -> None:
     told(capsys, *LONG, "--out", "whole")
     running = process(*LONG, "--out", "stopped", preexec_fn=as_in_a_terminal)

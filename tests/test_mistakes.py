@@ -91,7 +91,37 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "taking with a float": (
         lambda: sg.take([1.0, 2.0], 1.0),  # type: ignore[arg-type]
         TypeError,
-        "index: expected an int, got float 1.0: convert it with int(...) if it is a whole number",
+        (
+            "index: expected an int, got float 1.0: convert it with int(...), an array with "
+            ".astype(int), if it is a whole number"
+        ),
+    ),
+    "a one-hot target": (
+        lambda: losses.cross_entropy([0.1, 0.2], [0.0, 1.0]),  # type: ignore[arg-type]
+        TypeError,
+        (
+            "target: expected an int, got list [0.0, 1.0]: one number selects, such as "
+            "numpy.argmax of a list of zeros with a 1 in it"
+        ),
+    ),
+    "many examples for one": (
+        lambda: nn.MLP(2, [1])([[1.0, 2.0], [3.0, 4.0]]),  # type: ignore[list-item]
+        TypeError,
+        (
+            "x[0]: expected a Value or a real number, got list [1.0, 2.0]: MLP takes one example at "
+            "a time; for a list of them call it for each, [model(x) for x in xs], or compile with "
+            'batch="mean"'
+        ),
+    ),
+    "names of classes": (
+        lambda: sg.Trainer(nn.MLP(1, [2]), losses.cross_entropy, optim.SGD()).fit(
+            [[1.0], [2.0]], ["cat", "dog"], epochs=1
+        ),
+        TypeError,
+        (
+            "y[0]: expected a number or a list of numbers, got str 'cat': read numbers with "
+            ".astype(float); numpy.unique(labels, return_inverse=True)[1] numbers classes"
+        ),
     ),
     "taking what is not there": (
         lambda: sg.take([1.0, 2.0], -1),

@@ -1144,6 +1144,20 @@ def test_history_plots_itself() -> None:
         History().plot()
 
 
+def test_a_history_says_in_a_line_how_it_went() -> None:
+    history = History()
+    assert repr(history) == "History(0 epochs)"
+    history.add({"loss": 1.0, "accuracy": 0.5}, {}, 0.1)
+    assert repr(history) == "History(1 epoch, loss 1, accuracy 0.5)"
+    history = History(stopped="no gain", interrupted=True)
+    for loss in (1.0, 0.123456):
+        history.add({"loss": loss}, {"loss": 0.25, "accuracy": 0.75}, 0.1)
+    assert repr(history) == (
+        "History(2 epochs, loss 0.1235, validation loss 0.25, validation accuracy 0.75, "
+        "stopped: no gain, interrupted)"
+    )
+
+
 def test_a_checkpoint_is_plain_data(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     resumable(path, epochs=2)

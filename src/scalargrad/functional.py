@@ -105,9 +105,11 @@ def require_index(index: Any, name: str) -> int:
             raise TypeError
         return operator.index(index)
     except TypeError:
+        remedy = "convert it with int(...), an array with .astype(int), if it is a whole number"
+        if hasattr(index, "__len__"):
+            remedy = "one number selects, such as numpy.argmax of a list of zeros with a 1 in it"
         raise TypeError(
-            f"{name}: expected an int, got {type(index).__name__} {index!r}: "
-            "convert it with int(...) if it is a whole number"
+            f"{name}: expected an int, got {type(index).__name__} {index!r}: {remedy}"
         ) from None
 
 

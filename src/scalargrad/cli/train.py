@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -25,25 +26,25 @@ OPTIONS = ("hidden", "epochs", "batch_size", "optimizer", "lr", "seed", "example
 
 NEXT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "toy": (
-        ("scalargrad predict {out} 0.3 -0.5", "ask it about a point"),
-        ("scalargrad train toy --hidden 2 --out runs/toy-2", "two neurons: too few to bend enough"),
-        ("scalargrad train moons", "a harder shape"),
+        ("{called} predict {out} 0.3 -0.5", "ask it about a point"),
+        ("{called} train toy --hidden 2 --out runs/toy-2", "two neurons: too few to bend enough"),
+        ("{called} train moons", "a harder shape"),
     ),
     "moons": (
-        ("scalargrad predict {out} 0.5 0.2", "ask it about a point"),
-        ("scalargrad train moons --hidden 2 --out runs/moons-2", "see what two neurons can do"),
-        ("scalargrad train digits", "real images"),
+        ("{called} predict {out} 0.5 0.2", "ask it about a point"),
+        ("{called} train moons --hidden 2 --out runs/moons-2", "see what two neurons can do"),
+        ("{called} train digits", "real images"),
     ),
     "digits": (
-        ("scalargrad predict {out} --index 0", "show it an image it has never seen"),
-        ("scalargrad predict {out} --image FILE", "or a picture of your own handwriting"),
-        ("scalargrad train digits --hidden 64 --out runs/digits-64", "a larger network"),
+        ("{called} predict {out} --index 0", "show it an image it has never seen"),
+        ("{called} predict {out} --image FILE", "or a picture of your own handwriting"),
+        ("{called} train digits --hidden 64 --out runs/digits-64", "a larger network"),
     ),
     "mnist": (
-        ("scalargrad predict {out} --index 0", "show it an image it has never seen"),
-        ("scalargrad predict {out} --image FILE", "or a picture of your own handwriting"),
+        ("{called} predict {out} --index 0", "show it an image it has never seen"),
+        ("{called} predict {out} --image FILE", "or a picture of your own handwriting"),
         (
-            "scalargrad train mnist --data {data} --hidden 128 --out runs/mnist-128",
+            "{called} train mnist --data {data} --hidden 128 --out runs/mnist-128",
             "a larger network",
         ),
     ),
@@ -105,7 +106,7 @@ def _run(task: Task, settings: Settings, split: Split, out: Path) -> int:
     folder.save(out, task, settings, model, history)
     if history.interrupted:
         print(f"saved what was learned so far in {out / folder.MODEL}")
-        print(f"to go on: scalargrad train {settings.task} --out {quote(str(out))} --resume")
+        print(f"to go on: {_called()} train {settings.task} --out {quote(str(out))} --resume")
         return 130
     epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
     print(f"learned for {epochs} in {seconds:.1f} s, compiling included")
@@ -154,11 +155,23 @@ def _conclude(
         print(f"no pictures: {error}")
     print(f"model: {out / folder.MODEL}")
     print("what to try next:")
-    names = {"out": quote(str(out)), "data": quote(settings.data)}
+    names = {"called": _called(), "out": quote(str(out)), "data": quote(settings.data)}
     commands = [(command.format(**names), why) for command, why in NEXT[settings.task]]
     width = max(len(command) for command, _ in commands)
     for command, why in commands:
         print(f"  {command:{width}}   {why}")
+
+
+def _called() -> str:
+    """How this command is called again: by its name, or as it was where that is not found.
+
+    In a virtual environment that is not activated, as after `make demo`, it is not.
+    """
+    if shutil.which("scalargrad"):
+        return "scalargrad"
+    if Path(sys.argv[0]).stem == "scalargrad":
+        return quote(sys.argv[0])
+    return f"{quote(sys.executable)} -m scalargrad"
 
 
 def _save(figures: Mapping[str, Figure], out: Path) -> None:

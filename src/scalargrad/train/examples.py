@@ -160,7 +160,13 @@ def _check_numbers(x: Any, name: str) -> None:
             _check_numbers(item, f"{name}[{k}]")
         return
     if not isinstance(x, Value | numbers.Real | np.ndarray):
-        raise TypeError(f"{name}: expected a number or a list of numbers, got {shown(x)}")
+        remedy = ""
+        if isinstance(x, str):
+            remedy = (
+                ": read numbers with .astype(float); "
+                "numpy.unique(labels, return_inverse=True)[1] numbers classes"
+            )
+        raise TypeError(f"{name}: expected a number or a list of numbers, got {shown(x)}{remedy}")
     number = float(x) if isinstance(x, Value) else real(x, name)
     if not math.isfinite(number):
         raise _not_finite(name, number)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """A record of training. Entry k of every list is epoch k + 1.
 
@@ -27,6 +27,16 @@ class History:
     seconds: list[float] = field(default_factory=list)
     stopped: str = ""
     interrupted: bool = False
+
+    def __repr__(self) -> str:
+        """The latest numbers: it is the last line of many a notebook's cell."""
+        latest = {"loss": self.loss, **self.metrics, "validation loss": self.validation_loss}
+        latest |= {f"validation {name}": each for name, each in self.validation_metrics.items()}
+        numbers = [f"{name} {each[-1]:.4g}" for name, each in latest.items() if each]
+        plural = "" if len(self) == 1 else "s"
+        ended = [f"stopped: {self.stopped}"] if self.stopped else []
+        ended += ["interrupted"] if self.interrupted else []
+        return f"History({', '.join([f'{len(self)} epoch{plural}', *numbers, *ended])})"
 
     def __len__(self) -> int:
         """How many epochs are finished."""
