@@ -63,6 +63,31 @@ def test_names_gpt(tmp_path: Path) -> None:
     assert set("".join(re.findall(r"^  ([a-z]+)", out, re.MULTILINE))) == {"a", "b"}
 
 
+def test_microgpt() -> None:
+    out = output("microgpt.py", "--steps", 200)
+    assert "4,160 parameters" in out
+    assert "10 steps, eager and compiled: the same bits" in out
+    first, last = map(float, re.findall(r"loss ([\d.]+) at the start, ([\d.]+) at the end", out)[0])
+    assert first == pytest.approx(math.log(27), abs=0.4)
+    assert last < 2.6
+    assert len(re.findall(r"^  [a-z]*( \*)?$", out, re.MULTILINE)) == 10
+
+
+def test_microgpt_as_its_author_wrote_it_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    text = (EXAMPLES / "microgpt.py").read_text(encoding="utf-8")
+    (tmp_path / "names_gpt.py").write_text((EXAMPLES / "names_gpt.py").read_text(encoding="utf-8"))
+    for ours, theirs, remedy in (
+        ("sg.take(letter_table, token)", "letter_table[token]", "scalargrad.take"),
+        ("sg.maximum(*x).detach()", "max(v.data for v in x)", "scalargrad.softmax"),
+        ("sg.take(softmax(answer), following)", "softmax(answer)[following]", "scalargrad.take"),
+    ):
+        assert text.count(ours) == 1
+        file = tmp_path / "microgpt.py"
+        file.write_text(text.replace(ours, theirs))
+        done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=120)
+        assert re.search(rf"TraceError: .* at .*microgpt.py:\d+.*{remedy}", done.stderr)
+
+
 def test_dead_neurons(tmp_path: Path) -> None:
     out = output("dead_neurons.py", tmp_path / "graph.html")
     counts = [int(n) for n in re.findall(r": (\d+) of \d+ neurons get no gradient", out)]
