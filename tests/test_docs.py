@@ -16,11 +16,30 @@ pytestmark = pytest.mark.pure
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["concepts.md", "compiling.md"])
-def test_the_examples_print_what_the_page_says(page: str) -> None:
+@pytest.mark.parametrize("page", ["concepts.md", "training.md", "compiling.md"])
+def test_the_examples_print_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     found = doctest.testfile(str(DOCS / page), module_relative=False, verbose=False)
     assert found.attempted > 20
     assert found.failed == 0
+
+
+PAGES = [DOCS.parent / "README.md", *DOCS.glob("*.md"), DOCS.parent / "examples" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [to for to in links if "://" not in to and not (page.parent / to).exists()]
+    assert missing == []
+
+
+def test_every_lesson_is_in_the_course() -> None:
+    folder = DOCS.parent / "examples"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert [file.name for file in folder.glob("*.py") if f"]({file.name})" not in text] == []
 
 
 def test_the_map_of_the_compiler_names_every_file() -> None:
