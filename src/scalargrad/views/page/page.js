@@ -63,7 +63,11 @@ class Page {
     const { graph, show, step } = this;
     this.current = step ? show.shownAs(numberAt(graph, step)) : null;
     this.whole = composed(this, show.focus);
-    const focused = document.activeElement?.closest?.("[data-item]")?.dataset.item;
+    const active = document.activeElement;
+    const focused = active?.closest?.("[data-item]")?.dataset.item;
+    // A link that was followed is no longer there: the keyboard goes on from where it was.
+    const crumbs = document.getElementById("crumbs");
+    const around = [this.panel, crumbs].find((part) => part.contains(active));
     this.world = element("g", {}, drawnPicture(this, this.whole));
     this.svg.replaceChildren(this.world);
     this.place();
@@ -72,6 +76,7 @@ class Page {
     this.panel.replaceChildren(...panelFor(this).filter(Boolean));
     this.drawCrumbs();
     this.drawSteps();
+    around?.focus({ preventScroll: true });
   }
 
   drawCrumbs() {
@@ -385,7 +390,10 @@ function listen(page) {
   const ACTS = "[data-turn],[data-go],[data-focus],[data-toggle],[data-item]";
   document.addEventListener("click", (event) => {
     const target = event.target.closest(ACTS);
-    if (target && !dragged) act(target);
+    if (!target || dragged) return;
+    act(target);
+    if (list.contains(target))
+      svg.querySelector(`[data-item="${target.dataset.go}"]`)?.focus({ preventScroll: true });
   });
 
   // Dragging with one pointer, pinching with two.
@@ -494,8 +502,24 @@ function listen(page) {
   search.addEventListener("focus", offer);
   search.addEventListener("keydown", (event) => {
     if (event.key === "Enter") list.querySelector("button")?.click();
-    if (event.key === "Escape") search.blur();
-    if (event.key === "ArrowDown") list.querySelector("button")?.focus();
+    if (event.key === "Escape") {
+      search.value = "";
+      list.hidden = true;
+      search.blur();
+    }
+    if (event.key === "ArrowDown") {
+      event.preventDefault();
+      list.querySelector("button")?.focus();
+    }
+  });
+  list.addEventListener("keydown", (event) => {
+    const line = event.target.closest("li");
+    const next = { ArrowDown: line.nextSibling, ArrowUp: line.previousSibling, Escape: null };
+    if (!(event.key in next)) return;
+    event.preventDefault();
+    event.stopPropagation(); // these keys step through backward() elsewhere
+    if (event.key !== "ArrowDown" || next.ArrowDown)
+      (next[event.key]?.querySelector("button") ?? search).focus();
   });
   document.addEventListener("click", (event) => {
     if (event.target !== search) list.hidden = true;
