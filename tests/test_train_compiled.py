@@ -381,19 +381,6 @@ def test_a_model_that_reads_numbers_is_named_with_the_way_out() -> None:
     assert len(other.fit(*classes(), epochs=1)) == 1
 
 
-def test_examples_of_different_lengths_are_run_eagerly() -> None:
-    class Mean(nn.Module):
-        def __init__(self) -> None:
-            self.w = Value(0.5)
-
-        def __call__(self, x: list[float]) -> Value:
-            return sg.mean([self.w * xi for xi in x])
-
-    trainer = Trainer(Mean(), losses.mse, optim.SGD(lr=0.1), progress=False)
-    history = trainer.fit([[1.0], [1.0, 2.0]], [1.0, 2.0], epochs=40)
-    assert history.loss[-1] < history.loss[0]
-
-
 def test_early_stopping_puts_the_best_parameters_back() -> None:
     def run(compile: bool) -> list[str]:
         model = nn.MLP(3, [5, 4], rng=random.Random(1))

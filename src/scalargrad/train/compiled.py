@@ -207,7 +207,7 @@ class CompiledStep:
         if self._options.backend != "llvm":
             return None
         try:
-            variant, _ = self._whole.work(_as_traced, *_arrays(Batch(examples, [0])))
+            variant, _ = self._whole.work(as_traced, *_arrays(Batch(examples, [0])))
         except (IndexError, ShapeError, TypeError, ValueError):
             return None  # whoever does it in parts will say which example it was
         if variant.trace.guards or not in_range(examples, variant.trace):
@@ -354,11 +354,11 @@ def repeats(step: CompiledStep, examples: Examples) -> bool:
     The program of a run that will not be repeated would be the wrong program ever after.
     """
     arrays = _arrays(Batch(examples, [0]))
-    first, second = (step.fresh().work(_as_traced, *arrays)[0].trace for _ in range(2))
+    first, second = (step.fresh().work(as_traced, *arrays)[0].trace for _ in range(2))
     return same_program(first, second)
 
 
-def _as_traced(variant: Variant, rows: Floats) -> Floats:
+def as_traced(variant: Variant, rows: Floats) -> Floats:
     """Work that only has the function traced: the outputs are of the branch, and nothing is run."""
     return np.append(np.zeros(variant.trace.results), variant.expected)[None]
 

@@ -6,9 +6,12 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import replay
 from ..engine import Value
 from ..errors import ShapeError
 from ..modes import no_grad
@@ -120,17 +123,18 @@ class EagerStep:
 
     def update(self) -> Fault | None:
         """See `Step.update`."""
-        moved = self.optimizer.parameters
-        if not all(map(math.isfinite, map(_GRAD, moved))):
+        moved = list(self.optimizer.parameters)
+        grad = np.empty(len(moved))
+        replay.read_grad(moved, len(moved), grad.data)
+        if not np.isfinite(grad).all():
             return Fault(GRADIENT)
-        before = list(map(_DATA, moved))
+        before = _data(moved)
         state = {slot: array.copy() for slot, array in self.optimizer.state.items()}
         steps = self.optimizer.steps
         self.optimizer.step()
-        if all(map(math.isfinite, map(_DATA, moved))):
+        if np.isfinite(_data(moved)).all():
             return None
-        for parameter, data in zip(moved, before):
-            parameter.data = data
+        replay.write_leaves(moved, before.data)
         for slot, array in state.items():
             self.optimizer.state[slot][:] = array
         self.optimizer.steps = steps
@@ -138,8 +142,7 @@ class EagerStep:
 
     def gradients(self, batch: Batch) -> Outcome:
         """Set `grad` of every parameter to the derivative of the batch's loss."""
-        for parameter in self.parameters:
-            parameter.grad = 0.0
+        replay.write_grad(list(self.parameters), np.zeros(len(self.parameters)).data)
         penalty = self.regularize()
         if penalty is not None:
             penalty.backward()
@@ -148,8 +151,8 @@ class EagerStep:
 
     def forward(self, batch: Batch) -> Outcome:
         """The loss and the predictions, without gradients."""
+        each = [self._forward(example) for example in batch]
         with no_grad():
-            each = [_numbers(*self.one(example)) for example in batch]
             return _outcome(each, self.regularize())
 
     def _backward(self, example: Example, count: int) -> tuple[float, Any]:
@@ -157,6 +160,11 @@ class EagerStep:
         loss, prediction = self.one(example)
         (loss / count).backward()
         return _numbers(loss, prediction)
+
+    def _forward(self, example: Example) -> tuple[float, Any]:
+        """The loss of one example and the prediction, as numbers."""
+        with no_grad():
+            return _numbers(*self.one(example))
 
     def one(self, example: Example) -> tuple[Value, Any]:
         """The loss of one example, and the prediction."""
@@ -211,7 +219,10 @@ def mean_of(losses: Sequence[float]) -> float:
     return functools.reduce(operator.add, losses) / len(losses)
 
 
-_DATA, _GRAD = attrgetter("data"), attrgetter("grad")
+def _data(values: list[Value]) -> NDArray[np.float64]:
+    data = np.empty(len(values))
+    replay.read_leaves(values, data.data, np.empty(len(values), np.uint64).data)
+    return data
 
 
 def _outcome(each: Sequence[tuple[float, Any]], penalty: Value | None) -> Outcome:

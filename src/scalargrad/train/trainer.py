@@ -34,6 +34,7 @@ from .tally import Tally
 
 if TYPE_CHECKING:
     from .compiled import CompiledStep
+    from .ragged import RaggedStep
 
 WITHOUT = "Trainer(compile=False) trains without compiling"
 WORTHWHILE = 32  # examples to measure on from which tracing another program pays
@@ -56,7 +57,8 @@ class Trainer:
     With `compile`, the model and the loss are traced once and every mini-batch runs the program
     (see `scalargrad.compile`, which says what can be traced, and what `mode` and `dtype` mean).
     In exact mode the numbers are those of `compile=False`, bit for bit. Examples of different
-    lengths, models that draw random numbers, and training inside `detect_anomaly()` are run
+    lengths have a program for each, made when it first comes, if there are few lengths and each
+    comes often. Models that draw random numbers, and training inside `detect_anomaly()`, are run
     eagerly in any case.
     """
 
@@ -93,12 +95,13 @@ class Trainer:
         self.compile = _truth("compile", compile)
         self.eager = EagerStep(model, loss, penalty, self.parameters, optimizer)
         self._compiled: CompiledStep | None = None
+        self._ragged: RaggedStep | None = None
         self._step: Step = self.eager
         self._stop_reason = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy or a pickle: what was compiled is of this trainer's model."""
-        return {**vars(self), "_compiled": None, "_step": self.eager}
+        return {**vars(self), "_compiled": None, "_ragged": None, "_step": self.eager}
 
     # --- using ------------------------------------------------------------------------------------
 
@@ -280,18 +283,26 @@ class Trainer:
         if not self.compile or own_step or modes.current.anomaly:
             return self.eager
         if not all(map(can_compile, parts)):
-            return self.eager
+            return self._for_each_length(plan, parts)
         if self._compiled is None:
             step = CompiledStep(self.eager, self.optimizer, self.options.mode, self.options.dtype)
-            try:
-                if not repeats(step, plan.examples):
-                    return self.eager
-            except UnrepeatableError:
+            if not _repeated(lambda: repeats(step, plan.examples)):
                 return self.eager
-            except TraceError as error:
-                raise TraceError(f"{error}. {WITHOUT}") from error
             self._compiled = step
         return self._compiled
+
+    def _for_each_length(self, plan: Plan, parts: list[Examples]) -> Step:
+        """For examples that differ in length: compiled where each of the lengths comes often."""
+        from .ragged import RaggedStep, is_regular
+
+        if not all(is_regular(part, plan.epochs) for part in parts):
+            return self.eager
+        if self._ragged is None:
+            step = RaggedStep(self.eager, self.options.mode, self.options.dtype)
+            if not _repeated(lambda: step.repeats(plan.examples[0])):
+                return self.eager
+            self._ragged = step
+        return self._ragged
 
     def _start(self, plan: Plan, settings: Mapping[str, Any]) -> Run:
         """The run in the checkpoint, or a new one."""
@@ -372,6 +383,16 @@ class Trainer:
         for callback in plan.callbacks:
             if hasattr(callback, "finish"):
                 callback.finish(self, run.history)
+
+
+def _repeated(repeats: Callable[[], bool]) -> bool:
+    """Whether the model does the same each time; what keeps it from being traced is told."""
+    try:
+        return repeats()
+    except UnrepeatableError:
+        return False
+    except TraceError as error:
+        raise TraceError(f"{error}. {WITHOUT}") from error
 
 
 def _bind(optimizer: Optimizer, parameters: tuple[Value, ...]) -> None:
