@@ -135,3 +135,13 @@ def test_partials_against_central_differences(row: ops.Op, data: st.DataObject) 
         slope = differentiate(row.name, slot, *(*operands, 0.0)[:2], constant)
         scale = max(1.0, abs(slope), abs(evaluate(row.name, *(*operands, 0.0)[:2], constant)))
         assert abs((y1 - y0) / (x1 - x0) - slope) < 1e-6 * scale
+
+
+def test_many_operands_are_evaluated_as_each_alone() -> None:
+    a = np.array([0.5, -2.0, 0.0, -0.0, math.inf, math.nan, 1e300])
+    b = np.array([3.0, 0.25, -1.0, 2.0, -math.inf, 1.0, 1e10])
+    for row in ELEMENTARY:
+        found = np.full(len(a), 7.0)
+        rules.evaluate_all(row.code, a.data, b.data, found.data)
+        alone = [evaluate(row.name, *both) for both in zip(a.tolist(), b.tolist())]
+        assert list(map(bits, found)) == list(map(bits, alone))

@@ -323,7 +323,10 @@ def choose(candidates: tuple[Value, ...], index: cython.Py_ssize_t) -> Value:
 
 def are_values(xs: list[Any]) -> bool:
     """Whether all of these are Values."""
-    return all(type(x) is Value for x in xs)
+    found: cython.bint = True
+    for x in xs:
+        found &= type(x) is Value
+    return found
 
 
 def dot(a: list[Value], b: list[Any]) -> Any:

@@ -177,6 +177,16 @@ def evaluate(op: int, a: float, b: float, c: float) -> float:
     return forward(op, a, b, c)
 
 
+def evaluate_all(op: cython.int, a: memoryview, b: memoryview, results: memoryview) -> None:
+    """`forward` of many operands, as float64s in a row, without constants."""
+    i: cython.Py_ssize_t
+    first: cython.double[::1] = a
+    second: cython.double[::1] = b
+    out: cython.double[::1] = results
+    for i in range(len(first)):
+        out[i] = forward(op, first[i], second[i], 0.0)
+
+
 def differentiate(op: int, slot: int, a: float, b: float, c: float, y: float) -> float:
     """`partial`, callable from Python."""
     return partial(op, slot, a, b, c, y)

@@ -109,7 +109,7 @@ def test_the_name_depends_on_everything_but_the_numbers_of_a_call() -> None:
     for field in ("space", "place", "index_space", "index_place"):
         array = getattr(marks, field).copy()
         array[0] += 1
-        others.append(name_of(found.tape, replace(marks, **{field: array}), "exact"))
+        others.append(name_of(found.tape, marks._replace(**{field: array}), "exact"))
     for changed in (
         {"batch": "mean"},
         {"penalty": True},
@@ -117,14 +117,14 @@ def test_the_name_depends_on_everything_but_the_numbers_of_a_call() -> None:
         {"accumulate": False},
         {"sizes": {**marks.sizes, Space.PARAMETER: 9}},
     ):
-        others.append(name_of(found.tape, replace(marks, **changed), "exact"))
+        others.append(name_of(found.tape, marks._replace(**changed), "exact"))
     numbers = marks.number.copy()
     numbers[found.constants[0]] += 1.0
-    others.append(name_of(found.tape, replace(marks, number=numbers), "exact"))
+    others.append(name_of(found.tape, marks._replace(number=numbers), "exact"))
     assert len({name, *others}) == 1 + len(others)
     numbers = marks.number.copy()
     numbers[found.parameters] += 1.0
-    assert name_of(found.tape, replace(marks, number=numbers), "exact") == name
+    assert name_of(found.tape, marks._replace(number=numbers), "exact") == name
 
 
 def test_another_compiler_gives_another_name(monkeypatch: pytest.MonkeyPatch) -> None:

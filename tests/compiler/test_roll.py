@@ -136,7 +136,7 @@ def test_programs_without_structure_give_the_engines_bits(case, batch, examples)
 def loops_of(case: Case, batch: str | None = None) -> Loops:
     tape, marks, parameters, _ = capture(case, batch)
     wanted = (Space.PARAMETER,) if parameters else (Space.ARGUMENT,)
-    return roll(tape, replace(marks, wanted=wanted))
+    return roll(tape, marks._replace(wanted=wanted))
 
 
 def rolled_share(loops: Loops, batch: int) -> float:
@@ -342,7 +342,7 @@ def test_the_loss_may_be_a_parameter_itself():
 def test_parameters_without_gradient_get_zero():
     case = mlp.hinge((2, 4, 1))
     tape, marks, *_ = capture(case)
-    more = replace(marks, sizes=marks.sizes | {Space.PARAMETER: marks.sizes[Space.PARAMETER] + 3})
+    more = marks._replace(sizes=marks.sizes | {Space.PARAMETER: marks.sizes[Space.PARAMETER] + 3})
     loops = roll(tape, more, check=True)
     given = np.ones(more.sizes[Space.PARAMETER])
     results = execute(loops, {Space.PARAMETER: given, Space.ARGUMENT: [0.1, 0.2, -1.0]})
@@ -353,7 +353,7 @@ def test_gradients_are_added_to_what_is_there():
     case = mlp.hinge((2, 4, 1))
     data = data_for(case, 3)
     tape, marks, parameters, _ = capture(case, "mean")
-    marks = replace(marks, wanted=(Space.PARAMETER,))
+    marks = marks._replace(wanted=(Space.PARAMETER,))
     before = np.random.default_rng(0).normal(size=len(parameters))
     fresh, losses = case.make(__import__("random").Random(0)), []
     for value, number in zip(fresh[0], before.tolist()):
@@ -363,7 +363,7 @@ def test_gradients_are_added_to_what_is_there():
     for row in data.numbers:
         losses.append(fresh[1]([Value(x) for x in row], []))
     functional.mean(losses).backward()
-    loops = roll(tape, replace(marks, accumulate=True), check=True)
+    loops = roll(tape, marks._replace(accumulate=True), check=True)
     given = inputs_for(case, data, parameters, "mean") | {Space.PARAMETER_GRADIENT: before}
     got = execute(loops, given, 3)[Space.PARAMETER_GRADIENT]
     assert got.tolist() == [value.grad for value in fresh[0]]
@@ -377,7 +377,7 @@ def test_a_walk_adds_gradients_to_what_is_there(monkeypatch):
     tape, marks, parameters, _ = capture(case)
     expected = eager(case, data)
     before = np.random.default_rng(0).normal(size=len(parameters))
-    loops = roll(tape, replace(marks, accumulate=True), check=True)
+    loops = roll(tape, marks._replace(accumulate=True), check=True)
     walks = [step for step in loops.instructions if isinstance(step, Walk)]
     assert any((step.space == Space.PARAMETER_GRADIENT).any() for step in walks)
     given = inputs_for(case, data, parameters, None) | {Space.PARAMETER_GRADIENT: before}
@@ -441,11 +441,11 @@ def test_outputs_alone_need_no_gradient():
 def test_marks_must_fit_the_tape():
     tape, marks, *_ = capture(mlp.hinge((2, 4, 1)), "mean")
     for wrong, message in (
-        (replace(marks, batch=None), "batch is None"),
-        (replace(marks, penalty=True), "1 outputs"),
-        (replace(marks, sizes={}), "which has 0 elements"),
-        (replace(marks, space=marks.space[1:]), "leaves"),
-        (replace(marks, space=np.full_like(marks.space, Space.TEMPORARY)), "is not among"),
+        (marks._replace(batch=None), "batch is None"),
+        (marks._replace(penalty=True), "1 outputs"),
+        (marks._replace(sizes={}), "which has 0 elements"),
+        (marks._replace(space=marks.space[1:]), "leaves"),
+        (marks._replace(space=np.full_like(marks.space, Space.TEMPORARY)), "is not among"),
     ):
         with pytest.raises(VerifyError, match=message):
             verify_marks(tape, wrong)

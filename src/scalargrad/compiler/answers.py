@@ -8,17 +8,16 @@ where answers tell whether products are fused with the additions after them.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Mapping
 from functools import cache as once
-from itertools import repeat
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops, rules
+from .calling import sines_and_cosines
 from .environment import PAIR, PREFIX, library_addresses
 
 Floats = NDArray[np.float64]
@@ -147,11 +146,15 @@ def answers() -> Mapping[str, str]:
     """Digests of the answers of the functions that the engine uses, by their names in C."""
     found = {}
     for name, op in _OPS.items():
-        x, y = (numbers.tolist() for numbers in questions(name))
-        computed = list(map(rules.evaluate, repeat(op), x, y, repeat(0.0)))
-        found[name] = digest(np.array(computed))
+        found[name] = digest(_computed(op, *questions(name)))
     found[PAIR] = digest(_pairs())
     return MappingProxyType(found)
+
+
+def _computed(op: int, x: Floats, y: Floats) -> Floats:
+    found = np.empty(len(x))
+    rules.evaluate_all(op, x.data, y.data, found.data)
+    return found
 
 
 def _pairs() -> Floats:
@@ -159,23 +162,17 @@ def _pairs() -> Floats:
     address = library_addresses().get(PREFIX + PAIR)
     if not address:
         return np.empty(0)
-    double = ctypes.POINTER(ctypes.c_double)
-    function = ctypes.CFUNCTYPE(None, ctypes.c_double, double, double)(address)
-    sine, cosine = ctypes.c_double(), ctypes.c_double()
-    places = ctypes.byref(sine), ctypes.byref(cosine)
-    found = []
-    for x in questions(PAIR)[0].tolist():
-        function(x, *places)
-        found += [sine.value, cosine.value]
-    return np.array(found)
+    angles, _ = questions(PAIR)
+    found = np.empty(2 * len(angles))
+    sines_and_cosines(address, angles.data, found.data)
+    return found
 
 
 @once
 def has_pairs() -> bool:
     """Whether a sine and a cosine computed at once have the bits of each computed alone."""
-    each = (ops.SIN, ops.COS)
-    alone = [rules.evaluate(op, x, 0.0, 0.0) for x in questions(PAIR)[0].tolist() for op in each]
-    return digest(np.array(alone)) == answers()[PAIR]
+    alone = [_computed(op, *questions(PAIR)) for op in (ops.SIN, ops.COS)]
+    return digest(np.stack(alone, axis=1)) == answers()[PAIR]
 
 
 def vector_forms() -> frozenset[str]:

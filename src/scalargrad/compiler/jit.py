@@ -13,7 +13,6 @@ import functools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +48,7 @@ class Purpose(NamedTuple):
     wanted: tuple[Space, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(NamedTuple):
     """A piece of code and the memory it runs in."""
 
     purpose: Purpose

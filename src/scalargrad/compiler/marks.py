@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,7 @@ GRADIENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """The roles in a tape.
 
     space      uint8[leaves]    PARAMETER, ARGUMENT, EXAMPLE (batched argument) or CONSTANT
@@ -53,8 +51,8 @@ class Marks:
     place: NDArray[np.int32]
     number: NDArray[np.float64]
     sizes: dict[Space, int]
-    index_space: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    index_place: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    index_space: NDArray[np.uint8] = np.empty(0, np.uint8)
+    index_place: NDArray[np.int32] = np.empty(0, np.int32)
     batch: Batch = None
     penalty: bool = False
     wanted: tuple[Space, ...] = ()

@@ -11,7 +11,6 @@ time: the arrays the caller gave, and those that only the program sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,7 +96,7 @@ class NativeProgram:
         """Compile a draft well. Later runs, and those of all frames, are of the better code."""
         if not self.draft:
             return
-        self.image = replace(self.image, code=llvm.compile_text(self.draft))
+        self.image = self.image._replace(code=llvm.compile_text(self.draft))
         self.draft = ""
         self.code.replace(self._load(self.image.code))
         if self.improved is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Recipe:
         marks = marks_of_trace(self.trace, "mean", (Space.PARAMETER,))
         marks.place[self.trace.parameters] = self.places
         sizes = {**marks.sizes, Space.PARAMETER: self.count}
-        return replace(marks, sizes=sizes, penalty=self.penalty)
+        return marks._replace(sizes=sizes, penalty=self.penalty)
 
     @cached_property
     def loops(self) -> Loops:
