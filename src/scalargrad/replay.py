@@ -198,6 +198,16 @@ def read_leaves(nodes: list[Value], data: memoryview, versions: memoryview) -> N
         seen[i] = v.version
 
 
+def read_numbers(nodes: list[Value], numbers: memoryview) -> None:
+    """numbers[i] = nodes[i].number"""
+    v: Value
+    i: cython.Py_ssize_t
+    out: cython.ulonglong[::1] = numbers
+    for i in range(len(out)):
+        v = nodes[i]
+        out[i] = v.number
+
+
 def changed_leaf(nodes: list[Value], versions: memoryview) -> int:
     """The first leaf whose data was written since `read_leaves`; -1 if there is none."""
     v: Value

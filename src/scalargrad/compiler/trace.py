@@ -437,7 +437,9 @@ def _lines(graph: Graph, lines: Lines) -> SourceLines:
     nodes = graph.nodes
 
     def numbers() -> NDArray[np.uint64]:
-        return np.fromiter(map(attrgetter("number"), nodes), np.uint64, len(nodes))
+        found = np.empty(len(nodes), np.uint64)
+        replay.read_numbers(nodes, found.data)
+        return found
 
     return SourceLines.of(lines, numbers, graph.tape.leaves)
 
