@@ -21,8 +21,8 @@ from ..tape import Tape
 from . import llvm
 from .answers import answers
 from .cache import Stamp, key, stamps
-from .loops import Space
 from .marks import Marks
+from .spaces import Space
 
 _ARRAYS = ("constants", "table", "walks")
 _COUNTS = ("slots", "scratch", "terms", "phases", "workers")

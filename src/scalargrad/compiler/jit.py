@@ -13,7 +13,7 @@ import functools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,16 @@ from . import native
 from .background import Coming, later
 from .contest import Contest
 from .image import name_of
-from .loops import BATCH, SEED, Loops, Space
 from .marks import Batch, marks_of_trace
 from .native import Frame, NativeProgram
 from .program import Interpreter, Options
+from .spaces import BATCH, SEED, Space
 from .stats import Stats
 from .structure import Floats
 from .trace import Trace
+
+if TYPE_CHECKING:
+    from .loops import Loops
 
 # How many nodes the interpreter visits before compiling is taken to be worth it: what it does in
 # some milliseconds. A function that is called once or twice is not worth a compilation.

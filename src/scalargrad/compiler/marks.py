@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import VerifyError
 from ..tape import Tape
 from .distinct import distinct
-from .loops import Space
+from .spaces import Space
 
 if TYPE_CHECKING:
     from .trace import Trace

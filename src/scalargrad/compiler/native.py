@@ -25,11 +25,12 @@ from .cache import Cache, enabled
 from .calling import Code
 from .environment import SCRATCH, TABLE, WALKS, library_addresses
 from .image import Image
-from .loops import INTEGERS, Loops, Space, work
+from .spaces import INTEGERS, Space
 from .team import team
 
 if TYPE_CHECKING:
     from .emit import Emitter
+    from .loops import Loops
 
 ALIGNMENT = 64
 MODES = ("exact", "fast")
@@ -215,6 +216,8 @@ def build(
         raise ValueError(f"batch: expected {expected}, got {batch!r}")
     if batch is not None and batch < 1:
         raise ValueError(f"batch: expected 1 example or more, got {batch}")
+    from .loops import work  # which code from the cache spares
+
     settings = Settings(batch or 1, mode, dtype, frozenset(unread))
     began = perf_counter()
     text, emitter = _emitted(loops, settings)
