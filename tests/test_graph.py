@@ -461,3 +461,16 @@ def test_a_wide_selection() -> None:
     graph.backward()
     assert candidates[-1].grad == 2.0
     assert not np.any(gradients(candidates[:-1]))
+
+
+@pytest.mark.skipif(not scalargrad.compiled, reason="the collector knows every plain list")
+def test_the_garbage_collector_does_not_go_through_the_nodes() -> None:
+    graph = Graph(Value(2.0) * Value(3.0))
+    assert not gc.is_tracked(graph.nodes)
+    before = scalargrad.live_values()
+    graph.nodes.append(Value(4.0))
+    graph.nodes.extend([Value(5.0)] * 100)
+    assert graph.nodes.pop().data == 5.0
+    gc.collect()
+    del graph
+    assert scalargrad.live_values() == before - 3

@@ -1,5 +1,8 @@
 # The C layout of Found, and its innermost steps.
 
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(object container)
+
 cdef class Found:
     cdef unsigned long long* pairs  # the number of node 0, its address, the number of node 1, ...
     cdef readonly Py_ssize_t count

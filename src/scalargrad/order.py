@@ -19,6 +19,7 @@ if cython.compiled:
     from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
     from cython.cimports.cpython.mem import PyMem_Calloc, PyMem_Free, PyMem_Realloc
     from cython.cimports.cpython.ref import Py_INCREF
+    from cython.cimports.scalargrad.order import PyObject_GC_UnTrack
 
 RADIX_BITS = cython.declare(cython.int, 11)
 RADIX = cython.declare(cython.int, 2048)
@@ -171,6 +172,8 @@ def listed(found: Found, others: Found) -> list[Any]:
     for i in range(others.count):
         Py_INCREF(at(others, i))
         PyList_SET_ITEM(nodes, found.count + i, at(others, i))
+    # Nothing points back from a node, so the garbage collector need not go through them.
+    PyObject_GC_UnTrack(nodes)
     return nodes
 
 
