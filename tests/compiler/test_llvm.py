@@ -45,6 +45,26 @@ print(abs(f.value_and_grad(*data)[0] - expected) < 1e-12 * expected)
 """
 
 
+# LLVM says so on the standard error where a CPU is told to have what its kind does not know.
+EVERY_KIND = """
+import platform, sys
+platform.machine = lambda: sys.argv[1]
+from scalargrad.compiler import llvm
+binding = llvm.binding()
+binding.initialize_all_targets()
+flags = llvm.host()[1].split(",")
+own = binding.get_host_cpu_features().flatten().split(",")
+more = ",".join(flags[len(own):])
+binding.Target.from_triple(sys.argv[1]).create_target_machine(features=more)
+print(flags[:len(own)] == own)
+"""
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64"])
+def test_no_cpu_is_told_of_features_of_another_kind(machine):
+    assert run_python("-c", EVERY_KIND, machine) == "True\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="arranges the address space as Linux does")
 def test_code_and_constants_that_do_not_fit_side_by_side():
     assert run_python("-c", SCATTERED, SCALARGRAD_CACHE="0") == "True\n"

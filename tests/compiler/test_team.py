@@ -162,6 +162,34 @@ def test_there_are_no_more_members_than_seats():
     assert team().size == 1
 
 
+ELSEWHERE = """
+import platform, sys
+machine, triple = sys.argv[1:]
+platform.machine = lambda: machine
+from scalargrad.compiler import llvm, team
+binding = llvm.binding()
+binding.initialize_all_targets()
+binding.initialize_all_asmprinters()
+module = binding.parse_assembly(team.text())
+module.triple = triple
+target = binding.Target.from_triple(triple).create_target_machine(opt=0, reloc="pic")
+print(len(target.emit_object(module)) > 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "triple"),
+    [
+        *(("x86_64", "x86_64-unknown-linux-gnu"), ("AMD64", "x86_64-pc-windows-msvc")),
+        *(("aarch64", "aarch64-unknown-linux-gnu"), ("arm64", "arm64-apple-macosx")),
+        ("riscv64", "riscv64-unknown-linux-gnu"),
+    ],
+)
+def test_it_can_be_compiled_for_every_kind_of_cpu(machine, triple):
+    # LLVM ends the process where the text asks for what a CPU has not.
+    assert run_python("-c", ELSEWHERE, machine, triple) == "True\n"
+
+
 USED = """
 import numpy as np, os, signal, sys, time
 from compiler.test_team import filled, program, until

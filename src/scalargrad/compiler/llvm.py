@@ -37,8 +37,11 @@ def binding() -> ModuleType:
 def host() -> tuple[str, str]:
     """The name and the features of this CPU."""
     llvm = binding()
-    # Full vector width: LLVM by itself shies away from 512 bits on CPUs that slow down for them.
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+    features = llvm.get_host_cpu_features().flatten()
+    if family() == "x86":
+        # Full vector width: LLVM by itself shies away from 512 bits on CPUs that slow down for them.
+        features += ",-prefer-256-bit"
+    return llvm.get_host_cpu_name(), features
 
 
 @cache
