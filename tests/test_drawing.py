@@ -22,6 +22,14 @@ def test_the_order_is_that_of_shuffle(count: int) -> None:
         assert mine.getstate() == own.getstate()
 
 
+def test_integers_of_32_bits_by_default_are_no_trouble(monkeypatch):
+    # As the first NumPy has them on Windows.
+    arange, expected = np.arange, list(range(100))
+    random.Random(1).shuffle(expected)
+    monkeypatch.setattr(np, "arange", lambda count, dtype=np.int32: arange(count, dtype=dtype))
+    assert shuffled(100, random.Random(1)).tolist() == expected
+
+
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64])
 def test_rows_are_copied_into_their_columns(kind: type) -> None:
     table = np.arange(15).reshape(5, 3).astype(kind)

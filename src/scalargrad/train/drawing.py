@@ -23,7 +23,7 @@ def shuffled(count: int, rng: random.Random) -> NDArray[np.intp]:
     i: cython.Py_ssize_t = count - 1
     j: cython.Py_ssize_t
     k: cython.Py_ssize_t
-    found = np.arange(count)
+    found = np.arange(count, dtype=np.intp)
     order: cython.Py_ssize_t[::1] = found.data
     width: cython.int = count.bit_length()
     while i > 0:
