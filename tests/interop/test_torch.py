@@ -413,6 +413,17 @@ def test_the_function_transforms_of_pytorch() -> None:
         torch.testing.assert_close(rows, torch.vmap(transformed(theirs))(xs))
 
 
+@pytest.mark.parametrize("kept", [(), (1, 3)])
+def test_arguments_of_several_shapes_and_types(kept: tuple[int, ...]) -> None:
+    f = torch_function(lambda x, y, k: x[0] * y - x[1] * sg.take([x[0], y], k), [0.0, 0.0], 0.0, 0)
+    x, y = drawn(2, 3, 2), drawn(*kept).to(torch.float32)
+    k = torch.tensor([0, 1, 1])
+    chosen = torch.where(k == 0, x[..., 0], y.to(torch.float64))
+    torch.testing.assert_close(f(x, y, k), x[..., 0] * y - x[..., 1] * chosen)
+    assert f(x[0, 0], 2.0, 1).shape == ()
+    assert f(x[0], 2, 1).shape == (3,)
+
+
 def test_the_conversion_leaves_the_random_numbers_of_both_alone() -> None:
     sg.manual_seed(5)
     model = nn.MLP(2, [2])

@@ -12,9 +12,10 @@ that of (v, u) with the Hessian of the program it is made of; and so on.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,10 +147,38 @@ def _each(function: Any, info: Any, dims: tuple[Any, ...], inputs: tuple[Any, ..
 # --- as PyTorch sees them ------------------------------------------------------------------------
 
 
+class _Positional(inspect.Signature):
+    """The signature of a function that is called with all its arguments, by position.
+
+    PyTorch binds the arguments to the signature of `forward` at each call. To find out what that is
+    takes longer than all else that it does.
+    """
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """The arguments as they are."""
+        return _Bound(args, kwargs)
+
+
+class _Bound(NamedTuple):
+    """What stands for `inspect.BoundArguments`."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def apply_defaults(self) -> None:
+        """There are none."""
+
+
+def _positional(forward: Callable[..., Any]) -> Callable[..., Any]:
+    forward.__signature__ = _Positional()  # type: ignore[attr-defined]
+    return forward
+
+
 class Outputs(torch.autograd.Function):
     """`Outputs.apply(program, parameters, numbers, indices)`: the outputs of each row."""
 
     @staticmethod
+    @_positional
     def forward(program: Program, parameters: Tensor, numbers: Tensor, indices: Tensor) -> Tensor:
         """See the class."""
         found = program.outputs(parameters.numpy(), numbers.numpy(), indices.numpy())
@@ -179,6 +208,7 @@ class Gradient(torch.autograd.Function):
     """`Gradient.apply(program, parameters, numbers, indices)`: see `Program.gradient`."""
 
     @staticmethod
+    @_positional
     def forward(
         program: Program, parameters: Tensor, numbers: Tensor, indices: Tensor
     ) -> tuple[Tensor, Tensor]:

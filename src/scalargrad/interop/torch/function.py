@@ -109,7 +109,7 @@ class TorchFunction(torch.nn.Module):
         """
         calls = self._calls
         columns = calls.columns(args)
-        weight = torch.empty(0, dtype=torch.float64) if self.weight is None else self.weight
+        weight = calls.nothing if self.weight is None else self.weight
         given = [x.numbers for x in columns if x.given]
         floating = [x.dtype for x in given if x.is_floating_point()] or [weight.dtype]
         dtype = functools.reduce(torch.promote_types, floating)
@@ -117,8 +117,8 @@ class TorchFunction(torch.nn.Module):
         axes = _front(columns, calls.name)
         numbers = _rows(columns, "number", axes, torch.float64)
         indices = _rows(columns, "index", axes, torch.int64)
-        found = Outputs.apply(calls.program, weight.to("cpu", torch.float64), numbers, indices)
-        return calls.result(found.reshape((*axes, found.shape[1])).to(device), dtype)
+        found = Outputs.apply(calls.program, _on_cpu(weight, torch.float64), numbers, indices)
+        return calls.result(found if device.type == "cpu" else found.to(device), axes, dtype)
 
     def extra_repr(self) -> str:
         """What PyTorch shows of the module."""
@@ -152,6 +152,7 @@ class _Calls:
         self._titles = [names.name(k) for k in range(len(signatures))]
         self._kinds = [kind for signature in signatures for kind in signature.kinds()]
         self._results: Signature | None = None
+        self.nothing = torch.empty(0, dtype=torch.float64)
         row = np.concatenate([np.empty(0), *(np.asarray(x, float).ravel() for x in chunks)])[None]
         selects = np.array([kind == "index" for kind in self._kinds], bool)
         example = row[:, ~selects], row[:, selects].astype(np.int64)
@@ -189,10 +190,10 @@ class _Calls:
             for column in _columns(signature, x, title)
         ]
 
-    def result(self, block: Tensor, dtype: Any) -> Any:
-        """The result, from its numbers [..., count]."""
+    def result(self, block: Tensor, axes: tuple[int, ...], dtype: Any) -> Any:
+        """The result, from its numbers [rows, count]."""
         assert self._results is not None
-        return _nested(self._results, block, dtype)
+        return _nested(self._results, block, axes, dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Calls:
         return self
@@ -256,12 +257,16 @@ def _column(signature: Signature, shape: tuple[int, ...], x: Any, name: str) -> 
     if numbers.is_complex() or (kind == "index" and numbers.is_floating_point()):
         wanted = "integers, as in the example" if kind == "index" else "real numbers"
         raise TypeError(f"{name}: expected {wanted}, got {numbers.dtype}")
-    return _Column(numbers.reshape((*numbers.shape[:axes], prod(shape))), kind, given)
+    if len(shape) != 1:
+        numbers = numbers.reshape((*numbers.shape[:axes], prod(shape)))
+    return _Column(numbers, kind, given)
 
 
 def _front(columns: Sequence[_Column], name: str) -> tuple[int, ...]:
     """The axes of examples that all arguments have together."""
     shapes = [tuple(x.numbers.shape[:-1]) for x in columns]
+    if len(set(shapes)) == 1:
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -271,26 +276,35 @@ def _front(columns: Sequence[_Column], name: str) -> tuple[int, ...]:
         ) from None
 
 
-def _rows(columns: Sequence[_Column], kind: str, axes: Any, dtype: Any) -> Tensor:
+def _on_cpu(x: Tensor, dtype: Any) -> Tensor:
+    """x itself where it is there and of that type: each call of PyTorch counts, as in `_rows`."""
+    return x if x.dtype is dtype and x.device.type == "cpu" else x.to("cpu", dtype)
+
+
+def _rows(columns: Sequence[_Column], kind: str, axes: tuple[int, ...], dtype: Any) -> Tensor:
     """The numbers of one kind, [examples, count], on the CPU."""
-    parts = [x.numbers.to("cpu", dtype) for x in columns if x.kind == kind]
-    parts = [x.expand((*axes, x.shape[-1])) for x in parts]
-    row = torch.cat([torch.empty((*axes, 0), dtype=dtype), *parts], -1)
-    return row.reshape(prod(axes), row.shape[-1])
+    parts = [_on_cpu(x.numbers, dtype) for x in columns if x.kind == kind]
+    if not parts:
+        return torch.empty((prod(axes), 0), dtype=dtype)
+    if len(parts) > 1:
+        parts = [x if x.shape[:-1] == axes else x.expand((*axes, x.shape[-1])) for x in parts]
+    row = torch.cat(parts, -1) if len(parts) > 1 else parts[0].expand((*axes, parts[0].shape[-1]))
+    return row if row.ndim == 2 else row.reshape(prod(axes), row.shape[-1])
 
 
-def _nested(signature: Signature, block: Tensor, dtype: Any) -> Any:
-    """Tensors in the structure of a result."""
+def _nested(signature: Signature, block: Tensor, axes: tuple[int, ...], dtype: Any) -> Any:
+    """Tensors in the structure of a result, from its numbers [rows, count]."""
     shape = tensor_shape(signature)
     if isinstance(signature, Static):
         return signature.value
     if shape is not None:
         kind = next(signature.kinds(), "number")
-        x = block.reshape((*block.shape[:-1], *shape))
+        whole = (*axes, *shape)
+        x = block if block.shape == whole else block.reshape(whole)
         return x != 0.0 if kind == "truth" else x.to(torch.int64 if kind == "index" else dtype)
     parts, items, at = members(signature), [], 0
     for _, part in parts:
-        items.append(_nested(part, block[..., at : at + part.size], dtype))
+        items.append(_nested(part, block[:, at : at + part.size], axes, dtype))
         at += part.size
     if isinstance(signature, Keyed):
         return dict(zip(signature.keys, items))
