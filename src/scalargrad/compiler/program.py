@@ -128,7 +128,17 @@ class Backend:
     @property
     def installed(self) -> bool:
         """Whether the library it needs is there."""
-        return not self.library or importlib.util.find_spec(self.library) is not None
+        return not self.library or _is_there(self.library)
+
+
+_found: set[str] = set()
+
+
+def _is_there(library: str) -> bool:
+    """Whether a library is installed, which is looked for until it is."""
+    if library not in _found and importlib.util.find_spec(library) is not None:
+        _found.add(library)
+    return library in _found
 
 
 def _native(trace: Trace, options: Options) -> Program:

@@ -9,7 +9,6 @@ it makes for itself, or asks another module for, is not found.
 from __future__ import annotations
 
 import functools
-import pickle
 import random
 import types
 from collections.abc import Callable, Iterator
@@ -35,17 +34,24 @@ class Generators:
 
     def put_back(self) -> bool:
         """Whether the function drew from any of them: it is as if it had not."""
-        drawn = [(x, state) for x, state in self._states if _state(x) != state]
+        drawn = [(x, state) for x, state in self._states if not _equal(_state(x), state)]
         for x, state in drawn:
-            _set(x, pickle.loads(state))
+            _set(x, state)
         return bool(drawn)
 
 
-def _state(x: Any) -> bytes:
-    """The state of a generator; as bytes, for some states are made of arrays."""
+def _state(x: Any) -> Any:
+    """The state of a generator, a copy."""
     if isinstance(x, np.random.Generator):
-        return pickle.dumps(x.bit_generator.state)
-    return pickle.dumps(x.get_state() if isinstance(x, np.random.RandomState) else x.getstate())
+        return x.bit_generator.state
+    return x.get_state(legacy=False) if isinstance(x, np.random.RandomState) else x.getstate()
+
+
+def _equal(state: Any, other: Any) -> bool:
+    """Whether two states are the same; NumPy's are dicts with arrays and dicts in them."""
+    if isinstance(state, dict):
+        return state.keys() == other.keys() and all(_equal(state[k], other[k]) for k in state)
+    return bool(np.array_equal(state, other) if isinstance(state, np.ndarray) else state == other)
 
 
 def _set(x: Any, state: Any) -> None:
@@ -87,6 +93,9 @@ def _parts(x: Any) -> list[Any]:
         return [x.__func__, x.__self__]
     if kind is functools.partial:
         return [x.func, *x.args, *x.keywords.values()]
+    own = kind.__module__.partition(".")[0] == PACKAGE
+    if own and "__wrapped__" in getattr(x, "__dict__", ()):  # a compiled function, say
+        return [x.__wrapped__]
     methods = [
         method
         for base in kind.__mro__
