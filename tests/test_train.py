@@ -602,7 +602,11 @@ def test_a_model_with_other_parameters_wants_another_trainer(fitted: bool) -> No
     trainer.model.seen = [Value(1.0)]  # type: ignore[attr-defined]
     trainer.fit(x, y, epochs=1)
     trainer.model.layers[1] = nn.MLP(3, [1]).layers[0]  # type: ignore[attr-defined]
-    for use in (lambda: trainer.fit(x, y, epochs=1), lambda: trainer.evaluate(x, y)):
+    uses = (
+        *(lambda: trainer.fit(x, y, epochs=1), lambda: trainer.evaluate(x, y)),
+        lambda: trainer.predict(x),
+    )
+    for use in uses:
         with pytest.raises(RuntimeError, match=r": 4 of the 13 parameters .* another trainer"):
             use()
     Trainer(trainer.model, losses.mse, optim.SGD(lr=0.01)).fit(x, y, epochs=1)

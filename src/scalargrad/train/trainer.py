@@ -109,8 +109,10 @@ class Trainer:
         """What the model answers to each example: shape (n,) for one output, else (n, outputs).
 
         Raises `ShapeError` for an example the model cannot take, naming it, and where answers
-        differ in length from each other.
+        differ in length from each other; as `fit`, `RuntimeError` where other Values took the place
+        of parameters.
         """
+        self._require_its_parameters("predict")
         examples = Examples(x)
         compiled = self._program(examples)
         if compiled is not None:
