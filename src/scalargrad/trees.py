@@ -89,13 +89,13 @@ def unlike_an_array(x: Any) -> str | None:
 
 
 def instead(x: Any) -> str:
-    """What to pass instead of an x that is taken for no numbers: the end of a message."""
+    """What to use instead of an x that is taken for no numbers: the end of a message."""
     if is_dataclass(x):
         return ": of classes with fields, a NamedTuple is taken"
     if isinstance(x, set | frozenset):
-        return ": a set has no order, so pass a list"
+        return ": a set has no order, so use a list"
     return (
-        ": pass list(...) of it"
+        ": use list(...) of it"
         if isinstance(x, Iterable) and not isinstance(x, str | bytes)
         else ""
     )

@@ -8,8 +8,9 @@ import operator
 import pickle
 import re
 from collections import namedtuple
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -273,6 +274,25 @@ def test_results_do_not_share_memory_with_the_next_call() -> None:
 def test_results_that_are_no_numbers(result: Any) -> None:
     with pytest.raises(TypeError, match=r"^result(\[1\])?: expected a Value, a number, or a list"):
         compile(lambda x: result)(1.0)
+
+
+def test_classes_with_fields_are_named_tuples() -> None:
+    class Point(NamedTuple):
+        x: Any
+        y: Any
+
+    @dataclass
+    class Pair:
+        x: Any
+        y: Any
+
+    f = compile(lambda p: Point(p.x * p.y[0], [p.y[1]]))
+    assert f(Point(2.0, [3.0, 4.0])) == Point(6.0, [4.0])
+    g = compile(lambda p: p.x * p.y[0])
+    assert g.value_and_grad(Point(2.0, [3.0, 4.0])) == (6.0, Point(3.0, [2.0, 0.0]))
+    for use in (lambda: g(Pair(2.0, [3.0])), lambda: compile(lambda x: Pair(x, x))(1.0)):
+        with pytest.raises(TypeError, match=r"Pair.*: of classes with fields, a NamedTuple is"):
+            use()
 
 
 # --- gradients ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Value
+from ..trees import instead
 from .condition import Condition
 from .index import Index
 from .structure import (
@@ -65,7 +66,7 @@ def collect(x: Any, found: list[Value]) -> Signature:
         return INDEX if isinstance(x, numbers.Integral) else NUMBER
     raise ArgumentError(
         "expected a Value, a number, or a list, tuple, dict or array of them, "
-        f"got {type(x).__name__}"
+        f"got {type(x).__name__}{instead(x)}"
     )
 
 
