@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scalargrad as sg
+from processes import run_python
 from scalargrad.interop.sklearn import L2, MLPClassifier, MLPRegressor, half_squared_error
 
 QUICK: dict[str, Any] = {
@@ -264,7 +266,10 @@ def test_ctrl_c_keeps_what_was_learned(capsys: pytest.CaptureFixture[str]) -> No
     ("settings", "message"),
     [
         ({"optimizer": "lbfgs"}, "optimizer: expected one of adam, adamw, rmsprop, sgd or one of"),
-        ({"activation": "step"}, "activation: expected one of relu"),
+        (
+            {"activation": "step"},
+            "activation: expected one of identity, logistic, relu, .*softplus",
+        ),
         ({"batch_size": "all"}, 'batch_size: expected an int or "auto"'),
         ({"mode": "quick"}, "mode: expected"),
     ],
@@ -274,3 +279,47 @@ def test_what_makes_no_sense_is_said(settings: dict[str, Any], message: str) -> 
         MLPClassifier(**{**QUICK, **settings}).fit(*blobs())
     with pytest.raises(NotFittedError):
         MLPClassifier().predict([[1.0, 2.0]])
+
+
+def test_what_a_script_defines_goes_to_the_workers_of_joblib(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import joblib
+import numpy as np
+import scalargrad as sg
+from scalargrad.interop.sklearn import MLPClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+def rate(step):
+    return 0.1 / (1 + step)
+
+@sg.compile
+def twice(x):
+    return 2 * x
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = sg.Value(factor)
+
+    @sg.compile
+    def times(self, x):
+        return self.factor * x
+
+x, y = sg.data.moons(n=40, noise=0.1, labels=(0, 1))
+network = MLPClassifier((4,), max_iter=3, random_state=0, optimizer=sg.optim.Adam(lr=rate))
+pipeline = make_pipeline(FunctionTransformer(twice), network)
+grid = {"mlpclassifier__alpha": [1e-4, 1e-2]}
+here, there = (GridSearchCV(pipeline, grid, cv=2, n_jobs=n).fit(x, y) for n in (1, 2))
+for name in ("mean_test_score", "std_test_score"):
+    assert here.cv_results_[name].tolist() == there.cv_results_[name].tolist()
+functions = [twice, lambda x: twice(x) + 1.0, Scale(3.0).times]
+print(joblib.Parallel(n_jobs=2)(joblib.delayed(f)(2.0) for f in functions))
+"""
+    )
+    assert (
+        run_python("-W", "ignore", str(script), PYTHONWARNINGS="ignore").strip()
+        == "[4.0, 5.0, 6.0]"
+    )

@@ -565,6 +565,14 @@ class CompiledFunction(Entrance):
         return self._latest
 
 
+def by_value(function: CompiledFunction) -> str | tuple[Any, ...]:
+    """As `__reduce__`, for a pickler that takes functions of `__main__` along by value."""
+    made: Any = function._function
+    if function._unbound is None and getattr(made, "__module__", None) == "__main__":
+        return CompiledFunction, (made, function._options)
+    return function.__reduce__()
+
+
 _alive: WeakSet[CompiledFunction] = WeakSet()
 
 

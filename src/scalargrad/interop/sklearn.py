@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import losses
+from ..compiler.function import CompiledFunction, by_value
 from ..engine import Value
 from ..errors import MissingExtraError
 from ..functional import total
-from ..nn import MLP
+from ..nn import MLP, perceptron
 from ..optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from ..train import EarlyStopping, History, Trainer
 from ..train.step import Loss
@@ -40,6 +41,14 @@ try:
     from sklearn.utils.validation import check_is_fitted, column_or_1d
 except ImportError as error:
     raise MissingExtraError("scikit-learn", "sklearn", "scalargrad.interop.sklearn") from error
+
+try:
+    # To joblib's workers, which lack what a script defines, its functions are sent by value.
+    from joblib.externals.loky.backend.reduction import register
+
+    register(CompiledFunction, by_value)
+except ImportError:  # a joblib with the loky of the system
+    pass
 
 try:
     from sklearn.utils.validation import validate_data
@@ -62,6 +71,7 @@ OPTIMIZERS: Mapping[str, Any] = {
 }
 # scikit-learn's words; all others are those of `nn.MLP`.
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid"}
+KNOWN = (*ACTIVATIONS, *perceptron.ACTIVATIONS)
 # How weights start, by activation: of normal size where half the signal is cut off.
 INITIAL = {"relu": "he", "leaky_relu": "he", "gelu": "he"}
 
@@ -220,6 +230,10 @@ class NetworkEstimator(BaseEstimator):
             )
 
     def _model(self, inputs: int, outputs: int, rng: random.Random) -> MLP:
+        if self.activation not in KNOWN:
+            raise ValueError(
+                f"activation: expected one of {', '.join(KNOWN)}, got {self.activation!r}"
+            )
         activation = ACTIVATIONS.get(self.activation, self.activation)
         hidden = self.hidden_layer_sizes
         sizes = list(hidden) if isinstance(hidden, Sequence | np.ndarray) else [hidden]
