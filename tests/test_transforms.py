@@ -579,7 +579,7 @@ def test_what_is_not_a_function_is_refused(transform: Callable[[Any], Any]) -> N
         (np.ma.array([1.0, 2.0], mask=[0, 1]), "argument 0:", "masked one: use"),
         ([np.ones((1, 2)).view(np.matrix)], r"argument 0\[0\]:", r"numpy\.matrix, whose"),
         ({2.0}, "argument 0:", r"set \{2\.0\}: a set has no order, so use a list$"),
-        (range(2), "argument 0:", r"range\(0, 2\): pass list\(\.\.\.\) of it$"),
+        (range(2), "argument 0:", r"range\(0, 2\): use list\(\.\.\.\) of it$"),
         (b"12", "argument 0:", "bytes b'12'$"),
         (Guard("", "", True), "argument 0:", "with fields, a NamedTuple is taken$"),
         ("x" * 500, "argument 0:", r"\.\.\.$"),

@@ -199,7 +199,7 @@ def test_structures_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (1j, "x: expected a number, .*, got complex 1j"),
         ([1.0, 2j], r"x\[1\]: expected a number, .* got complex 2j"),
         ({"a": [1.0, {1}]}, r"x\['a'\]\[1\]: expected a number, .* got set \{1\}: a set has no"),
-        (map(float, "12"), r"x: expected a number, .* got map <.*: pass list\(\.\.\.\) of it$"),
+        (map(float, "12"), r"x: expected a number, .* got map <.*: use list\(\.\.\.\) of it$"),
         (np.array([1j]), "x: expected an array of real numbers, got dtype complex128"),
         (np.array([True]), r"x: expected .* got dtype bool: use \.astype\(float\)"),
         (np.array(["a"]), "x: expected an array of real numbers, got dtype <U1"),
