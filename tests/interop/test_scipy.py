@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import signal
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +25,12 @@ from scalargrad.interop.scipy import (
     root,
     solve_ivp,
 )
-from scalargrad.interop.scipy.derivatives import Jacobian, hessian, hessian_times_vector
+from scalargrad.interop.scipy.derivatives import (
+    Jacobian,
+    derivatives,
+    hessian,
+    hessian_times_vector,
+)
 from scalargrad.interop.scipy.jacobians import apart
 
 START = np.array([1.3, 0.7, 0.8, 1.9, 1.2])
@@ -65,7 +72,7 @@ def test_a_jacobian_in_few_walks_is_the_jacobian(
 ) -> None:
     function, n = drawn
     x = np.array([source.uniform(-2, 2) for _ in range(n)])
-    found = Jacobian(function, "function", "exact")(x)
+    found = Jacobian(derivatives(function, "function", "exact"))(x)
     rows = sg.jacobian(function)(x)
     np.testing.assert_allclose(found, rows, rtol=1e-12, atol=1e-14)
 
@@ -88,8 +95,8 @@ def test_a_large_jacobian_that_is_mostly_0_is_sparse() -> None:
         return [x[k] * x[k - 1] if k else x[k] for k in range(120)]
 
     x = np.linspace(1.0, 2.0, 120)
-    found = Jacobian(chain, "chain", "exact", may_be_sparse=True)(x)
-    dense = Jacobian(chain, "chain", "exact")(x)
+    found = Jacobian(derivatives(chain, "chain", "exact"), may_be_sparse=True)(x)
+    dense = Jacobian(derivatives(chain, "chain", "exact"))(x)
     assert sparse.issparse(found)
     assert isinstance(dense, np.ndarray)
     assert (found.toarray() == dense).all()
@@ -487,3 +494,85 @@ def test_what_makes_no_sense_is_said(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+# --- again ----------------------------------------------------------------------------------------
+
+CHAIN = [3.0, 2.0, 1.0]
+AGAIN: dict[str, Any] = {
+    "curve_fit": (
+        lambda x, a, b: a * np.exp(b * x),
+        lambda f: curve_fit(f, np.arange(6.0), np.exp(0.1 * np.arange(6.0)), [1.0, 0.0])[0],
+    ),
+    "minimize": (
+        lambda x: sum((x[k] - k) ** 4 + x[k] * x[k - 1] for k in range(3)),
+        lambda f: minimize(f, CHAIN, method="BFGS").x,
+    ),
+    "trust-exact": (
+        lambda x: sum((x[k] - k) ** 4 + x[k] ** 2 for k in range(3)),
+        lambda f: minimize(f, CHAIN, method="trust-exact").x,
+    ),
+    "Newton-CG": (
+        lambda x: sum((x[k] - k) ** 4 + x[k] ** 2 for k in range(3)),
+        lambda f: minimize(f, CHAIN, method="Newton-CG").x,
+    ),
+    "least_squares": (
+        lambda x: [x[0] ** 2 - 2.0, x[1] * x[2] - 1.0, x[2] - x[0]],
+        lambda f: least_squares(f, CHAIN).x,
+    ),
+    "root": (
+        lambda x: [x[0] ** 2 - 2.0, x[1] * x[2] - 1.0, x[2] - x[0]],
+        lambda f: root(f, CHAIN).x,
+    ),
+    "solve_ivp": (
+        lambda t, y: [-y[0] * t, y[0] - y[1], y[1] * y[2]],
+        lambda f: solve_ivp(f, (0.0, 1.0), CHAIN, "BDF").y,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_compiled_function_and_its_derivatives_are_traced_once(name: str) -> None:
+    written, solve = AGAIN[name]
+    scale, calls = sg.Value(1.0), []
+
+    def function(*args: Any) -> Any:
+        calls.append(name)
+        found = written(*args)
+        return [scale * y for y in found] if isinstance(found, list) else scale * found
+
+    compiled = sg.compile(function)
+    first, traces = solve(compiled), len(calls)
+    assert np.array_equal(solve(compiled), first)
+    assert len(calls) == traces > 0
+    scale.data = 1.5  # a Value from outside counts with its present number
+    other = solve(compiled)
+    assert len(calls) == traces
+    assert np.array_equal(other, solve(function))
+    assert len(calls) > traces
+
+
+def test_a_plain_function_sees_what_has_changed_outside() -> None:
+    wanted = [1.0]
+
+    def function(x: Any) -> Any:
+        return [x[0] - wanted[0], x[1] * x[0] - 2.0]
+
+    assert root(function, [3.0, 3.0]).x.round(9).tolist() == [1.0, 2.0]
+    wanted[0] = 4.0
+    assert root(function, [3.0, 3.0]).x.round(9).tolist() == [4.0, 0.5]
+
+
+def test_what_is_kept_is_told_apart_and_goes_with_the_function() -> None:
+    f = sg.compile(lambda x: [y**2 - k for k, y in enumerate(x, 1)])
+    equation = sg.compile(lambda t, y: f(-y))
+    for n in (2, 3, 2):
+        x0 = np.ones(n)
+        expected = np.sqrt(np.arange(1.0, n + 1))
+        assert np.allclose(root(f, x0).x, expected)
+        assert np.allclose(least_squares(f, x0).x, expected)
+        assert np.allclose(solve_ivp(equation, (0.0, 0.1), x0, "Radau").y[:, 0], x0)
+    alive = weakref.ref(equation)
+    del equation
+    gc.collect()
+    assert alive() is None

@@ -79,6 +79,9 @@ class CompiledFunction(Entrance):
         self._parameters = ParameterList()
         self._traces = 0
         self._other: CompiledFunction | None = None  # answers a call in the middle of a call
+        # What others made of it, by what that is: programs of its derivatives, say. It is theirs to
+        # keep as long as the function, and like its traces stays what it was.
+        self.derived: dict[Any, Any] = {}
         self._family = [self]  # itself, its other and so on, whose gradients are for one list
         self._unbound: CompiledFunction | None = None  # in the class, of which this is the method
         _alive.add(self)

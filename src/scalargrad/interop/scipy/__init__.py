@@ -7,7 +7,7 @@ The functions are SciPy's, by name, arguments and results, without `jac`, `hess`
 function is written in single numbers, as for `scalargrad.compile`, and its gradient, Hessian or
 Jacobian is derived and compiled. It may choose (`if x[0] > 0`), and use Values from outside, which
 count with their present numbers. It is traced anew by each call; a function that comes compiled
-(`sg.compile(f, mode="fast")`) is run as it was compiled.
+(`sg.compile(f, mode="fast")`) is run as it was compiled, and its derivatives are kept with it.
 
 `fit_parameters` is the other way round: a loss of no `x`, whose Values from outside are what is to
 be found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from .jacobians import entries
 
 Floats: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[..., Any]
+Made = TypeVar("Made")
 
 FEW = 10_000  # numbers in a matrix that is never thought of as sparse
 SPARSE = 0.1  # the share of them, of which a larger one is
@@ -41,6 +42,14 @@ def given(function: Any, name: str, batched: bool = False) -> CompiledFunction:
             f"has_aux, got {options}: compile it with mode= and backend= at most"
         )
     return compiled
+
+
+def kept(function: CompiledFunction, what: Any, make: Callable[[], Made]) -> Made:
+    """What is made of a function: once, where it came compiled and is used again."""
+    if what not in function.derived:
+        function.derived[what] = make()
+    made: Made = function.derived[what]
+    return made
 
 
 def mode_of(function: CompiledFunction) -> str:
@@ -91,31 +100,38 @@ def vector(function: CompiledFunction, name: str, like: str = "") -> CompiledFun
             )
         return array_of(found, (len(found),), True)
 
-    return compile(numbers, mode=mode_of(function))
+    return kept(function, (name, like), lambda: compile(numbers, mode=mode_of(function)))
+
+
+def jacobian(
+    function: CompiledFunction, name: str, wrt: int = 0, may_be_sparse: bool = False
+) -> Jacobian:
+    """d(result)/d(argument) of a function of several numbers, at the argument at position `wrt`."""
+    what = "Jacobian", name, wrt
+    matrix = kept(function, what, lambda: derivatives(function, name, mode_of(function), wrt))
+    return Jacobian(matrix, may_be_sparse)
+
+
+def derivatives(function: Function, name: str, mode: str, wrt: int = 0) -> CompiledFunction:
+    """The program of a `Jacobian`."""
+
+    def matrix(*args: Any) -> Any:
+        variables = args[wrt].tolist()
+        outputs = values(function(*args), name)
+        return _laid_out(outputs, variables)
+
+    return compile(matrix, mode=mode)
 
 
 class Jacobian:
     """d(result)/d(argument) of a function of several numbers, at an argument that is a vector.
 
     Called like the function it gives an array with a row for each number of the result, or, if
-    `may_be_sparse`, a SciPy CSC matrix where that is large and mostly 0. `wrt` is the position of
-    the argument.
+    `may_be_sparse`, a SciPy CSC matrix where that is large and mostly 0. `matrix` is its program.
     """
 
-    def __init__(
-        self,
-        function: Function,
-        name: str,
-        mode: str,
-        wrt: int = 0,
-        may_be_sparse: bool = False,
-    ) -> None:
-        def matrix(*args: Any) -> Any:
-            variables = args[wrt].tolist()
-            outputs = values(function(*args), name)
-            return _laid_out(outputs, variables)
-
-        self._matrix = compile(matrix, mode=mode)
+    def __init__(self, matrix: CompiledFunction, may_be_sparse: bool = False) -> None:
+        self._matrix = matrix
         self._is_sparse: bool | None = None if may_be_sparse else False
 
     def __call__(self, *args: Any) -> Any:
@@ -152,7 +168,13 @@ def _laid_out(outputs: list[Value], variables: list[Value]) -> Any:
 
 def hessian(function: CompiledFunction) -> Jacobian:
     """The Hessian of a function of one number: `h(x, *args)`."""
-    return Jacobian(grad(function), "the gradient", mode_of(function))
+    return Jacobian(
+        kept(
+            function,
+            "Hessian",
+            lambda: derivatives(grad(function), "the gradient", mode_of(function)),
+        )
+    )
 
 
 def hessian_times_vector(function: CompiledFunction) -> CompiledFunction:
@@ -161,7 +183,7 @@ def hessian_times_vector(function: CompiledFunction) -> CompiledFunction:
     def product(x: Any, p: Any, *args: Any) -> Any:
         return jvp(lambda x: grad(function)(x, *args), (x,), (p,))[1]
 
-    return compile(product, mode=mode_of(function))
+    return kept(function, "product", lambda: compile(product, mode=mode_of(function)))
 
 
 def weighted_hessian(function: CompiledFunction, name: str) -> Jacobian:
@@ -170,4 +192,10 @@ def weighted_hessian(function: CompiledFunction, name: str) -> Jacobian:
     def gradient(x: Any, weights: Any) -> Any:
         return grad(lambda x: dot(weights.tolist(), values(function(x), name)))(x)
 
-    return Jacobian(gradient, "the gradient", mode_of(function))
+    return Jacobian(
+        kept(
+            function,
+            ("weighted", name),
+            lambda: derivatives(gradient, "the gradient", mode_of(function)),
+        )
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from scipy import integrate
 
-from .derivatives import Function, Jacobian, given, mode_of, real_vector, refuse, vector
+from .derivatives import Function, given, jacobian, real_vector, refuse, vector
 
 # The methods that solve equations with a Jacobian, and whether that may be a sparse matrix.
 JACOBIAN = {"Radau": True, "BDF": True, "LSODA": False}
@@ -47,7 +47,7 @@ def solve_ivp(
     y0, function = real_vector(y0, "y0"), given(fun, "fun")
     name = method if isinstance(method, str) else getattr(method, "__name__", "")
     if name in JACOBIAN:
-        options["jac"] = Jacobian(function, "fun", mode_of(function), 1, JACOBIAN[name])
+        options["jac"] = jacobian(function, "fun", 1, JACOBIAN[name])
     return integrate.solve_ivp(
         vector(function, "fun", "y0"), t_span, y0, method, args=args or None, **options
     )

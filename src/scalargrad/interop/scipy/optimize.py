@@ -21,6 +21,8 @@ from .derivatives import (
     given,
     hessian,
     hessian_times_vector,
+    jacobian,
+    kept,
     mode_of,
     real_vector,
     refuse,
@@ -109,7 +111,7 @@ def _derived(constraint: Any, method: str) -> Any:
 
 def _several(function: CompiledFunction, name: str) -> tuple[CompiledFunction, Jacobian]:
     """A function of several numbers as a program, and its Jacobian."""
-    return vector(function, name), Jacobian(function, name, mode_of(function))
+    return vector(function, name), jacobian(function, name)
 
 
 def least_squares(
@@ -183,11 +185,10 @@ def curve_fit(
     """
     refuse("curve_fit", options, "jac")
     function = given(f, "f")
-    mode = mode_of(function)
     x, y = real_vector(xdata, "xdata"), real_vector(ydata, "ydata")
     if p0 is not None:
         p0 = real_vector(p0, "p0")
-    both = _Curve(function, mode)
+    both = kept(function, "curve", lambda: _Curve(function, mode_of(function)))
 
     @functools.wraps(f, updated=())  # SciPy counts the parameters in the signature
     def curve(x: Floats, *parameters: float) -> Floats:
