@@ -33,6 +33,7 @@ import numpy as np
 from . import replay, watch
 from .compiler.adjoint import Derivative, graph_down_to
 from .compiler.function import CompiledFunction
+from .compiler.sparsity import apart, directions, reached
 from .dependence import Dependence
 from .engine import Value
 from .errors import ShapeError, StaleGraphError, TraceError
@@ -41,6 +42,8 @@ from .modes import current, modes
 from .trees import Scalar, Tree, array_of, flatten, holds_value, joined, replace
 
 Function: TypeAlias = Callable[..., Any]
+
+MOST_BITS = 1 << 30  # of what is noted while it is found out which variables each node depends on
 
 
 def _is_inside() -> bool:
@@ -174,8 +177,10 @@ def _variable(x: Scalar) -> Value:
 class _Replayed:
     """The derivative in numbers, by the interpreter; no `grad` of any Value is touched."""
 
+    MANY = 64  # walks that take as long as to find out which can be taken together
+
     def __init__(self, outputs: Sequence[Value], variables: Sequence[Value]) -> None:
-        graph = graph_down_to(outputs, variables)
+        self.graph = graph = graph_down_to(outputs, variables)
         n, leaves = len(graph), graph.tape.leaves
         place = {id(v): i for i, v in enumerate(graph.leaves)}
         self._places = [place.get(id(v), leaves) for v in variables]
@@ -206,9 +211,12 @@ class _Replayed:
 class _Built:
     """The derivative in Values, as a graph."""
 
+    MANY = 2  # walks that take as long as to find out which can be taken together
+
     def __init__(self, outputs: Sequence[Value], variables: Sequence[Value]) -> None:
         with _differentiating():
             self._derivative = Derivative(graph_down_to(outputs, variables), variables)
+        self.graph = self._derivative.graph
 
     def backward(self, seeds: Sequence[Scalar]) -> list[Value]:
         """The gradient of sum(seed * output) with respect to each variable."""
@@ -424,8 +432,10 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     It has the structure of the result with that of the argument inside: for a list of m numbers
     and an argument of n, m lists of n; for arrays of shapes s and t, an array of shape s + t. One
-    backward walk for each number of the result. As `jax.jacobian` (reverse mode). Raises as
-    `value_and_grad` does, but f may return numbers in any structure.
+    backward walk for each number of the result, or for all those that are computed from different
+    numbers of the argument, where they are many or the derivative is compiled: three for a
+    tridiagonal matrix of any size. As `jax.jacobian` (reverse mode). Raises as `value_and_grad`
+    does, but f may return numbers in any structure.
     """
     _require_function(f, "jacobian")
 
@@ -437,11 +447,9 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         if not out.leaves:
             return out.of_groups([])
         derivative = run.derivative_of(out.leaves)
-        rows = []
-        for k in range(len(out.leaves)):
-            seeds = [0.0] * len(out.leaves)
-            seeds[k] = 1.0
-            rows.append([run.shown(g) for g in derivative.backward(seeds)])
+        rows = list(_rows(derivative, run.variables))
+        if isinstance(derivative, _Built):
+            rows = [list(map(run.shown, row)) for row in rows]
         return _blocks(rows, out, inside, of_values=not run.numeric)
 
     return jacobian_of_f
@@ -455,6 +463,24 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """
     _require_function(f, "hessian")
     return jacobian(grad(f, argnums), argnums)
+
+
+def _rows(derivative: _Replayed | _Built, variables: Sequence[Value]) -> Iterator[Sequence[Scalar]]:
+    """The gradient of each output, in as few walks as may be."""
+    graph, count = derivative.graph, len(derivative.graph.outputs)
+    if count < derivative.MANY or len(graph) * len(variables) > MOST_BITS:
+        yield from map(derivative.backward, directions(range(count)))
+        return
+    reach = reached(graph, variables)
+    groups = apart(reach)
+    walks: list[Sequence[Scalar]] = [derivative.backward(seeds) for seeds in directions(groups)]
+    zero = 0.0 if isinstance(derivative, _Replayed) else Value(0.0)
+    for group, row in zip(groups, reach):
+        found = walks[group]
+        gradient: list[Scalar] = [zero] * len(variables)
+        for j in row:
+            gradient[j] = found[j]
+        yield gradient
 
 
 def _blocks(rows: Sequence[Sequence[Scalar]], out: Tree, inside: Tree, of_values: bool) -> Any:

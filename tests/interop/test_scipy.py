@@ -31,7 +31,6 @@ from scalargrad.interop.scipy.derivatives import (
     hessian,
     hessian_times_vector,
 )
-from scalargrad.interop.scipy.jacobians import apart
 
 START = np.array([1.3, 0.7, 0.8, 1.9, 1.2])
 ALL = (
@@ -75,19 +74,6 @@ def test_a_jacobian_in_few_walks_is_the_jacobian(
     found = Jacobian(derivatives(function, "function", "exact"))(x)
     rows = sg.jacobian(function)(x)
     np.testing.assert_allclose(found, rows, rtol=1e-12, atol=1e-14)
-
-
-@given(st.lists(st.sets(st.integers(0, 8), max_size=4), max_size=10))
-def test_lines_of_one_group_have_no_place_in_common(lines: list[set[int]]) -> None:
-    groups = apart(lines)
-    for k in set(groups):
-        members = [line for line, group in zip(lines, groups) if group == k]
-        assert sum(map(len, members)) == len(set().union(*members))
-
-
-def test_a_band_takes_as_many_walks_as_it_is_wide() -> None:
-    band = [{k, k + 1, k + 2} for k in range(50)]
-    assert max(apart(band)) == 2
 
 
 def test_a_large_jacobian_that_is_mostly_0_is_sparse() -> None:

@@ -52,6 +52,10 @@ def collect(x: Any, found: list[Value]) -> Signature:
         items = [_collect_part(y, f"[{key!r}]", found) for key, y in x.items()]
         return Keyed(tuple(x), tuple(items))
     if isinstance(x, np.ndarray) and x.ndim:
+        every = x.ravel().tolist()
+        if all(type(y) is Value for y in every):  # as a rule, and there may be many
+            found += every
+            return Array(x.shape, "number")
         for at in np.ndindex(*x.shape):
             kind = _collect_part(x[at], f"[{', '.join(map(str, at))}]", found)
             if kind is not NUMBER and kind is not INDEX:
