@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from programs import algebra, triangular
+from programs import algebra, tables, triangular
 from programs.case import Answer, Case, answer_of, capture, data_for, eager, inputs_for
 from scalargrad import ops
 from scalargrad.compiler import growing
@@ -103,6 +103,26 @@ def test_steps_are_one_body_and_have_the_bits_of_the_engine(case):
     same_bits(case)
 
 
+@pytest.mark.parametrize(
+    "case", [tables.alignment(20), tables.soft_alignment(16), tables.option(24)], ids=str
+)
+def test_the_diagonals_of_tables_are_bodies(case):
+    """They grow, or shrink, forwards and in the gradient."""
+    loops, _ = loops_of(case)
+    assert len(growing_repeats(loops)) >= 2
+    assert not any(isinstance(step, Walk) for step in loops.instructions)
+    same_bits(case)
+
+
+def test_all_partial_derivatives_come_between():
+    """Those of one kind, of the whole table, are a few nests."""
+    loops, _ = loops_of(tables.alignment(20))
+    outside = [step for step in loops.instructions if isinstance(step, Apply)]
+    compared = [step for step in outside if step.op == ops.LESS]
+    assert sum(work(step, 1) for step in compared) > 0.9 * 4 * 20 * 20
+    assert len(compared) < 40
+
+
 @pytest.mark.parametrize("make", [triangular.elimination, triangular.lower_solve])
 def test_larger_programs_are_hardly_more_instructions(make):
     """What is outside of the turns may take one for each row."""
@@ -127,7 +147,7 @@ def test_examples_are_a_loop_around_them(case, batch):
 
 @settings(SOME, max_examples=12)
 @given(
-    st.sampled_from((*triangular.ALL, algebra.cholesky)),
+    st.sampled_from((*triangular.ALL, algebra.cholesky, tables.option, tables.soft_alignment)),
     st.integers(3, 17),
     st.sampled_from((None, None, "sum")),
 )
@@ -165,10 +185,16 @@ def test_the_gradient_begins_where_the_order_turns():
     from scalargrad.compiler.derive import derive
     from scalargrad.compiler.flatten import flatten
 
-    tape, marks, *_ = capture(triangular.lower_solve(5))
+    tape, marks, *_ = capture(tables.alignment(5))
     flat, outputs = flatten(tape, marks)
-    assert gradient_begins(flat) == len(flat)
-    assert gradient_begins(derive(flat, outputs, marks)) >= len(flat)
+    assert gradient_begins(flat) == (len(flat), len(flat))
+    both = derive(flat, outputs, marks)
+    partials, chain = gradient_begins(both)
+    assert len(flat) <= partials < chain < len(both)
+    choosing = np.flatnonzero(np.isin(both.kind, (ops.LESS, ops.WHERE)))
+    assert partials <= choosing.min()
+    assert choosing.max() < chain
+    assert (np.diff(both.rank[chain:][both.kind[chain:] != ops.LEAF]) <= 0).all()
 
 
 def test_bounds_are_printed():

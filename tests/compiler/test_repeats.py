@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compiler.loop_cases import recurrences  # type: ignore[import-not-found]
 from programs import algebra, gpt, mlp, recurrent
 from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
-from programs.physics import cart_pole, pendulum, string
+from programs.physics import cart_pole, pendulum, prey, string
 from scalargrad import Value, functional, ops
 from scalargrad.compiler import repeats
 from scalargrad.compiler import roll as rolling
@@ -30,6 +30,7 @@ from scalargrad.compiler.loops import (
     Repeat,
     Segment,
     Space,
+    Walk,
     mapped,
     turn,
 )
@@ -65,6 +66,15 @@ def test_uneven_turns_are_none():
     assert tandems([1, 2] * 4, [0, 0, 1, 5, 2, 9, 3, 1]) == []
     assert tandems([1] * 5, [0, 1, 2, 3, 5]) == [Tandem(0, 1, 4)]
     assert tandems([], []) == []
+
+
+def test_turns_of_turns_are_found():
+    """Also where the inner ones are many more, and where other periods are more frequent."""
+    turn = [*[1, 2, 3, 4, 5] * 30, 6, 7]
+    kinds = [*turn * 8, *[1, 2] * 2000]
+    found = tandems(kinds, [0] * len(kinds))
+    assert found[0] == Tandem(0, len(turn), 8)
+    assert found[1].period == 2
 
 
 @WIDE
@@ -559,3 +569,18 @@ def test_long_rows_of_scattered_terms_are_listed(lanes, over, monkeypatch):
     batch = 3 if over else None
     inputs = {s: rng.normal(size=(3, 100) if s.batched else 100) for s in (source, S.PARAMETER)}
     agree(execute(loops, inputs, batch), found, inputs, batch)
+
+
+@pytest.mark.parametrize("every", [5, 8])
+def test_steps_between_measurements_are_turns_of_turns(every):
+    """Eight steps with a measurement are more packs than are made nests, counted one by one."""
+    case = prey(10 * every, every)
+    tape, marks, parameters, _ = capture(case)
+    loops = roll(tape, marks, check=True)
+    outer = [step for step in loops.instructions if isinstance(step, Repeat)]
+    turns = [step for step in outer if any(isinstance(each, Repeat) for each in step.body)]
+    assert len(turns) >= 2  # forwards and backwards
+    assert not any(isinstance(step, Walk) for step in loops.instructions)
+    data = data_for(case, 1)
+    found = execute(loops, inputs_for(case, data, parameters, None), None)
+    assert answer_of(loops, found, case, data).bits() == eager(case, data).bits()

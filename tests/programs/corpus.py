@@ -22,5 +22,8 @@ CORPUS: tuple[Case, ...] = (
     sparse.network(80),
     mlp.deep(12),
     tables.alignment(),
+    tables.soft_alignment(3),
+    tables.option(5),
+    physics.prey(6),
     gpt.document(4, vocabulary=5, width=4, heads=2, layers=4),
 )

@@ -108,3 +108,35 @@ def bodies(count: int = 8) -> Case:
         return masses, energy
 
     return Case(f"{count} bodies", make, 3 * count)
+
+
+def prey(steps: int = 12, every: int = 3, h: float = 0.05) -> Case:
+    """Lotka and Volterra's equations by the Runge-Kutta method: their rates are learned from counts
+
+    of prey and predators that are made every so many steps.
+    """
+
+    def make(rng: random.Random) -> Made:
+        rates = [Value(rng.uniform(0.2, 0.9)) for _ in range(4)]
+
+        def slope(prey: Any, hunters: Any) -> tuple[Any, Any]:
+            met = prey * hunters
+            return rates[0] * prey - rates[1] * met, rates[2] * met - rates[3] * hunters
+
+        def loss(x: list[Value], _: list[Any]) -> Value:
+            a, b, error = x[0], x[1], Value(0.0)
+            for step in range(1, steps + 1):
+                a1, b1 = slope(a, b)
+                a2, b2 = slope(a + h / 2 * a1, b + h / 2 * b1)
+                a3, b3 = slope(a + h / 2 * a2, b + h / 2 * b2)
+                a4, b4 = slope(a + h * a3, b + h * b3)
+                a = a + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+                b = b + h / 6 * (b1 + 2 * b2 + 2 * b3 + b4)
+                if step % every == 0:
+                    seen = 2 * (step // every)
+                    error = error + (a - x[seen]) ** 2 + (b - x[seen + 1]) ** 2
+            return error
+
+        return rates, loss
+
+    return Case(f"prey, {steps} steps, counted every {every}", make, 2 + 2 * (steps // every))

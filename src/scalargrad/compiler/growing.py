@@ -16,8 +16,8 @@ in which there are more are left out of the repeat.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,26 +28,46 @@ from .cuts import labels
 from .flat import INDICATOR, OVER, SCATTER, Flat
 from .layout import Layout
 from .loops import Loop, Nest, Operand, Segment, Space
-from .packs import Packs
-from .periods import mixed
+from .packs import Ordered, Packs, ordered
 from .recover import Recovery, segment
-from .tandems import Tandem, find_tandems, linear_hash
+from .tandems import Tandem, find_tandems, linear_hash, mixed
 
 FEWEST = 4  # turns
 LONG = 3  # terms that make a piece: two are evenly apart in any case
-BLOCKS = 4  # nests of a pack
+BLOCKS = 6  # nests of a pack
+NEIGHBOURS = 4  # whose nodes are taken apart, at most
 FEW_TERMS, PARTS = 4, 8  # of nodes by which packs are cut, and in how many parts
 PLACES = (0.5, 0.25, 0.75, 0.0)  # in a turn and in its lanes, where guesses are made
 
 Integers = NDArray[np.int64]
 
 
-def gradient_begins(flat: Flat) -> int:
-    """The first node that no longer comes in the order of the program; all if there is none."""
-    results = np.flatnonzero(flat.kind != ops.LEAF)
+def gradient_begins(flat: Flat) -> tuple[int, int]:
+    """The first node that no longer comes in the order of the program, and the first of those in
+    its reverse.
+
+    Between the two lie the partial derivatives, each of which only waits for operands of its own.
+    Both are the number of all nodes if there are none such.
+    """
+    results = np.flatnonzero((flat.kind != ops.LEAF) & (flat.space <= Space.BATCHED))
     rank = flat.rank[results]
     back = np.flatnonzero(rank[1:] <= np.maximum.accumulate(rank)[:-1])
-    return int(results[back[0] + 1]) if len(back) else len(flat)
+    if not len(back):
+        return len(flat), len(flat)
+    later = np.flatnonzero(rank[1:] > rank[:-1])
+    chain = max(int(back[0]), int(later[-1]) if len(later) else 0)
+    return int(results[back[0] + 1]), int(results[chain + 1])
+
+
+def outwards(flat: Flat) -> Ordered:
+    """The order in which turns that grow are seen, forwards and in a gradient.
+
+    Forwards each node comes as early as it can, and in a gradient as late as it can. Partial
+    derivatives come all between the two.
+    """
+    partials, chain = gradient_begins(flat)
+    parts = np.array([partials] if partials < len(flat) else [], np.intp)
+    return ordered(flat, parts, late=chain)
 
 
 def growing(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
@@ -72,6 +92,25 @@ def growing(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     every = np.diff(flat.first)[packs.members]
     read = np.concatenate(([0], np.cumsum(np.add.reduceat(every, packs.first[:-1]))))
     return [tandem for tandem in found if _grows(read[tandem.start : tandem.stop + 1], tandem)]
+
+
+def apart(packs: Packs, tandems: Sequence[Tandem]) -> Packs:
+    """The same packs, those of turns that grow by some nodes in another order: every other one of
+    two first, say, and then those between.
+
+    Each entry of a table may do the same to all of its neighbours, one after the other. The nodes
+    of one neighbour lie evenly, and those of all do not.
+    """
+    members, sizes = packs.members.copy(), np.diff(packs.first)
+    for tandem in tandems:
+        for k in range(tandem.start, tandem.stop):
+            column = tandem.start + (k - tandem.start) % tandem.period
+            many = abs(int(sizes[column + tandem.period] - sizes[column]))
+            if 1 < many <= NEIGHBOURS:
+                nodes = packs.nodes(k)
+                order = np.argsort(np.arange(len(nodes)) % many, kind="stable")
+                members[packs.first[k] : packs.first[k + 1]] = nodes[order]
+    return replace(packs, members=members)
 
 
 def _grows(read: Integers, tandem: Tandem) -> bool:
@@ -197,8 +236,8 @@ class _Pack:
     places: Integers
     begin: Integers
 
-    def pieces(self, node: int) -> list[_Piece]:
-        """The terms of a node in pieces, some of `LONG` terms or more, and single ones."""
+    def pieces(self, node: int, long: int = LONG) -> list[_Piece]:
+        """The terms of a node in pieces, some of `long` terms or more, and single ones."""
         terms = slice(int(self.first[node]), int(self.first[node + 1]))
         sort, places = self.sort[terms].tolist(), self.places[terms].tolist()
         found, at = [], 0
@@ -214,7 +253,7 @@ class _Pack:
                     and places[end][1] - places[end - 1][1] == step[1]
                 ):
                     end += 1
-            if end - at < LONG:
+            if end - at < long:
                 step, end = (0, 0), at + 1
             found.append(_Piece(sort[at], (a, b), step, end - at))
             at = end
@@ -301,13 +340,13 @@ def _guess(pack: _Pack, block: _Block, turn: int, lane: int) -> _Guess | None:
         return None
     aside = 1 if lane + 1 < sizes[turn] else -1 if lane else 0
     nodes = [node(turn, lane), node(turn + 1, lane), node(turn, lane + aside)]
-    three = [pack.pieces(k) for k in nodes]
-    base, later, beside = three
-    if len({len(pieces) for pieces in three}) > 1:
+    three = _alike([pack.pieces(k) for k in nodes])
+    if three is None:
+        # Terms that happen to lie evenly in one turn may not in the next.
+        three = _alike([pack.pieces(k, FEW_TERMS + 1) for k in nodes])
+    if three is None:
         return None
-    for own in zip(*three):
-        if len({(piece.sort, piece.step) for piece in own}) > 1:
-            return None
+    base, later, beside = three
 
     def line(numbers: tuple[int, int, int]) -> list[int]:
         by_turn, by_lane = numbers[1] - numbers[0], aside * (numbers[2] - numbers[0])
@@ -325,6 +364,12 @@ def _guess(pack: _Pack, block: _Block, turn: int, lane: int) -> _Guess | None:
         lines([(x.first[1], y.first[1], z.first[1]) for x, y, z in every]),
         lines([(here, after, next_to)]),
     )
+
+
+def _alike(nodes: list[list[_Piece]]) -> list[list[_Piece]] | None:
+    """The pieces of nodes, if they have as many of the same sorts and steps."""
+    shapes = {tuple((piece.sort, piece.step) for piece in pieces) for pieces in nodes}
+    return nodes if len(shapes) == 1 else None
 
 
 # --- nests ---------------------------------------------------------------------------------------
@@ -358,7 +403,7 @@ def _blocks(pack: _Pack, block: _Block, middle: int, left: int) -> Iterator[_Fou
     sizes = block.high - block.low
     if left <= 0 or sizes[middle] <= 0:
         return
-    best: tuple[int, _Guess, NDArray[np.bool_]] | None = None
+    best: tuple[int, _Guess, NDArray[np.bool_], int] | None = None
     whole = int(sizes.sum())
     for where in PLACES[:3]:
         turn = int(where * len(sizes))
@@ -369,24 +414,45 @@ def _blocks(pack: _Pack, block: _Block, middle: int, left: int) -> Iterator[_Fou
             good = guess.right_for(pack, block)
             number = int(good.sum())
             if best is None or number > best[0]:
-                best = number, guess, good
+                best = number, guess, good, turn
             if number == whole:
                 break
         if best is not None and 10 * best[0] > 9 * whole:
             break
     if best is None:
         return
-    _, guess, good = best
+    number, guess, good, guessed = best
+    if number < whole and 1 < sizes[0] <= BLOCKS and (sizes == sizes[0]).all():
+        # The few at the edges, which move apart, or closer.
+        for k in range(sizes[0]):
+            yield from _blocks(pack, _Block(block.low + k, block.low + k + 1), middle, 1)
+        return
     low, high = block.low.copy(), block.low.copy()
     for turn in range(len(sizes)):
         lanes = np.flatnonzero(good[pack.begin[turn] : pack.begin[turn + 1]])
         if len(lanes) and lanes[-1] - lanes[0] + 1 == len(lanes):
             low[turn], high[turn] = lanes[0], lanes[-1] + 1
+    _trim(low, high, guessed)
     yield _Found(guess, block.low, low, high)
     if (low > block.low)[middle]:
         yield from _blocks(pack, _Block(block.low, low), middle, left - 1)
     if (high < block.high)[middle]:
         yield from _blocks(pack, _Block(high, block.high), middle, left - 1)
+
+
+def _trim(low: Integers, high: Integers, turn: int) -> None:
+    """Leave out lanes of the turn of a guess, and of the next, which it was made to be right for."""
+    near, far = (turn + 2, turn + 3) if turn + 3 < len(low) else (turn - 1, turn - 2)
+    if far < 0 or low[near] >= high[near] or low[far] >= high[far]:
+        return
+    step = far - near
+    for own in (turn, turn + 1):
+        ends = [
+            int(bound[near] + (bound[far] - bound[near]) * step * (own - near))
+            for bound in (low, high)
+        ]
+        if low[own] <= ends[0] < ends[1] <= high[own]:
+            low[own], high[own] = ends
 
 
 class Body(NamedTuple):

@@ -8,6 +8,8 @@ being much code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ from ..ops import LEAF
 from .flat import Flat
 from .loops import Space
 from .packs import LEAVES, WHOLE, Packs
-from .tandems import Tandem, find_tandems, linear_hash
+from .tandems import Tandem, find_tandems, linear_hash, mixed
 
 # Whether very many packs have periods at all is first seen in some places of them.
 VERY_MANY, PLACES, WINDOW = 1 << 15, 4, 1 << 12
@@ -27,6 +29,16 @@ def periods(flat: Flat, packs: Packs, least: int) -> list[Tandem]:
     if len(packs) > VERY_MANY and not _places_with_periods(flat, packs):
         return []
     return _periods(flat, packs, _places(flat, packs), 0, len(packs), least)
+
+
+def within(flat: Flat, packs: Packs, tandems: Sequence[Tandem], least: int) -> list[Tandem]:
+    """Where packs come again and again within a turn of each: in the first one, as in all."""
+    place = _places(flat, packs)
+    return [
+        inner
+        for tandem in tandems
+        for inner in _periods(flat, packs, place, tandem.start, tandem.start + tandem.period, least)
+    ]
 
 
 def turns(flat: Flat) -> NDArray[np.intp]:
@@ -91,12 +103,3 @@ def _periods(
     node = mixed(mixed(node + flat.space[members]) + counts)
     kinds = linear_hash(key, first) + (linear_hash(node, packed) << np.uint64(1))
     return find_tandems(kinds.view(np.int64), moving, least)
-
-
-def mixed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers hashed, one by one."""
-    mixed = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= np.uint64(0xD6E8FEB86659FD93)
-    mixed ^= mixed >> np.uint64(32)
-    return mixed.view(np.int64)

@@ -30,7 +30,7 @@ from .candidates import copy_candidates
 from .derive import derive
 from .flat import SCATTER, Flat, verify
 from .flatten import flatten
-from .growing import Sorts, body, gradient_begins, growing, place
+from .growing import Sorts, apart, body, growing, outwards, place
 from .layout import Layout, verify_layout
 from .loops import (
     BATCH,
@@ -53,7 +53,7 @@ from .loops_check import verify as verify_loops
 from .loops_check import verifying
 from .marks import GRADIENT, Marks, verify_marks
 from .packs import Ordered, Packs, find_packs, ordered, verify_packs
-from .periods import VERY_MANY, WINDOW, periods, turns
+from .periods import VERY_MANY, WINDOW, periods, turns, within
 from .recover import Recovery
 from .repeats import LEAST, even_body, find_repeats, together
 from .simplify import simplify
@@ -110,6 +110,9 @@ def roll(
     clock.lap("packs", check, lambda: verify_packs(graph, packs))
     found = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE, grown)
     if found is None:
+        parted, spare = apart(packs, tandems), MANY_PACKS - _counted_once(packs, tandems)
+        found = _rolled(graph, outputs, marks, parted, tandems, lines or NOWHERE, grown, spare)
+    if found is None:
         packs, tandems, _ = _packs(graph, False)
         found = _rolled(graph, outputs, marks, packs, tandems, lines or NOWHERE)
     assert found is not None
@@ -155,26 +158,20 @@ def _packs(flat: Flat, grow: bool) -> tuple[Packs, list[Tandem], bool]:
     if not packs.complete and tandems:
         packs = find_packs(flat, order)
         tandems = periods(flat, packs, LEAST)
-    many = _counted_once(packs, tandems)
-    coarser = _coarser(flat, packs, many, order)
-    # Of very many packs, those of the forward half say whether it is worth looking. That most come
-    # again is no reason not to, if there are too many others.
-    if (
-        grow
-        and many > FEW_PACKS
-        and (2 * many > len(packs) or many > MANY_PACKS)
-        and (packs.complete or growing(flat, coarser, LEAST))
-    ):
-        late = find_packs(flat, ordered(flat, late=gradient_begins(flat)), coarse=True)
-        grown = growing(flat, late, LEAST)
+    many = _counted_once(packs, tandems, flat)
+    # That most come again is no reason not to look, if there are too many others.
+    if grow and many > FEW_PACKS and (2 * many > len(packs) or many > MANY_PACKS):
+        late = find_packs(flat, outwards(flat), coarse=True)
+        grown = growing(flat, late, LEAST) if len(late) <= VERY_MANY else []
         if 2 * _counted_once(late, grown) <= min(len(late), many):
             return late, grown, True
+    coarser = _coarser(flat, packs, many, order)
     if tandems and many > MANY_PACKS:
         # Where turns differ at their edges, they may be alike in what they do and not in what they
         # read.
         coarser = coarser if coarser.coarse else find_packs(flat, order, coarse=True)
         even = periods(flat, coarser, LEAST) if len(coarser) > MANY_PACKS else []
-        if _counted_once(coarser, even) <= MANY_PACKS:
+        if _counted_once(coarser, even, flat) <= MANY_PACKS:
             return coarser, even, False
         coarser = _coarser(flat, packs, many, order)
     if many > MANY_PACKS:
@@ -189,9 +186,15 @@ def _packs(flat: Flat, grow: bool) -> tuple[Packs, list[Tandem], bool]:
     return coarser, tandems if coarser is packs else [], False
 
 
-def _counted_once(packs: Packs, tandems: Sequence[Tandem]) -> int:
-    """How many packs there are, turns of a period counted once."""
-    return len(packs) - sum(tandem.saved for tandem in tandems)
+def _counted_once(packs: Packs, tandems: Sequence[Tandem], even: Flat | None = None) -> int:
+    """How many packs there are, turns of a period counted once.
+
+    Of `even` turns, those within them are, too, if that makes a difference.
+    """
+    many = len(packs) - sum(tandem.saved for tandem in tandems)
+    if even is not None and many > MANY_PACKS:
+        many -= sum(tandem.saved for tandem in within(even, packs, tandems, LEAST))
+    return many
 
 
 def _turning(tandems: Sequence[Tandem]) -> int:
@@ -214,19 +217,21 @@ def _rolled(
     tandems: Sequence[Tandem],
     lines: SourceLines,
     grown: bool = False,
+    spare: int = 0,
 ) -> tuple[Loops, Layout] | None:
     """The program and where its numbers lie; the tandem repeats of the packs are all nests.
 
-    None if their turns, which are `grown`, are not alike after all.
+    None if their turns, which are `grown`, are not alike after all, but for those of repeats that
+    save `spare` packs.
     """
-    many = _counted_once(packs, tandems)
+    many = _counted_once(packs, tandems, None if grown else flat)
     worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
     layout = Layout(flat)
     sorts = Sorts(flat, packs)
     for tandem in tandems if grown else ():
         place(flat, packs, tandem, layout, sorts)
     recovery = Recovery(flat, packs, layout, marks.accumulate)
-    made = _Instructions(flat, packs, layout, recovery, lines, sorts, grown)
+    made = _Instructions(flat, packs, layout, recovery, lines, sorts, grown, spare)
     instructions = made.all(tandems, worth)
     if not made.alike:
         return None
@@ -274,10 +279,14 @@ class _Instructions:
         lines: SourceLines,
         sorts: Sorts,
         grown: bool,
+        spare: int,
     ) -> None:
-        """With `grown`, turns grow; `alike` says whether they are alike but for that."""
+        """With `grown`, turns grow; `alike` says whether they are alike but for that.
+
+        Of repeats whose turns are not, so many packs may be nests of their own.
+        """
         self.flat, self.packs, self.layout, self.recovery = flat, packs, layout, recovery
-        self.lines, self.grown, self.alike = lines, grown, True
+        self.lines, self.grown, self.alike, self.spare = lines, grown, True, spare
         self.sorts = sorts
         self.walks = Walks(flat, layout, recovery.accumulate)
         self.made: list[Instruction] = []
@@ -354,7 +363,10 @@ class _Instructions:
         """The packs of one whose turns grow: most of them as one body."""
         found = body(self.recovery, self.packs, tandem) if self.alike else None
         if found is None:
-            self.alike = False
+            self.spare -= tandem.saved
+            self.alike &= self.spare >= 0
+            if self.alike:
+                self._nests(tandem.start, tandem.stop)
             return
         ends = [tandem.start + tandem.period * turn for turn in (found.first, found.last)]
         self._nests(tandem.start, ends[0])

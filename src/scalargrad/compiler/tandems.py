@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 3  # turns: only from three on can be seen that a movement is even
-HOPS = 12  # a kind may come so often in one period
-PERIODS = 24  # how many periods are tried
+# Periods are distances at which an item comes again, or a run of so many of them, as that tells turns
+# from the turns within them. For each: after how many others alike, and how many periods are tried.
+LENGTHS = {1: (12, 24), 64: (4, 16)}
+ROUNDS = 4  # in each, periods of what is in no repeat yet
+ALL_BUT = 16  # that is not looked for if it is less than a part of so many
 
 
 class Tandem(NamedTuple):
@@ -53,6 +56,15 @@ def linear_hash(numbers: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray
     return hashes
 
 
+def mixed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers hashed, one by one."""
+    mixed = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
+    return mixed.view(np.int64)
+
+
 def find_tandems(
     kinds: NDArray[np.int64], hashes: NDArray[np.uint64], least: int = 1
 ) -> list[Tandem]:
@@ -60,24 +72,63 @@ def find_tandems(
 
     Those that save most are taken first.
     """
-    runs = [run for period in _periods(kinds) for run in _runs(kinds, hashes, period)]
-    return _chosen(runs, len(kinds), least)
-
-
-def _periods(kinds: NDArray[np.int64]) -> list[int]:
-    """The most frequent distances between items of one kind: a period is among them."""
-    n = len(kinds)
-    order = np.argsort(kinds, kind="stable")
-    tally = np.zeros(n + 1, np.int64)
-    for hop in range(1, min(HOPS, n - 1) + 1):
-        same = kinds[order[hop:]] == kinds[order[:-hop]]
-        if not same.any():
+    distances = _distances(kinds)
+    runs: dict[int, list[_Run]] = {}
+    free = np.ones(len(kinds), bool)
+    for _ in range(ROUNDS):
+        left = np.count_nonzero(free)
+        for period in _frequent(distances, free):
+            if period not in runs:
+                runs[period] = _runs(kinds, hashes, period)
+                for run in runs[period]:
+                    free[run.first : run.last + 2 * period] = False
+        if not left // ALL_BUT < np.count_nonzero(free) < left:
             break
-        apart = (order[hop:] - order[:-hop])[same]
-        tally += np.bincount(apart, minlength=n + 1)
-    tally[n // FEWEST + 1 :] = 0
-    frequent = np.argsort(-tally, kind="stable")[:PERIODS]
-    return [int(period) for period in frequent if tally[period] >= FEWEST - 1]
+    return _chosen([run for own in runs.values() for run in own], len(kinds), least)
+
+
+class _Distances(NamedTuple):
+    """Pairs of equal runs of items: where the first begins, and how much later the other does.
+
+    Of the frequent distances, `count` are periods to be tried.
+    """
+
+    start: NDArray[np.intp]
+    apart: NDArray[np.intp]
+    count: int
+
+
+def _distances(kinds: NDArray[np.int64]) -> list[_Distances]:
+    """Those of all lengths, none further apart than a period can be long."""
+    found: list[_Distances] = []
+    runs, length = kinds, 1
+    for wanted, (hops, count) in LENGTHS.items():
+        while length < wanted and len(runs) > length:
+            # Twice as long: a run, and the one that follows it.
+            runs, length = mixed(runs[:-length]) + runs[length:], 2 * length
+        order = np.argsort(runs, kind="stable")
+        pairs = []
+        for hop in range(1, min(hops, len(runs) - 1) + 1):
+            apart = order[hop:] - order[:-hop]
+            near = np.flatnonzero(runs[order[hop:]] == runs[order[:-hop]])
+            near = near[apart[near] <= len(kinds) // FEWEST]
+            if not len(near):
+                break
+            pairs.append((order[near], apart[near]))
+        if length == wanted and pairs:
+            start, between = map(np.concatenate, zip(*pairs))
+            found.append(_Distances(start, between, count))
+    return found
+
+
+def _frequent(distances: Sequence[_Distances], free: NDArray[np.bool_]) -> list[int]:
+    """The most frequent distances of what begins at free places: a period is among them."""
+    found: dict[int, None] = {}
+    for start, apart, count in distances:
+        tally = np.bincount(apart if free.all() else apart[free[start]])
+        frequent = np.argsort(-tally, kind="stable")[:count].tolist()
+        found |= dict.fromkeys(period for period in frequent if tally[period] >= FEWEST - 1)
+    return list(found)
 
 
 class _Run(NamedTuple):
