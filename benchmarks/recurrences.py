@@ -42,7 +42,10 @@ def rnn(steps: int) -> tuple[Callable[[Any], Value], list[list[float]]]:
 
 
 def pendulum(steps: int) -> tuple[Callable[[Any], Value], list[float]]:
-    """A damped pendulum by RK4, the loss its squared distance from a measurement at each step."""
+    """A damped pendulum by RK4, from the first measurement on.
+
+    The loss is its squared distance from a measurement at each step.
+    """
     rng = random.Random(0)
     length, damping = Value(0.9), Value(0.3)
 
@@ -50,7 +53,7 @@ def pendulum(steps: int) -> tuple[Callable[[Any], Value], list[float]]:
         return speed, -(9.81 / length) * angle.sin() - damping * speed
 
     def loss(measured: Any) -> Value:
-        angle, speed, found = Value(1.0), Value(0.0), Value(0.0)
+        angle, speed, found = measured[0], Value(0.0), Value(0.0)
         for target in measured:
             a1, s1 = slope(angle, speed)
             a2, s2 = slope(angle + a1 * (DT / 2), speed + s1 * (DT / 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -351,9 +352,11 @@ def chain_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
 
 
 @st.composite
-def recurrences(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
+def recurrences(
+    draw: Any, batches: Sequence[int | None] = (None, None, 1, 3, 9)
+) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     """A recurrence of a few instructions with several lanes, turns of turns among them."""
-    batch = draw(st.sampled_from((None, None, 1, 3, 9)))
+    batch = draw(st.sampled_from(batches))
     home, source = (
         (Space.TEMPORARY, Space.ARGUMENT) if batch is None else (Space.BATCHED, Space.EXAMPLE)
     )

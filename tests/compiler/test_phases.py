@@ -16,16 +16,21 @@ from compiler.loop_cases import (  # type: ignore[import-not-found]
     apply_cases,
     chain_cases,
     contract_cases,
+    recurrences,
     select_cases,
     walk_cases,
 )
 from programs.case import Case, capture, data_for, inputs_for
 from programs.corpus import CORPUS
+from programs.physics import pendulum, string
+from programs.recurrent import lstm, rnn
 from scalargrad import Value, optim
 from scalargrad.compiler import emit, llvm, native
-from scalargrad.compiler.loops import Loops, Space
+from scalargrad.compiler.ir import Module
+from scalargrad.compiler.loops import Loops, Repeat, Space
 from scalargrad.compiler.phases import BY_EXAMPLES, SHARED, SINGLE, Task, Touched, phases
 from scalargrad.compiler.roll import roll
+from scalargrad.compiler.tiles import Division
 from scalargrad.compiler.update import trace_rule, with_update
 
 WIDE = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
@@ -188,6 +193,45 @@ def test_real_programs_in_parts(case, mode, dtype):
 def test_batches_that_divide_evenly_or_not_in_parts(case):
     for batch in (33, 64, 70):
         check(*prepared(case, batch), batch, "fast", "float32")
+
+
+STEPWISE = (rnn(20), lstm(16, 5), pendulum(12), string(12))
+
+
+@pytest.mark.parametrize("case", STEPWISE, ids=str)
+@pytest.mark.parametrize(("mode", "dtype"), FORMS[::3])
+def test_repeats_in_parts(case, mode, dtype):
+    for batch in (20, 70):
+        loops, inputs = prepared(case, batch)
+        assert any(isinstance(step, Repeat) for step in loops.instructions)
+        check(loops, inputs, batch, mode, dtype)
+
+
+@pytest.mark.parametrize(("mode", "dtype"), FORMS[::3])
+def test_random_repeats_in_parts(mode, dtype):
+    @WIDE
+    @given(recurrences((16, 20, 33, 96)))
+    def checked(case):
+        check(*case, mode, dtype)
+
+    checked()
+
+
+@pytest.mark.parametrize("cpu", [(128, 16), (256, 16), (512, 32)])
+@pytest.mark.parametrize("case", STEPWISE[:3], ids=str)
+def test_workers_divide_the_examples_of_repeats(case, cpu):
+    for batch in (64, 100, 250):
+        loops, _ = prepared(case, batch)
+        emitter = emit.Emitter(loops, Module("double", cpu[0] // 64, cpu[1]), batch)
+        emitter.run()
+        assert emitter.shared > 0.8 * emitter.cycles
+
+
+def test_tiles_that_do_not_fit_would_be_seen(monkeypatch):
+    monkeypatch.setattr(Division, "finer", lambda self, unit, own: self)
+    loops, inputs = prepared(STEPWISE[0], 70)
+    with pytest.raises(AssertionError):
+        check(loops, inputs, 70, "exact", "float64")
 
 
 @pytest.mark.parametrize("unread", [(), (Space.PARAMETER_GRADIENT,)])

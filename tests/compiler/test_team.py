@@ -5,18 +5,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
-from threads import needs_fork
+from threads import in_threads, needs_fork
 
 pytest.importorskip("llvmlite")
 
 from processes import run_python
+from programs.case import Case, answer_of, capture, data_for, eager, inputs_for
+from programs.physics import pendulum
+from programs.recurrent import lstm, rnn
 from scalargrad import get_num_threads, set_num_threads
 from scalargrad.compiler import emit, native
-from scalargrad.compiler.loops import Contract, Group, Loop, Loops, Operand, Segment, Space
+from scalargrad.compiler.loops import (
+    RESULTS,
+    Contract,
+    Group,
+    Loop,
+    Loops,
+    Operand,
+    Segment,
+    Space,
+)
+from scalargrad.compiler.roll import roll
 from scalargrad.compiler.team import MOST, team
 
 WORKERS = (1, 2, 3, 7)
@@ -58,11 +72,13 @@ def gradients(count: int = 96, terms: int = 64) -> Loops:
     return Loops((first, second), sizes, batched=True)
 
 
-def program(mode: str = "exact", loops: Loops | None = None) -> native.NativeProgram:
+def program(
+    mode: str = "exact", loops: Loops | None = None, batch: int = 128
+) -> native.NativeProgram:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emit, "LONG", 0.0)
         patch.setattr(emit, "WORTH", 1e-9)
-        made = native.build(loops or products(), 128, mode)
+        made = native.build(loops or products(), batch, mode)
     assert made.image.phases > 1
     return made
 
@@ -105,6 +121,58 @@ def test_any_number_of_threads_gives_the_same_bits(make, space):
             results.append(frame.arrays[space].copy())
         for result in results:
             np.testing.assert_array_equal(result.view(np.int64), results[0].view(np.int64))
+
+
+STEPWISE = (rnn(20), lstm(16, 5), pendulum(12))
+
+
+def stepwise(case: Case, batch: int) -> Callable[[], list[str]]:
+    """A run of a program of repeated steps, in memory of its own; it gives the bits of the results."""
+    data = data_for(case, batch)
+    tape, marks, parameters, _ = capture(case, "mean")
+    loops = roll(tape, marks)
+    made = program("exact", loops, batch)
+    frame = made.frame()
+    for space, numbers in inputs_for(case, data, parameters, "mean").items():
+        if made.size(space):
+            frame.arrays[space][...] = np.asarray(numbers).reshape(made.shape(space))
+
+    def run() -> list[str]:
+        for space in RESULTS:
+            frame.arrays[space][...] = 0.0
+        frame.run()
+        return answer_of(loops, frame.arrays, case, data).bits()
+
+    return run
+
+
+@pytest.mark.parametrize("case", STEPWISE, ids=str)
+@pytest.mark.parametrize("batch", [33, 50, 64])
+def test_steps_have_the_eager_bits_with_any_number_of_threads(case, batch):
+    expected = eager(case, data_for(case, batch), "mean").bits()
+    run = stepwise(case, batch)
+
+    def compare() -> None:
+        assert run() == expected
+
+    for workers in (1, 2, 3):
+        set_num_threads(workers)
+        before = team().runs
+        compare()
+        if workers > 1:
+            until(lambda before=before: team().runs > before, compare)
+
+
+def test_steps_have_the_eager_bits_for_callers_at_once():
+    expected = eager(STEPWISE[0], data_for(STEPWISE[0], 50), "mean").bits()
+    set_num_threads(2)
+    runs = [stepwise(STEPWISE[0], 50) for _ in range(3)]
+
+    def work(run: Callable[[], list[str]]) -> None:
+        for _ in range(20):
+            assert run() == expected
+
+    in_threads(*(partial(work, run) for run in runs))
 
 
 def test_python_threads_share_the_team_or_work_alone():

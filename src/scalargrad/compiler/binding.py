@@ -30,6 +30,7 @@ from .loops import (
     Loop,
     Loops,
     Operand,
+    Repeat,
     Segment,
     Space,
     Walk,
@@ -39,7 +40,7 @@ from .memory import Memory
 from .moulds import Mould
 from .nests import LINE
 from .phases import Touched
-from .tiles import Axis, Division, Machine, Plan, Ref, Use, longest, ragged
+from .tiles import Axis, Division, Machine, Plan, Ref, Use, fitting, longest, ragged
 
 
 class Boarded(Passenger, Protocol):
@@ -132,6 +133,7 @@ class Binder:
     # The spaces that each of the repeats around writes to, and how often it turns.
     written: list[frozenset[Space]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    most: int = 0  # examples of a tile that is to fit others; 0 where tiles are as they like
 
     def __post_init__(self) -> None:
         self.slots = WALKS + 1
@@ -140,6 +142,7 @@ class Binder:
         self.streams = serial.Streams(max(self.memory.lengths.values()), self.module)
         steps = 1 if self.module.fast and self.module.fused else 2
         self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
+        self.repeats = any(isinstance(step, Repeat) for step in self.loops.instructions)
         self.padded = -(-self.batch // self.module.width) * self.module.width
 
     # --- binding ---------------------------------------------------------------------------------
@@ -244,6 +247,15 @@ class Binder:
                 )
             result.append(Axis(loop.extent, slopes, self._turns(loop)))
         return tuple(result)
+
+    def fitted(self, plan: Plan, examples: int) -> Plan:
+        """The plan, its tiles of examples fitting those of other nests where that is wanted."""
+        lanes = self.module.width
+        if self.most:
+            return fitting(plan, examples, lanes, self.most)
+        # One row of tiles is as quick in other widths.
+        lone = plan.vector == examples and plan.height == 1 and self.repeats
+        return fitting(plan, examples, lanes, self.batch) if lone else plan
 
     # --- copies ----------------------------------------------------------------------------------
 

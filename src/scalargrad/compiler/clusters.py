@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
+from math import lcm, prod
 
 from .. import ops
 from . import vectormath
 from .arithmetic import FORMS, Arithmetic, heavy, lane_by_lane
 from .binding import Begin, Binder, Piece, Ride, Room, touched, unit_of
-from .copying import Block, copy_block
+from .copying import Block, copy_block, examples_at_once
 from .fuse import Cluster, divides
 from .ir import PER_PASS, PER_TILE, Function
 from .loops import IN_OUT, Apply, Contract, Group, Instruction, Loop, Operand, Segment, Space
@@ -188,6 +188,8 @@ class ClusterCode:
         chosen = plan(
             axes, stored or [first], read, binder.machine, masks, self.own, divider, again
         )
+        if self.own is not None:
+            chosen = binder.fitted(chosen, self.own)
         long = sum(
             8 if isinstance(m.step, Apply) and heavy(m.step.op, m.step.const) else 1
             for m in self.members
@@ -214,6 +216,11 @@ class ClusterCode:
             self.spare = self._spared(copies, sources, made)
         stored = [refs[member.result] for member in self.members if member.stored]
         self.split = divide(axes, stored, refs, uses, chosen, binder.module.width, self.own)
+        # How many examples make a tile of the nest, and of each copy made in it; and of all.
+        units = [unit_of(chosen, self.split, self.own, module.width)]
+        units += [examples_at_once(block, module.width) for block in self.waiting]
+        self.units = [self.each * unit for unit in units]
+        self.unit = lcm(*self.units)
 
     def _spared(
         self, copies: Mapping[int, Touched], sources: list[Ref], made: int
@@ -318,14 +325,13 @@ class ClusterCode:
 
     def piece(self) -> Piece:
         """The cluster, ready to be written."""
-        unit = self.each * unit_of(self.plan, self.split, self.own, self.binder.module.width)
         return Piece(
             self.write,
             self.reads,
             self.writes,
             self.split is not None,
             self._cycles(),
-            unit,
+            self.unit,
             self._ride(),
             self._rooms(),
             self._carry,
@@ -403,10 +409,11 @@ class ClusterCode:
     def write(self, function: Function, division: Division | None) -> None:
         """Write the code."""
         spare = self.spare
-        self._copy(function)
+        own = None if division is None else division.finer(self.unit, self.units[0])
+        self._copy(function, division)
 
         def usual() -> list[str]:
-            self._open(Nest(function, self.axes, self.refs, self.plan, self.split, division), None)
+            self._open(Nest(function, self.axes, self.refs, self.plan, self.split, own), None)
             self._run()
             return []
 
@@ -464,9 +471,11 @@ class ClusterCode:
             values = sums.group(group, parts, values)
         return Rider(sums, part, values, place, each, partial(self._compute, tile, {}))
 
-    def _copy(self, function: Function) -> None:
-        for block in self.waiting:
-            copy_block(function, block)
+    def _copy(self, function: Function, division: Division | None = None) -> None:
+        for block, unit in zip(self.waiting, self.units[1:]):
+            copy_block(
+                function, block, None if division is None else division.finer(self.unit, unit)
+            )
 
     def _open(self, nest: Nest, listed: Listed | None) -> None:
         self.nest, self.listed, self.inverse = nest, listed, {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import lcm
 
 from . import serial
 from .binding import Binder, Piece, spaces_written, touched
@@ -38,17 +39,20 @@ from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, phases
 from .riders import paired
 from .selections import indicator, scatter, take
 from .team import TRIAL
-from .tiles import Division
+from .tiles import Division, speedup
 from .totals import candidates
 
 # In cycles, roughly: what a nest must take to be shared, and a program for each of its workers.
 LONG, WORTH = 1_500.0, 100_000.0
+# The speed-up by four workers that is enough where tiles of a repeat are as they like; and in how
+# many parts, at least, tiles that are to fit one another cut a batch.
+EVEN, PARTS = 3.0, 8
 MANY = 3000  # pieces of a program that is not looked at for what could be shared
 
 
 def _form(piece: Piece, chunk: int) -> int:
     """How a piece is done, where so many examples belong together."""
-    if piece.split and chunk and piece.unit and chunk % piece.unit == 0:
+    if chunk and piece.unit and chunk % piece.unit == 0:
         return BY_EXAMPLES
     return SHARED if piece.split and piece.cycles >= LONG else SINGLE
 
@@ -90,6 +94,19 @@ class Emitter(Binder):
         return piece, absorbed
 
     def _repeat(self, step: Repeat, cluster: Cluster) -> Piece:
+        before = len(self.pieces), dict(self.copied), self.scratch
+        piece = self._turns_of(step, cluster)
+        uneven = bool(piece.unit) and speedup(self.batch, piece.unit, 4) < EVEN
+        if self.several and uneven:
+            # Few of its tiles end where others do: once more, with tiles that fit one another.
+            count, self.copied, self.scratch = before
+            del self.pieces[count:]
+            most, self.most = self.most, max(self.batch // PARTS, 1)
+            piece = self._turns_of(step, cluster)
+            self.most = most
+        return piece
+
+    def _turns_of(self, step: Repeat, cluster: Cluster) -> Piece:
         self.written.append(spaces_written(step))
         self.counts.append(step.count)
         inner = [self.prepare(each)[0] for each in cluster.inner]
@@ -97,11 +114,14 @@ class Emitter(Binder):
         self.copied = {k: v for k, v in self.copied.items() if k[-1] < len(self.written)}
         self.written.pop()
         self.counts.pop()
+        # Where all divide the examples, each worker goes through all turns and waits for nobody.
+        unit = lcm(*(piece.unit for piece in inner))
 
-        def write(function: Function, _: Division | None) -> None:
+        def write(function: Function, division: Division | None) -> None:
             def body() -> None:
                 for piece in inner:
-                    piece.write(function, None)
+                    own = None if division is None else division.finer(unit, piece.unit)
+                    piece.write(function, own)
 
             function.repeat(step.count, body)
 
@@ -111,6 +131,7 @@ class Emitter(Binder):
             (*touched(cluster.reads), *copies),
             touched(cluster.writes),
             cycles=step.count * sum(piece.cycles for piece in inner),
+            unit=unit,
         )
 
     def run(self) -> None:
@@ -179,13 +200,18 @@ class Emitter(Binder):
         return Division() if form == SHARED else None
 
     def _chunk(self) -> int:
-        """How many examples belong together: so that most of the work is divided by them."""
-        pieces = [piece for piece in self.pieces if piece.split]
-        units = {piece.unit for piece in pieces if 0 < 2 * piece.unit <= self.batch}
-        divided = {
-            unit: sum(p.cycles for p in pieces if p.unit and unit % p.unit == 0) for unit in units
-        }
-        return max(sorted(units), key=lambda unit: divided[unit], default=0)
+        """How many examples belong together: so that dividing them spares most of the time."""
+        pieces = [piece for piece in self.pieces if piece.unit]
+        chunks: set[int] = set()
+        for unit in {piece.unit for piece in pieces}:
+            chunks |= {unit, *(lcm(unit, other) for other in chunks)}
+            chunks = {chunk for chunk in chunks if 2 * chunk <= self.batch}
+
+        def spared(chunk: int) -> float:
+            divided = sum(piece.cycles for piece in pieces if chunk % piece.unit == 0)
+            return divided * (1.0 - 1.0 / speedup(self.batch, chunk, 2))
+
+        return max(sorted(chunks), key=spared, default=0)
 
     def _run(self, functions: Sequence[tuple[int, bool, str]]) -> None:
         main = Function(self.module, "run", linkage="")

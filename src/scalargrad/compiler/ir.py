@@ -243,6 +243,7 @@ class Function:
         self.block = "start"
         self._count = 0
         self._pointers: dict[int, str] = {}
+        self._portions: dict[int, tuple[str, str]] = {}
         self._loops: dict[Counter, _Loop] = {}
         self._turns: list[Counter] = []
         self.passengers: Sequence[Passenger] = ()
@@ -368,11 +369,16 @@ class Function:
         return self.emit(f"select i1 {less}, i64 {a}, i64 {b}")
 
     def portion(self, count: int) -> tuple[str, str]:
-        """The first and the end of this worker's share of `count` things."""
-        before = self.emit(f"mul nuw nsw i64 %worker, {count}")
-        after = self.emit(f"add nuw nsw i64 {before}, {count}")
-        low, high = (self.emit(f"udiv i64 {place}, %workers") for place in (before, after))
-        return low, high
+        """The first and the end of this worker's share of `count` things, computed on entry."""
+        if count not in self._portions:
+            self.entry += [
+                f"  %before{count} = mul nuw nsw i64 %worker, {count}",
+                f"  %after{count} = add nuw nsw i64 %before{count}, {count}",
+                f"  %low{count} = udiv i64 %before{count}, %workers",
+                f"  %high{count} = udiv i64 %after{count}, %workers",
+            ]
+            self._portions[count] = f"%low{count}", f"%high{count}"
+        return self._portions[count]
 
     # --- control flow ----------------------------------------------------------------------------
 

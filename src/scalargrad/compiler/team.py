@@ -39,7 +39,7 @@ from .cache import Cache, enabled, key
 from .cores import threads_by_default
 
 MOST = 64  # workers
-BRIEF = 4_000_000  # cycles of a program that does not wait for those who sleep
+BRIEF = 300_000  # cycles of a program that does not wait for those who sleep
 LOOK = 64  # cycles, roughly, of looking whether the others are ready, or a program has come
 WATCHING = 10_000  # looks at whether there is a program, before sleep
 TRIED = 4  # runs that are timed, alone and together

@@ -561,6 +561,34 @@ class Division(NamedTuple):
     tiles: int = 1
     chunks: int = 0
 
+    def finer(self, unit: int, own: int) -> Division:
+        """The same chunks for tiles of `own` examples, a part of the `unit` that it was for."""
+        return self._replace(tiles=self.tiles * unit // own) if self.chunks else self
+
+
+def speedup(count: int, unit: int, workers: int) -> float:
+    """How much sooner workers are ready who divide `count` things, so many staying together."""
+    units = -(-count // unit)
+    return count / min(-(-units // workers) * unit, count)
+
+
+def fitting(plan: Plan, examples: int, lanes: int, most: int) -> Plan:
+    """The plan with tiles of 2^k examples, `most` at most, if these are the axis `examples`.
+
+    So the tiles of one nest are so many whole tiles of another one.
+    """
+    height, width = plan.height, plan.width
+    if plan.rows == examples:
+        height = _power(min(height, most))
+    if plan.vector == examples:
+        width = _power(min(width, max(most // lanes, 1)))
+    return plan._replace(height=height, width=width)
+
+
+def _power(count: int) -> int:
+    """The highest power of two that is no more."""
+    return 1 << count.bit_length() - 1
+
 
 def cut(
     axes: Sequence[Axis], refs: Sequence[Ref], plan: Plan, lanes: int
