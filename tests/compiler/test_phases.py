@@ -28,7 +28,7 @@ from scalargrad import Value, optim
 from scalargrad.compiler import emit, llvm, native
 from scalargrad.compiler.ir import Module
 from scalargrad.compiler.loops import Loops, Repeat, Space
-from scalargrad.compiler.phases import BY_EXAMPLES, SHARED, SINGLE, Task, Touched, phases
+from scalargrad.compiler.phases import BY_EXAMPLES, SHARED, SINGLE, Task, Touched, chains, phases
 from scalargrad.compiler.roll import roll
 from scalargrad.compiler.tiles import Division
 from scalargrad.compiler.update import trace_rule, with_update
@@ -73,7 +73,15 @@ def test_two_who_write_the_same_element_are_apart():
     assert phases([task([], [1], SHARED), task([], [2], SHARED)]) == [0, 0]
 
 
-@given(
+def test_single_tasks_that_have_nothing_in_common_are_different_chains():
+    made = [((0,), (1,)), ((0,), (2,)), ((2,), (3,)), ((4,), (1,)), ((5,), (6,))]
+    tasks = [task(*one, SINGLE) for one in made]
+    found = chains(tasks, phases(tasks))
+    assert [found.index(number) for number in found] == [0, 1, 1, 0, 4]
+    assert len(set(chains(tasks, [0, 0, 1, 1, 1]))) == 5
+
+
+DRAWN = given(
     st.lists(
         st.tuples(
             st.lists(st.integers(7, 13), max_size=3),
@@ -83,6 +91,21 @@ def test_two_who_write_the_same_element_are_apart():
         max_size=40,
     )
 )
+
+
+@DRAWN
+def test_conflicting_single_tasks_of_a_phase_are_one_chain(drawn):
+    tasks = [task(*one) for one in drawn]
+    found = phases(tasks)
+    chain = chains(tasks, found)
+    for k, (reads, writes, form) in enumerate(drawn):
+        for j, (earlier_reads, earlier_writes, earlier) in enumerate(drawn[:k]):
+            common = {*reads, *writes} & set(earlier_writes) | set(writes) & set(earlier_reads)
+            if common and form == earlier == SINGLE and found[j] == found[k]:
+                assert chain[j] == chain[k]
+
+
+@DRAWN
 def test_conflicting_tasks_are_never_at_work_at_once(drawn):
     found = phases([task(*one) for one in drawn])
     for k, (reads, writes, form) in enumerate(drawn):

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import lcm
+from typing import NamedTuple
 
 from . import serial
 from .binding import Binder, Piece, spaces_written, touched
@@ -35,7 +37,7 @@ from .loops import (
     work,
 )
 from .moulds import PORTION, Moulds
-from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, phases
+from .phases import BY_EXAMPLES, SHARED, SINGLE, Task, chains, phases
 from .riders import paired
 from .selections import indicator, scatter, take
 from .team import TRIAL
@@ -47,7 +49,16 @@ LONG, WORTH = 1_500.0, 100_000.0
 # The speed-up by four workers that is enough where tiles of a repeat are as they like; and in how
 # many parts, at least, tiles that are to fit one another cut a batch.
 EVEN, PARTS = 3.0, 8
+ALL = -1  # workers
 MANY = 3000  # pieces of a program that is not looked at for what could be shared
+
+
+class _Part(NamedTuple):
+    """A function, and who calls it in which phase: ALL workers, or one; see `_whose`."""
+
+    phase: int
+    who: int
+    name: str
 
 
 def _form(piece: Piece, chunk: int) -> int:
@@ -161,30 +172,30 @@ class Emitter(Binder):
         self.cycles = sum(piece.cycles for piece in self.pieces)
         self.shared = sum(p.cycles for p, some in zip(self.pieces, shared) if some)
         if self.several and self.shared >= 2 * WORTH and len(self.pieces) <= MANY:
-            found = phases([Task(p.reads, p.writes, f) for p, f in zip(self.pieces, forms)])
-            order = sorted((phase, not s, k) for k, (phase, s) in enumerate(zip(found, shared)))
-            order = [(phase, not single, k) for phase, single, k in order]
+            tasks = [Task(p.reads, p.writes, f) for p, f in zip(self.pieces, forms)]
+            found = phases(tasks)
+            whose = self._whose(tasks, found)
+            order = sorted((phase, who, k) for k, (phase, who) in enumerate(zip(found, whose)))
             self.phases, self.workers = 1 + max(found), int(self.shared / WORTH)
         else:
             self.shared = 0.0
             self.pieces = paired(self.pieces)
-            order = [(0, False, k) for k in range(len(self.pieces))]
+            order = [(0, 0, k) for k in range(len(self.pieces))]
             self.settle()
         divisions: list[Division | None] = [None] * len(self.pieces)
         if self.phases:
             divisions = [self._division(*which, chunk) for which in zip(self.pieces, forms)]
         moulds = [piece.mould() for piece in self.pieces]
         writer = Moulds(self.module, [*zip(moulds, divisions)])
-        functions: list[tuple[int, bool, str]] = []
+        functions: list[_Part] = []
         function: Function | None = None
-        for phase, some, k in order:
-            if function is None or (phase, some) != functions[-1][:2] or function.long:
+        for phase, who, k in order:
+            if function is None or (phase, who) != functions[-1][:2] or function.long:
                 if function is not None:
                     self.module.finish(function)
-                functions.append((phase, some, f"nests{len(functions)}"))
-                function = Function(
-                    self.module, functions[-1][2], f"ptr %env, {PORTION}" if some else "ptr %env"
-                )
+                functions.append(_Part(phase, who, f"nests{len(functions)}"))
+                parameters = f"ptr %env, {PORTION}" if who == ALL else "ptr %env"
+                function = Function(self.module, functions[-1].name, parameters)
             writer.write(function, self.pieces[k].write, moulds[k], divisions[k])
         if function is not None:
             self.module.finish(function)
@@ -192,6 +203,23 @@ class Emitter(Binder):
         self._run(functions)
         if self.phases:
             self._share(functions)
+
+    def _whose(self, tasks: Sequence[Task], found: Sequence[int]) -> list[int]:
+        """Who does each task: ALL, or the worker of that number, counted round and round.
+
+        Of each phase, the long chains of single tasks go to one worker after the other.
+        """
+        cycles: dict[int, dict[int, float]] = {}
+        chain = chains(tasks, found)
+        for k, task in enumerate(tasks):
+            if task.form == SINGLE:
+                phase = cycles.setdefault(found[k], {})
+                phase[chain[k]] = phase.get(chain[k], 0.0) + self.pieces[k].cycles
+        worker: dict[int, int] = {}
+        for phase in cycles.values():
+            long = sorted((c for c in phase if phase[c] >= LONG), key=lambda c: -phase[c])
+            worker |= {c: long.index(c) if c in long else len(long) for c in phase}
+        return [worker[c] if task.form == SINGLE else ALL for c, task in zip(chain, tasks)]
 
     def _division(self, piece: Piece, form: int, chunk: int) -> Division | None:
         """How workers divide a piece."""
@@ -213,32 +241,34 @@ class Emitter(Binder):
 
         return max(sorted(chunks), key=spared, default=0)
 
-    def _run(self, functions: Sequence[tuple[int, bool, str]]) -> None:
+    def _run(self, functions: Sequence[_Part]) -> None:
         main = Function(self.module, "run", linkage="")
-        for _, shared, name in functions:
-            main.do(f"call void @{name}(ptr %env{', i64 0, i64 1' if shared else ''})")
+        for _, who, name in functions:
+            main.do(f"call void @{name}(ptr %env{', i64 0, i64 1' if who == ALL else ''})")
         self.module.finish(main)
 
-    def _share(self, functions: Sequence[tuple[int, bool, str]]) -> None:
+    def _share(self, functions: Sequence[_Part]) -> None:
         """What one worker does in one phase."""
         main = Function(
             self.module, "share", "ptr %env, i64 %phase, i64 %worker, i64 %workers", linkage=""
         )
         labels, end = [main.label() for _ in range(self.phases)], main.label()
         cases = " ".join(f"i64 {k}, label %{label}" for k, label in enumerate(labels))
-        first = main.emit("icmp eq i64 %worker, 0")
         main.do(f"switch i64 %phase, label %{end} [ {cases} ]")
         for phase, label in enumerate(labels):
             main.begin(label)
-            for _, _, name in (f for f in functions if f[0] == phase and f[1]):
-                main.do(f"call void @{name}(ptr %env, i64 %worker, i64 %workers)")
-            alone = [name for at, shared, name in functions if at == phase and not shared]
-            if alone:
-                own = main.label()
-                main.do(f"br i1 {first}, label %{own}, label %{end}")
-                main.begin(own)
-                for name in alone:
-                    main.do(f"call void @{name}(ptr %env)")
+            for who, parts in groupby((f for f in functions if f.phase == phase), lambda f: f.who):
+                after = main.label()
+                if who != ALL:
+                    own, number = main.label(), main.emit(f"urem i64 {who}, %workers")
+                    mine = main.emit(f"icmp eq i64 {number}, %worker")
+                    main.do(f"br i1 {mine}, label %{own}, label %{after}")
+                    main.begin(own)
+                for part in parts:
+                    told = ", i64 %worker, i64 %workers" if who == ALL else ""
+                    main.do(f"call void @{part.name}(ptr %env{told})")
+                main.do(f"br label %{after}")
+                main.begin(after)
             main.do(f"br label %{end}")
         main.begin(end)
         self.module.finish(main)
