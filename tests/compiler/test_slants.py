@@ -117,6 +117,20 @@ def test_rows_end_anywhere(lanes, slopes, apart, move, turns, shrinks):
     agree(triangle(first, tuple(slopes), apart, step, turns))
 
 
+@pytest.mark.parametrize("extents", [(8, 9), (3, 20), (9, 2)])
+def test_sums_may_get_longer_along_the_first_of_several_axes_only(extents):
+    rows, lanes = extents
+    terms = Segment(
+        Operand(S.PARAMETER, 0, (37, 1, 1)),
+        Operand(S.ARGUMENT, 0, (0, 0, 1)),
+        (Loop(2, (1,)),),
+    )
+    result = Operand(S.OUTPUT, 0, (lanes, 1))
+    step = Contract(result, (Loop(rows), Loop(lanes)), (Group((terms,)),))
+    sizes = {S.OUTPUT: rows * lanes, S.PARAMETER: GIVEN, S.ARGUMENT: GIVEN}
+    agree(verify(Loops((step,), sizes)))
+
+
 def test_they_share_vectors():
     """Where registers hold four numbers or more, a subtraction is of vectors."""
     for loops in (triangle(30, (1, -1)), triangle(9, (0,), 37, 1, 20)):

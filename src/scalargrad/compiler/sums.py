@@ -140,7 +140,7 @@ class Sums:
         extent = self.nest.extent(axis, counters)
         if self.listed is not None and part is self.listed.part:
             return self._listed(self.listed, cursors, values)
-        slope = axis.slopes[across] if axis.slopes and across is not None else 0
+        slope = 0 if across is None else axis.slope(across)
         if not slope:
             return self._even(part, level, extent, counters, cursors, values)
         # The terms that all lanes have, then those that some still have.

@@ -38,6 +38,10 @@ class Axis(NamedTuple):
     slopes: tuple[int, ...] = ()
     turns: tuple[tuple[int, int], ...] = ()
 
+    def slope(self, axis: int) -> int:
+        """How much longer it is for each step along an axis before it."""
+        return self.slopes[axis] if axis < len(self.slopes) else 0
+
 
 class Ref(NamedTuple):
     """A number for every combination of counters.
@@ -176,8 +180,7 @@ def across(axes: Sequence[Axis], uses: Sequence[Use]) -> list[int]:
 
 def slant(uses: Sequence[Use], vector: int) -> int:
     """How many terms more or fewer a lane has than the one before, along an axis."""
-    last = [use.terms[-1].slopes for use in uses if use.terms]
-    return max((abs(slopes[vector]) for slopes in last if slopes), default=0)
+    return max((abs(use.terms[-1].slope(vector)) for use in uses if use.terms), default=0)
 
 
 def ragged(axis: Axis) -> bool:
