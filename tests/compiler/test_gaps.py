@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -155,10 +156,16 @@ def test_a_sum_of_zeros_has_the_sign_of_all_its_terms(bias, weight, first, biase
     assert bits(run(layer(terms, biased), p.reshape(-1), x)) == bits(expected)
 
 
+@cache
+def program_of(terms: int) -> native.NativeProgram:
+    """Made once for all the numbers that it is tried on."""
+    return native.build(layer(terms), BATCH)
+
+
 @given(
     shares=st.lists(st.sampled_from((0.0, 0.05, 0.5, 1.0)), min_size=8, max_size=8),
     seed=st.integers(0, 99),
-    terms=st.integers(16, 40),
+    terms=st.sampled_from(range(16, 41, 4)),
 )
 def test_panels_may_differ_in_what_they_list(shares, seed, terms):
     p = some((UNITS * (terms + 1),), 0.9, "float64", seed)
@@ -166,7 +173,8 @@ def test_panels_may_differ_in_what_they_list(shares, seed, terms):
         some((BATCH // 8, terms), share, "float64", seed + k) for k, share in enumerate(shares)
     ]
     x = np.concatenate(parts)
-    assert bits(run(layer(terms), p, x)) == bits(layer_in_order(p, x))
+    got = program_of(terms).execute({Space.PARAMETER: p, Space.EXAMPLE: x})[Space.EXAMPLE_OUTPUT]
+    assert bits(got) == bits(layer_in_order(p, x))
 
 
 @pytest.mark.parametrize("share", [0.05, 1])

@@ -366,8 +366,9 @@ def test_sums_under_way_leave_registers_for_their_terms(cpu, mode, monkeypatch):
     """Of products of any shape: what a loop carries in vectors leaves room for two factors."""
     monkeypatch.setattr(llvm, "vector_bits", lambda: cpu)
     most = 0
+    settings = native.Settings(24, mode, "float64", frozenset())
     for lanes in range(1, 30):
-        ir = native.build(product(lanes, 100)[0], 24, mode).llvm_ir
+        ir, _ = native._emitted(product(lanes, 100)[0], settings)
         heads = re.findall(r"^b\d+:\n(?:  %\w+ = phi .*\n)+", ir, re.M)
         most = max(most, *(len(re.findall(r"phi <\d+ x double>", head)) for head in heads))
     assert 4 <= most <= cpu[1] - 2
