@@ -26,7 +26,7 @@ from programs.corpus import CORPUS  # noqa: E402
 from scalargrad import Value, ops  # noqa: E402
 from scalargrad.compiler import arrays, levels, points  # noqa: E402
 from scalargrad.compiler import jax as library  # noqa: E402
-from scalargrad.compiler.arrays import dot, seen  # noqa: E402
+from scalargrad.compiler.arrays import dot  # noqa: E402
 from scalargrad.compiler.jax import OPS, enable_x64  # noqa: E402
 from scalargrad.compiler.loops import (  # noqa: E402
     Apply,
@@ -42,6 +42,7 @@ from scalargrad.compiler.loops import (  # noqa: E402
 )
 from scalargrad.compiler.reference import execute  # noqa: E402
 from scalargrad.compiler.roll import roll  # noqa: E402
+from scalargrad.compiler.slices import seen  # noqa: E402
 from scalargrad.errors import ShapeError, TraceError  # noqa: E402
 
 jnp = jax.numpy
