@@ -1,4 +1,4 @@
-"""The sixth stage: the loops of one pack.
+"""Recovery: the loops of one pack.
 
 For every node of a pack, a row of numbers: where its operands lie, and how many there are. The
 loops that enumerate the rows (`affine.nest`) are the loops of the instruction; the differences
@@ -8,8 +8,8 @@ themselves are kept, in the index table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from .loops import (
     counters,
 )
 from .packs import Packs
-from .survey import survey
+from .runs import Run, by_kind, inner_loops, kinds_of, runs_of, split
 
 _FOLDS = {ops.ADD: ops.ADD, FOLD_MAXIMUM: ops.MAXIMUM, FOLD_MINIMUM: ops.MINIMUM}
 _STARTS = {FOLD_MAXIMUM: -np.inf, FOLD_MINIMUM: np.inf}
@@ -60,39 +60,6 @@ FIRST, APART = 32, 4
 
 # A plan of this cost is taken as it is.
 ENOUGH = 12
-
-# Above so many ways in which the terms of its nodes go on, a pack keeps its order.
-MANY_KINDS = 16
-
-
-@dataclass
-class Run:
-    """The terms number r of every node of a pack: consecutive terms of one sort.
-
-    a, b     the addresses of the first term's factors, a row each
-    count    how many terms there are
-    inner    what the terms of a node look like from the first on, by `pattern` (see `_inner`)
-    """
-
-    left: Space
-    right: Space | None
-    style: int
-    a: NDArray[np.int64]
-    b: NDArray[np.int64]
-    count: NDArray[np.int64]
-    step: Rows | None = None
-    pattern: NDArray[np.int64] | None = None
-    patterns: list[Rows] = field(default_factory=list)
-    all_a: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    all_b: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    irregular: bool = False
-    found: dict[int, list[Found]] = field(default_factory=dict)
-
-    def pieces(self, pattern: int) -> list[Found]:
-        """The loops of a pattern."""
-        if pattern not in self.found:
-            self.found[pattern] = nest(self.patterns[pattern]) or []
-        return self.found[pattern]
 
 
 @dataclass(frozen=True)
@@ -237,16 +204,16 @@ class Recovery:
             even = all(run.pattern is None for run in runs)
             return Plan(nodes, runs, extra, self._loops(nodes, runs, extra) if even else None)
         best = Plan(nodes, runs, [], self._loops(nodes, runs, []))
-        order = _by_kind(runs) if best.cost > ENOUGH else None
+        order = by_kind(runs) if best.cost > ENOUGH else None
         if order is not None:
             arranged = self._runs(nodes[order])
             found = self._loops(nodes[order], arranged, [])
             best = min(best, Plan(nodes[order], arranged, [], found), key=_cost)
         if kind in _FOLDS and best.cost > ENOUGH:
-            split = self._split(best.runs)
-            if split is not None:
-                found = self._loops(best.nodes, split, [])
-                best = min(best, Plan(best.nodes, split, [], found), key=_cost)
+            parts = split(best.runs)
+            if parts is not None:
+                found = self._loops(best.nodes, parts, [])
+                best = min(best, Plan(best.nodes, parts, [], found), key=_cost)
         return best
 
     # --- rows ------------------------------------------------------------------------------------
@@ -258,102 +225,11 @@ class Recovery:
         return columns
 
     def _runs(self, nodes: NDArray[np.int32]) -> list[Run]:
-        """The terms of all nodes, cut where the sort of term changes."""
-        flat, kind = self.flat, int(self.flat.kind[nodes[0]])
-        found = survey(
-            flat,
-            nodes,
-            self.layout.address,
-            self._space if kind == ops.TAKE else self._sort,
-            self.layout.canonical,
-            # Each operand of an operation has its own place: only sums have rows of terms.
-            kind in _FOLDS or kind == ops.TAKE,
-        )
-        runs = []
-        for r, term in enumerate(found.sample.tolist()):
-            right = int(flat.right[term])
-            part = slice(int(found.begin[r]), int(found.begin[r + 1]))
-            run = Run(
-                Space(int(flat.space[flat.left[term]])),
-                Space(int(flat.space[right])) if right >= 0 else None,
-                int(flat.style[term]),
-                found.a[r],
-                found.b[r],
-                found.count[r],
-                all_a=found.all_a[part],
-                all_b=found.all_b[part],
-            )
-            if part.stop - part.start > len(nodes):
-                self._inner(run, found.step[r], bool(found.even[r]))
-            runs.append(run)
-        return runs
-
-    def _inner(self, run: Run, step: Rows, even: bool) -> None:
-        """How the addresses go on from the first term of each node."""
-        if not even:
-            self._patterns(run, np.cumsum(run.count) - run.count)
-            return
-        several = run.count > 1
-        if not several.all():
-            # A single term goes on in any way: as most do.
-            number = labels(np.ascontiguousarray(step[several]))
-            step[~several] = step[several][(number == np.bincount(number).argmax()).argmax()]
-        run.step = step
-
-    def _patterns(self, run: Run, heads: NDArray[np.int64]) -> None:
-        """Terms that are not evenly spaced: nodes with the same spacings share a pattern."""
-        if self.coarse:
-            run.irregular = True
-            return
-        known: dict[bytes, int] = {}
-        run.pattern = np.zeros(len(heads), np.int64)
-        if (run.count == run.count[0]).all():
-            shape = (len(heads), int(run.count[0]))
-            rows = np.stack((run.all_a.reshape(shape), run.all_b.reshape(shape)), axis=2)
-            relative = rows - rows[:, :1]
-            if (relative == relative[:1]).all():
-                run.patterns.append(relative[0])
-                return
-        for k, (head, count) in enumerate(zip(heads.tolist(), run.count.tolist())):
-            terms = slice(head, head + count)
-            relative = np.column_stack((run.all_a[terms], run.all_b[terms]))
-            relative -= relative[0]
-            key = relative.tobytes()
-            if key not in known:
-                if len(known) == MANY_KINDS:
-                    run.irregular = True
-                    return
-                known[key] = len(run.patterns)
-                run.patterns.append(relative)
-            run.pattern[k] = known[key]
-
-    def _split(self, runs: list[Run]) -> list[Run] | None:
-        """Every term a run of its own, where all nodes have equally many, not too many.
-
-        None where that is so already.
-        """
-        total = sum(int(run.count[0]) for run in runs)
-        if (
-            total == len(runs)
-            or total > 64
-            or any((run.count != run.count[0]).any() for run in runs)
-        ):
-            return None
-        split = []
-        for run in runs:
-            shape = (len(run.count), int(run.count[0]))
-            a, b = run.all_a.reshape(shape), run.all_b.reshape(shape)
-            one = np.ones(shape[0], np.int64)
-            for k in range(shape[1]):
-                columns = a[:, k].copy(), b[:, k].copy()
-                split.append(
-                    Run(
-                        *(run.left, run.right, run.style, *columns, one),
-                        all_a=columns[0],
-                        all_b=columns[1],
-                    )
-                )
-        return split
+        kind = int(self.flat.kind[nodes[0]])
+        sort = self._space if kind == ops.TAKE else self._sort
+        # Each operand of an operation has its own place: only sums have rows of terms.
+        rows = kind in _FOLDS or kind == ops.TAKE
+        return runs_of(self.flat, self.layout, nodes, sort, rows, not self.coarse)
 
     # --- nests -----------------------------------------------------------------------------------
 
@@ -367,7 +243,7 @@ class Recovery:
             columns.append(self.layout.address[nodes])
         elif not columns:
             columns.append(self.flat.slot[nodes].astype(np.int64))
-        label = _kinds(runs) if runs else np.zeros(len(nodes), np.int64)
+        label = kinds_of(runs) if runs else np.zeros(len(nodes), np.int64)
         limit = max(FEW_NESTS, len(nodes) // NODES_PER_NEST)
         return nest(np.column_stack(columns), label, limit)
 
@@ -391,7 +267,7 @@ class Recovery:
         for r, run in enumerate(runs):
             a, b = column(3 * r), column(3 * r + 1)
             count, growth = column(3 * r + 2)
-            for part in self._inner_loops(run, found.item, count, growth, len(lanes)):
+            for part in inner_loops(run, found.item, count, growth, len(lanes)):
                 (offset_a, inner_a), (offset_b, inner_b), loops = part
                 left = Operand(run.left, a[0] + offset_a, a[1] + inner_a)
                 right = None
@@ -406,31 +282,6 @@ class Recovery:
             parts,
             [column(3 * len(runs) + k) for k in range(len(extra))],
         )
-
-    def _inner_loops(
-        self, run: Run, item: int, count: int, growth: tuple[int, ...], depth: int
-    ) -> Iterator[
-        tuple[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]], tuple[Loop, ...]]
-    ]:
-        """Offsets and strides of both factors and the loops, for each segment of a run."""
-        if run.pattern is not None:
-            for part in run.pieces(int(run.pattern[item])):
-                loops = tuple(
-                    Loop(loop.extent, (0,) * depth + loop.slopes if loop.slopes else ())
-                    for loop in part.loops
-                )
-                strides = np.array(part.steps, np.int64).reshape(len(loops), 2)
-                yield (
-                    (int(part.first[0]), tuple(strides[:, 0].tolist())),
-                    (int(part.first[1]), tuple(strides[:, 1].tolist())),
-                    loops,
-                )
-        elif run.step is None or (count == 1 and not any(growth)):
-            yield (0, ()), (0, ()), ()
-        else:
-            slopes = growth if any(growth) else ()
-            step = run.step[item].tolist()
-            yield (0, (step[0],)), (0, (step[1],)), (Loop(count, slopes),)
 
     def place(self, nodes: NDArray[np.int32], space: Space, found: Found, steps: Rows) -> Operand:
         """Where the results of a nest lie; new temporaries are placed."""
@@ -561,28 +412,6 @@ def _numbered(made: Sequence[Nest], origin: Origin) -> list[Nest]:
 
 def _cost(plan: Plan) -> int:
     return plan.cost
-
-
-def _kinds(runs: list[Run]) -> NDArray[np.int64]:
-    """A number for each node of a pack, equal where the terms go on in the same way."""
-    columns = [run.pattern[:, None] for run in runs if run.pattern is not None]
-    columns += [run.step for run in runs if run.step is not None]
-    if not columns:
-        return np.zeros(len(runs[0].a), np.int64)
-    return labels(np.ascontiguousarray(np.hstack(columns)))
-
-
-def _by_kind(runs: list[Run]) -> NDArray[np.int64] | None:
-    """An order that brings nodes of the same kind together, if they are mixed and kinds are few.
-
-    The gradients of queries and of keys, say, are one pack but two triangles.
-    """
-    kinds = _kinds(runs) if runs else np.zeros(1, np.int64)
-    changes = int((kinds[1:] != kinds[:-1]).sum())
-    highest = int(kinds.max())
-    if highest == 0 or highest >= MANY_KINDS or changes == highest:
-        return None
-    return np.argsort(kinds, kind="stable")
 
 
 def segment(left: Operand, right: Operand | None, loops: tuple[Loop, ...], style: int) -> Segment:
