@@ -90,12 +90,12 @@ def find_tandems(
 class _Distances(NamedTuple):
     """Pairs of equal runs of items: where the first begins, and how much later the other does.
 
-    Of the frequent distances, `count` are periods to be tried.
+    Of the frequent distances, `tried` are periods to be tried.
     """
 
     start: NDArray[np.intp]
     apart: NDArray[np.intp]
-    count: int
+    tried: int
 
 
 def _distances(kinds: NDArray[np.int64]) -> list[_Distances]:
@@ -124,9 +124,9 @@ def _distances(kinds: NDArray[np.int64]) -> list[_Distances]:
 def _frequent(distances: Sequence[_Distances], free: NDArray[np.bool_]) -> list[int]:
     """The most frequent distances of what begins at free places: a period is among them."""
     found: dict[int, None] = {}
-    for start, apart, count in distances:
+    for start, apart, tried in distances:
         tally = np.bincount(apart if free.all() else apart[free[start]])
-        frequent = np.argsort(-tally, kind="stable")[:count].tolist()
+        frequent = np.argsort(-tally, kind="stable")[:tried].tolist()
         found |= dict.fromkeys(period for period in frequent if tally[period] >= FEWEST - 1)
     return list(found)
 
