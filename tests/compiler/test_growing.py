@@ -32,6 +32,7 @@ from scalargrad.compiler.loops import (
     work,
 )
 from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.recover import Tables
 from scalargrad.compiler.reference import execute
 from scalargrad.compiler.roll import roll
 from scalargrad.errors import VerifyError
@@ -91,6 +92,7 @@ GROWN = (
     triangular.lower_solve(14),
     triangular.upper_solve(14),
     triangular.all_before(14),
+    triangular.packed_cholesky(14),
 )
 
 
@@ -167,6 +169,17 @@ def test_a_wrong_guess_is_not_believed(monkeypatch):
     monkeypatch.setattr(growing, "_guess", wrong)
     assert growing_repeats(loops_of(case)[0]) == []
     same_bits(case)
+
+
+def test_rows_of_a_packed_triangle_are_read_by_the_table(monkeypatch):
+    case = triangular.packed_cholesky(14)
+    loops, _ = loops_of(case)
+    assert "table" in str(replace(loops, instructions=tuple(growing_repeats(loops))))
+    same_bits(case)
+    add = Tables.add
+    monkeypatch.setattr(Tables, "add", lambda tables, entries: add(tables, entries[::-1]))
+    with pytest.raises((VerifyError, AssertionError)):
+        same_bits(case)
 
 
 def test_a_wrong_length_is_seen(monkeypatch):

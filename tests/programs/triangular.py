@@ -97,4 +97,27 @@ def all_before(n: int) -> Case:
     return _case("all before", n, program)
 
 
-ALL = (elimination, lower_solve, upper_solve, all_before)
+def packed_cholesky(n: int) -> Case:
+    """log det A, the lower triangle of A stored row after row, by Cholesky's decomposition."""
+
+    def make(rng: random.Random) -> Made:
+        def function(x: list[Value], _: list[Any]) -> Value:
+            rows: Matrix = []
+            total = Value(0.0)
+            for i in range(n):
+                row = x[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
+                row[i] = row[i] + (3.0 + n)
+                for j in range(i + 1):
+                    for k in range(j):
+                        row[j] = row[j] - row[k] * (rows[j][k] if j < i else row[k])
+                    row[j] = row[j] / rows[j][j] if j < i else row[j].sqrt()
+                rows.append(row)
+                total = total + row[i].log()
+            return total
+
+        return [], function
+
+    return Case(f"packed Cholesky {n}", make, n * (n + 1) // 2)
+
+
+ALL = (elimination, lower_solve, upper_solve, all_before, packed_cholesky)

@@ -12,6 +12,10 @@ are cut into pieces whose places go on evenly; where a piece begins, and how lon
 evenly with turn and lane. Nodes for which all of that is true, term by term, are a nest. Where the
 others are to the left or to the right of them in all turns, they get a nest of their own, and turns
 in which there are more are left out of the repeat.
+
+The caller's numbers lie as they do: those of a triangle that is stored row after row are never
+evenly apart. Where that is in the way, they are read by way of the index table, and what must
+change evenly is where in the table.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ BLOCKS = 6  # nests of a pack
 NEIGHBOURS = 4  # whose nodes are taken apart, at most
 FEW_TERMS, PARTS = 4, 8  # of nodes by which packs are cut, and in how many parts
 PLACES = (0.5, 0.25, 0.75, 0.0)  # in a turn and in its lanes, where guesses are made
+LOOKED_UP = 1 << 24, 1 << 25  # of a sort: its left, or its right factor is read by the index table
+GIVEN = (Space.PARAMETER, Space.ARGUMENT, Space.EXAMPLE)
 
 Integers = NDArray[np.int64]
 
@@ -236,6 +242,11 @@ class _Pack:
     places: Integers
     begin: Integers
 
+    def reads(self, spaces: Sequence[Space]) -> bool:
+        """Whether it reads any of these spaces."""
+        left, right = self.sort >> 8 & 255, (self.sort >> 16 & 255) - 1
+        return bool(np.isin(left, spaces).any() or np.isin(right, spaces).any())
+
     def pieces(self, node: int, long: int = LONG) -> list[_Piece]:
         """The terms of a node in pieces, some of `long` terms or more, and single ones."""
         terms = slice(int(self.first[node]), int(self.first[node + 1]))
@@ -260,8 +271,9 @@ class _Pack:
         return found
 
 
-def _pack(flat: Flat, packs: Packs, layout: Layout, own: Integers) -> _Pack:
-    """The packs `own`, one for each turn."""
+def _pack(recovery: Recovery, packs: Packs, own: Integers, lookups: bool = False) -> _Pack:
+    """The packs `own`, one for each turn; with `lookups`, the caller's numbers in the index table."""
+    flat, layout = recovery.flat, recovery.layout
     groups = [packs.nodes(int(k)) for k in own]
     sizes = np.array([len(group) for group in groups])
     nodes = np.concatenate(groups)
@@ -270,15 +282,24 @@ def _pack(flat: Flat, packs: Packs, layout: Layout, own: Integers) -> _Pack:
     counts = (flat.first[nodes + 1] - flat.first[nodes]).astype(np.int64)
     first = np.concatenate(([0], np.cumsum(counts)))
     terms = np.arange(first[-1]) + np.repeat(flat.first[nodes] - first[:-1], counts)
-    places = np.zeros((len(terms), 2), np.int64)
+    places, sort = np.zeros((len(terms), 2), np.int64), _sorts(flat, terms)
+    lane = np.arange(len(nodes)) - begin[turn]
     for side, operand in enumerate((flat.left[terms], flat.right[terms])):
         at = np.where(operand >= 0, layout.address[operand], 0)
         constant = (operand >= 0) & (flat.space[operand] == Space.CONSTANT)
         at[constant] = layout.canonical[at[constant]]
         places[:, side] = at
-    lane = np.arange(len(nodes)) - begin[turn]
-    result = layout.address[nodes]
-    return _Pack(nodes, turn, lane, result, first, _sorts(flat, terms), places, begin)
+        given = (operand >= 0) & np.isin(flat.space[operand], GIVEN)
+        owner = np.repeat(np.arange(len(nodes)), counts)[given]
+        if lookups and len(owner) and (np.diff(owner) > 0).all():
+            # A row of the table for each turn.
+            row = int(sizes.max())
+            table = np.zeros(len(own) * row, np.int64)
+            entry = turn[owner] * row + lane[owner]
+            table[entry] = at[given]
+            places[given, side] = recovery.tables.add(table) + entry
+            sort[given] |= LOOKED_UP[side]
+    return _Pack(nodes, turn, lane, layout.address[nodes], first, sort, places, begin)
 
 
 class _Block(NamedTuple):
@@ -465,7 +486,6 @@ class Body(NamedTuple):
 
 def body(recovery: Recovery, packs: Packs, tandem: Tandem) -> Body | None:
     """The body of most turns of a repeat that is placed; None if there is none."""
-    flat, layout = recovery.flat, recovery.layout
     own = np.arange(tandem.start, tandem.stop).reshape(tandem.turns, tandem.period)
     middle = tandem.turns // 2
     if tandem.turns < FEWEST:
@@ -473,15 +493,12 @@ def body(recovery: Recovery, packs: Packs, tandem: Tandem) -> Body | None:
     found: list[tuple[_Pack, list[_Found]]] = []
     good = np.ones(tandem.turns, bool)
     for k in range(tandem.period):
-        pack = _pack(flat, packs, layout, own[:, k])
-        sizes = np.diff(pack.begin)
-        block = _Block(np.zeros(tandem.turns, np.int64), sizes)
-        blocks = list(_blocks(pack, block, middle, BLOCKS))
-        covered = np.zeros(tandem.turns, np.int64)
-        for each in blocks:
-            good &= each.turns(middle)
-            covered += each.high - each.low
-        good &= covered == sizes
+        pack = _pack(recovery, packs, own[:, k])
+        blocks, alike = _covered(pack, middle)
+        if 4 * alike.sum() < 3 * len(alike) and pack.reads(GIVEN):
+            pack = _pack(recovery, packs, own[:, k], lookups=True)
+            blocks, alike = _covered(pack, middle)
+        good &= alike
         if not good[middle : middle + 2].all():
             return None
         found.append((pack, blocks))
@@ -495,6 +512,17 @@ def body(recovery: Recovery, packs: Packs, tandem: Tandem) -> Body | None:
         for each in blocks
     ]
     return Body(first, last, nests)
+
+
+def _covered(pack: _Pack, middle: int) -> tuple[list[_Found], NDArray[np.bool_]]:
+    """Blocks of a pack, and in which turns they are all of it, and change evenly."""
+    sizes = np.diff(pack.begin)
+    good, covered = np.ones(len(sizes), bool), np.zeros(len(sizes), np.int64)
+    blocks = list(_blocks(pack, _Block(np.zeros(len(sizes), np.int64), sizes), middle, BLOCKS))
+    for each in blocks:
+        good &= each.turns(middle)
+        covered += each.high - each.low
+    return blocks, good & (covered == sizes)
 
 
 def _nest(recovery: Recovery, pack: _Pack, found: _Found, first: int) -> Nest:
@@ -513,22 +541,23 @@ def _nest(recovery: Recovery, pack: _Pack, found: _Found, first: int) -> Nest:
     lanes = _loops([int(width[first]), int(width[first + 1] - width[first]), 0], 0)
     depth = len(lanes)
 
-    def operand(space: int, line: Integers, *inner: int) -> Operand:
+    def operand(space: int, line: Integers, *inner: int, lookup: bool = False) -> Operand:
         base, move, stride = moved(line)
-        return Operand(
-            Space(space), base, (*((stride,) * depth), *inner), moves=(move,) if move else ()
-        )
+        strides, moves = (*((stride,) * depth), *inner), (move,) if move else ()
+        return Operand(Space(space), base, strides, lookup, moves)
 
     node = int(pack.nodes[pack.begin[first]])
     parts: list[tuple[int, Segment]] = []
     for k, piece in enumerate(guess.pieces):
-        style, left, right = piece.sort & 255, piece.sort >> 8 & 255, piece.sort >> 16
+        style, left, right = piece.sort & 255, piece.sort >> 8 & 255, piece.sort >> 16 & 255
         loops = _loops(moved(guess.count[k]), depth)
         inner = [(step,) * len(loops) for step in piece.step]
-        factor = operand(right - 1, guess.right[k], *inner[1]) if right else None
-        parts.append(
-            (style, segment(operand(left, guess.left[k], *inner[0]), factor, loops, style))
-        )
+        lookups = [bool(piece.sort & bit) for bit in LOOKED_UP]
+        own = operand(left, guess.left[k], *inner[0], lookup=lookups[0])
+        factor = None
+        if right:
+            factor = operand(right - 1, guess.right[k], *inner[1], lookup=lookups[1])
+        parts.append((style, segment(own, factor, loops, style)))
     return recovery.instruction(
         pack.nodes[pack.begin[first] :],
         int(flat.kind[node]),
