@@ -139,6 +139,15 @@ def loops_of(case: Case, batch: str | None = None) -> Loops:
     return roll(tape, marks._replace(wanted=wanted))
 
 
+def test_a_few_packs_more_than_all_can_be_nests_leave_little_to_walk():
+    case = algebra.gram_schmidt(24, 12)
+    loops = loops_of(case)
+    walked = sum(work(step) for step in loops.instructions if isinstance(step, Walk))
+    assert walked < 0.05 * sum(map(work, loops.instructions))
+    data = data_for(case, 1)
+    assert rolled(case, data, None).bits() == eager(case, data, None).bits()
+
+
 def rolled_share(loops: Loops, batch: int) -> float:
     """The share of the work that is done in nests of at least 8 turns for each segment."""
     done = inside = 0

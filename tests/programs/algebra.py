@@ -42,6 +42,28 @@ def cholesky(n: int = 6) -> Case:
     return Case(f"Cholesky {n}x{n}", make, n * n)
 
 
+def gram_schmidt(rows: int = 24, columns: int = 12) -> Case:
+    """The log of the volume that columns span, each made orthogonal to those before it."""
+
+    def make(rng: random.Random) -> Made:
+        def volume(x: list[Value], _: list[Any]) -> Value:
+            left = [x[rows * k : rows * k + rows] for k in range(columns)]
+            total = Value(0.0)
+            while left:
+                first, *left = left
+                norm = sum(a * a for a in first).sqrt()
+                unit = [a / norm for a in first]
+                total = total + norm.log()
+                for k, column in enumerate(left):
+                    shadow = sum(a * b for a, b in zip(unit, column))
+                    left[k] = [a - shadow * b for a, b in zip(column, unit)]
+            return total
+
+        return [], volume
+
+    return Case(f"Gram-Schmidt {rows}x{columns}", make, rows * columns)
+
+
 def rosenbrock(n: int = 20) -> Case:
     def make(rng: random.Random) -> Made:
         def valley(x: list[Value], _: list[Any]) -> Value:

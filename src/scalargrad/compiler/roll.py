@@ -65,8 +65,8 @@ from .turns import TRIED, place_turns
 from .walks import Walks
 
 # With more packs than this, turns of a period counted once, a program is too large to be all nests:
-# it gets at most some MANY_NESTS of them, for what does at least WORTH operations, and the rest is
-# walked through node by node.
+# it gets at most some MANY_NESTS of them, for what does at least WORTH operations (with up to twice
+# as many packs, less), and the rest is walked through node by node.
 MANY_PACKS, MANY_NESTS, WORTH = 256, 512, 128
 # Of a batch, examples are walked through abreast. That is about as quick as a nest but for the sums
 # of so many terms and more, which a nest keeps in registers: others need so many times the work.
@@ -186,6 +186,12 @@ def _packs(flat: Flat, grow: bool) -> tuple[Packs, list[Tandem], bool]:
     return coarser, tandems if coarser is packs else [], False
 
 
+def _worth(flat: Flat, many: int) -> int:
+    """How many operations a nest must do at least, where there are so `many` packs."""
+    beyond = min(max(many - MANY_PACKS, 0), MANY_PACKS)
+    return beyond * max(WORTH, len(flat) // MANY_NESTS) // MANY_PACKS
+
+
 def _counted_once(packs: Packs, tandems: Sequence[Tandem], even: Flat | None = None) -> int:
     """How many packs there are, turns of a period counted once.
 
@@ -224,8 +230,7 @@ def _rolled(
     None if their turns, which are `grown`, are not alike after all, but for those of repeats that
     save `spare` packs.
     """
-    many = _counted_once(packs, tandems, None if grown else flat)
-    worth = max(WORTH, len(flat) // MANY_NESTS) if many > MANY_PACKS else 0
+    worth = _worth(flat, _counted_once(packs, tandems, None if grown else flat))
     layout = Layout(flat)
     sorts = Sorts(flat, packs)
     for tandem in tandems if grown else ():
@@ -309,7 +314,7 @@ class _Instructions:
             number = np.argsort(last, kind="stable")
         turning = {tandem.start: tandem for tandem in tandems}
         needed = self._needed(worth)
-        small = (np.diff(self.packs.first) * 8 < needed) & ~steady[number]
+        small = self._small(needed) & ~steady[number]
         walked = small & self.walks.take(self.packs.heads) if small.any() else small
         cuts = np.diff(np.where(steady[number], 2, walked), prepend=-1, append=-1)
         for low, high in pairwise(np.flatnonzero(cuts).tolist()):
@@ -322,6 +327,14 @@ class _Instructions:
             else:
                 self._nests(low, high, needed[low:high])
         return self.made + self.walks.flush()
+
+    def _small(self, needed: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each pack has fewer nodes, and shorter sums, than nests that do so much."""
+        sizes, terms = np.diff(self.packs.first), np.diff(self.flat.first)[self.packs.members]
+        total = np.add.reduceat(terms, self.packs.first[:-1])
+        many = np.maximum(needed, len(self.flat.left) // MANY_NESTS * (needed > 0))
+        small: NDArray[np.bool_] = (sizes * 8 < needed) & (total < many)
+        return small
 
     def _needed(self, worth: int) -> NDArray[np.int64]:
         """How many operations the nests of each pack must do at least."""
