@@ -95,16 +95,21 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
 
     The roots are the outputs of the tape.
     """
+    leaves: cython.Py_ssize_t
+    nodes: list
+    nodes, leaves = reachable(roots, since)
+    if len(nodes) > MOST:
+        raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {len(nodes)}")
+    return nodes, _taped(nodes, leaves, roots)
+
+
+def _taped(nodes: list, leaves: cython.Py_ssize_t, roots: Sequence[Value]) -> Tape:
+    """The tape of nodes whose leaves come first."""
     v: Node
     w: Node
     i: cython.Py_ssize_t
     k: cython.Py_ssize_t
-    leaves: cython.Py_ssize_t
-    nodes: list
-    nodes, leaves = reachable(roots, since)
     n: cython.Py_ssize_t = len(nodes)
-    if n > MOST:
-        raise ValueError(f"outputs: expected a graph of at most 2^31 - 1 nodes, got {n}")
     op, lhs, rhs = np.zeros(n, np.uint8), np.full(n, -1, np.int32), np.full(n, -1, np.int32)
     codes: cython.uchar[::1] = op.data
     left: cython.int[::1] = lhs.data
@@ -146,7 +151,7 @@ def capture(roots: Sequence[Value], since: cython.ulonglong = 0) -> tuple[list[V
                 const.append(v.const)
     for w in roots:
         outputs.append(w.mark - first)
-    return nodes, Tape(
+    return Tape(
         leaves=leaves,
         op=op,
         lhs=lhs,

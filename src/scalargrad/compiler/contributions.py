@@ -58,58 +58,36 @@ def reach(flat: Flat, wanted_: NDArray[np.uint8], roots_: NDArray[np.int32]) -> 
 
 
 def contributions(
-    flat: Flat, reached: NDArray[np.uint8], brief_: NDArray[np.uint8]
+    flat: Flat, reached: NDArray[np.uint8], brief: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
     """Who passes a gradient on to each node: terms and slots, in the order of `backward`.
 
     Those of node i are `terms[targets[i]:targets[i + 1]]`; slot 0 is the left factor. Selections
     that are `brief` pass nothing on here.
     """
-    size: cython.int = len(flat)
-    count: cython.int = len(flat.left)
-    highest: cython.int = int(flat.origin.max()) if count else 0
-    kind: cython.uchar[::1] = flat.kind.data
-    first: cython.int[::1] = flat.first.data
+    order: cython.int[::1] = _backward(flat, reached, brief).data
     left: cython.int[::1] = flat.left.data
     right: cython.int[::1] = flat.right.data
-    origin: cython.int[::1] = flat.origin.data
     live: cython.uchar[::1] = reached.data
-    brief: cython.uchar[::1] = brief_.data
-    targets = np.zeros(size + 1, np.int32)
+    targets = np.zeros(len(flat) + 1, np.int32)
     ends: cython.int[::1] = targets.data
-    place: cython.int[::1] = np.zeros(highest + 2, np.int32).data
-    order: cython.int[::1] = np.empty(max(count, 1), np.int32).data
     i: cython.int
     t: cython.int
     k: cython.int
-    total: cython.int = 0
-    # Terms by descending origin: a counting sort, stable within an origin.
-    for i in range(size):
-        if live[i] == 0 or brief[i]:
-            continue
-        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
-            place[highest - origin[t] + 1] += 1
-            if live[left[t]]:
-                ends[left[t] + 1] += 1
-            if right[t] >= 0 and live[right[t]]:
-                ends[right[t] + 1] += 1
-    for k in range(highest + 1):
-        place[k + 1] += place[k]
-    for i in range(size):
-        if live[i] == 0 or brief[i]:
-            continue
-        for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
-            order[place[highest - origin[t]]] = t
-            place[highest - origin[t]] += 1
-            total += 1
-    for i in range(size):
+    for k in range(len(order)):
+        t = order[k]
+        if live[left[t]]:
+            ends[left[t] + 1] += 1
+        if right[t] >= 0 and live[right[t]]:
+            ends[right[t] + 1] += 1
+    for i in range(len(live)):
         ends[i + 1] += ends[i]
-    terms = np.empty(max(int(targets[size]), 1), np.int32)
-    slots = np.empty(max(int(targets[size]), 1), np.uint8)
+    terms = np.empty(max(int(targets[len(flat)]), 1), np.int32)
+    slots = np.empty(max(int(targets[len(flat)]), 1), np.uint8)
     found: cython.int[::1] = terms.data
     side: cython.uchar[::1] = slots.data
     fill: cython.int[::1] = targets.copy().data
-    for k in range(total):
+    for k in range(len(order)):
         t = order[k]
         i = left[t]
         if live[i]:
@@ -122,3 +100,38 @@ def contributions(
             side[fill[i]] = 1
             fill[i] += 1
     return targets, terms, slots
+
+
+def _backward(
+    flat: Flat, reached: NDArray[np.uint8], brief_: NDArray[np.uint8]
+) -> NDArray[np.int32]:
+    """The terms that pass a gradient on, in the order in which they do.
+
+    By descending origin: a counting sort, stable within an origin.
+    """
+    highest: cython.int = int(flat.origin.max()) if len(flat.origin) else 0
+    kind: cython.uchar[::1] = flat.kind.data
+    first: cython.int[::1] = flat.first.data
+    origin: cython.int[::1] = flat.origin.data
+    live: cython.uchar[::1] = reached.data
+    brief: cython.uchar[::1] = brief_.data
+    place: cython.int[::1] = np.zeros(highest + 2, np.int32).data
+    i: cython.int
+    t: cython.int
+    k: cython.int
+    for i in range(len(kind)):
+        if live[i] and not brief[i]:
+            for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
+                place[highest - origin[t] + 1] += 1
+    for k in range(highest + 1):
+        place[k + 1] += place[k]
+    terms = np.empty(place[highest + 1], np.int32)
+    if not len(terms):
+        return terms
+    order: cython.int[::1] = terms.data
+    for i in range(len(kind)):
+        if live[i] and not brief[i]:
+            for t in range(first[i] + (kind[i] == WHERE), first[i + 1]):
+                order[place[highest - origin[t]]] = t
+                place[highest - origin[t]] += 1
+    return terms

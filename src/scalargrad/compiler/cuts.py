@@ -16,12 +16,33 @@ else:
     from .hashing import mix
 
 
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _equal(row: cython.longlong[:, :], i: cython.int, j: cython.int) -> cython.bint:
+    """Whether two rows are equal."""
+    k: cython.int = 0
+    while k < row.shape[1] and row[i, k] == row[j, k]:
+        k += 1
+    return k == row.shape[1]
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _hash(row: cython.longlong[:, :], i: cython.int) -> cython.ulonglong:
+    h: cython.ulonglong = 0
+    k: cython.int
+    for k in range(row.shape[1]):
+        h = mix(h, row[i, k])
+    return h
+
+
 def labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """A number for each row, in order of first appearance, equal where the rows are equal."""
     n: cython.int = len(rows)
-    width: cython.int = rows.shape[1]
     numbers = np.zeros(n, np.int64)
-    if n == 0 or width == 0:
+    if n == 0 or rows.shape[1] == 0:
         return numbers
     row: cython.longlong[:, :] = rows.data
     out: cython.longlong[::1] = numbers.data
@@ -36,47 +57,31 @@ def labels(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     count: cython.int = 1
     i: cython.int
     j: cython.int
-    k: cython.int
     place: cython.int
     h: cython.ulonglong
     for i in range(1, n):
-        j = i - 1
-        for k in range(width):
-            if row[i, k] != row[j, k]:
-                break
-        else:
-            out[i] = out[j]
+        if _equal(row, i, i - 1):
+            out[i] = out[i - 1]
             continue
         if not filled:
             filled = True
             table = np.full(slots, -1, np.int32).data
             hashes = np.zeros(n, np.uint64).data
-            h = 0
-            for k in range(width):
-                h = mix(h, row[0, k])
-            hashes[0] = h
-            table[cython.cast(cython.int, h & (slots - 1))] = 0
-        h = 0
-        for k in range(width):
-            h = mix(h, row[i, k])
+            hashes[0] = _hash(row, 0)
+            table[cython.cast(cython.int, hashes[0] & (slots - 1))] = 0
+        h = _hash(row, i)
         place = cython.cast(cython.int, h & (slots - 1))
-        while True:
-            j = table[place]
-            if j < 0:
-                table[place] = count
-                hashes[count] = h
-                speaker[count] = i
-                out[i] = count
-                count += 1
-                break
-            if hashes[j] == h:
-                for k in range(width):
-                    if row[i, k] != row[speaker[j], k]:
-                        break
-                else:
-                    out[i] = j
-                    break
+        j = table[place]
+        while j >= 0 and not (hashes[j] == h and _equal(row, i, speaker[j])):
             place = (place + 1) & (slots - 1)
+            j = table[place]
+        if j < 0:
+            j = count
+            table[place] = j
+            hashes[j] = h
+            speaker[j] = i
+            count += 1
+        out[i] = j
     return numbers
 
 

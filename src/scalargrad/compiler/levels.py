@@ -136,65 +136,75 @@ def turns_of(walk: Walk) -> Turns:
 
 
 def _placed(nodes: _Nodes, results: list[int]) -> Turns:
-    begin = FIRST + len(nodes.inputs)
-    level = np.array(nodes.level, np.int64)
-
-    def slots(numbers: object) -> NDArray[np.int64]:
-        found = np.array(numbers, np.int64)
-        return np.where(found < 0, begin + ~found, found)
-
-    made = {code: [~entry[0] for entry in found] for code, found in nodes.each.items()}
-    made[ops.ADD] = [~entry[0] for entry in nodes.sums]
-    levels = {code: level[np.array(found, np.int64)] for code, found in made.items()}
-    widths: dict[int, int] = {}
-    needed = np.zeros(int(level.max(initial=-1)) + 1, np.int64)
-    for code, own in levels.items():
-        count = np.bincount(own, minlength=len(needed))
-        even = -(-2 * len(own) // max(int(np.count_nonzero(count)), 1))
-        widths[code] = max(min(int(count.max(initial=0)), even), 1)
-        needed = np.maximum(needed, -(-count // widths[code]))
-    start = np.cumsum(needed) - needed
-    turns = int(needed.sum())
-
-    def spots(code: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The turn and the place in it of every operation of a kind."""
-        own = levels[code]
-        order = np.argsort(own, kind="stable")
-        rank = np.empty(len(own), np.int64)
-        rank[order] = np.arange(len(own)) - np.searchsorted(own[order], own[order])
-        return start[own] + rank // widths[code], rank % widths[code]
-
-    def filled(code: int, values: NDArray[Any], default: float) -> NDArray[Any]:
-        table = np.full((turns, widths[code], *values.shape[1:]), default, values.dtype)
-        table[spots(code)] = values
-        return table
-
-    def integers(code: int, numbers: object, default: int) -> Slots:
-        return filled(code, slots(numbers).astype(np.int32), default)
-
-    def reals(code: int, numbers: object) -> NDArray[np.float64]:
-        return filled(code, np.array(numbers, np.float64), 0.0)
-
+    """The operations in turns; `results` are the slots of the walk's nodes."""
+    tables = _Tables(nodes)
     padded = [terms + [_Term(ZERO)] * (TERMS - len(terms)) for _, _, terms in nodes.sums]
     table = np.array(padded, np.int64).reshape(-1, TERMS, 3)
     style = table[..., 2].astype(np.uint8)
     sums = Sums(
-        integers(ops.ADD, [entry[0] for entry in nodes.sums], NOWHERE),
-        reals(ops.ADD, [entry[1] for entry in nodes.sums]),
-        integers(ops.ADD, table[..., 0], ZERO),
-        integers(ops.ADD, table[..., 1], ONE),
-        reals(ops.ADD, np.where(style & MINUS, -1.0, 1.0)),
-        filled(ops.ADD, style, 0),
+        tables.slots(ops.ADD, [entry[0] for entry in nodes.sums], NOWHERE),
+        tables.reals(ops.ADD, [entry[1] for entry in nodes.sums]),
+        tables.slots(ops.ADD, table[..., 0], ZERO),
+        tables.slots(ops.ADD, table[..., 1], ONE),
+        tables.reals(ops.ADD, np.where(style & MINUS, -1.0, 1.0)),
+        tables.filled(ops.ADD, style, 0),
     )
     each = {
         code: Each(
-            integers(code, [entry[0] for entry in found], NOWHERE),
-            reals(code, [entry[1] for entry in found]),
-            integers(code, [entry[2] for entry in found], ONE),
+            tables.slots(code, [entry[0] for entry in found], NOWHERE),
+            tables.reals(code, [entry[1] for entry in found]),
+            tables.slots(code, [entry[2] for entry in found], ONE),
         )
         for code, found in nodes.each.items()
     }
     keys = np.array(list(nodes.inputs), np.int64).reshape(-1, 2)
-    return Turns(
-        begin + len(level), keys[:, 0].astype(np.uint8), keys[:, 1], slots(results), sums, each
-    )
+    size = tables.begin + len(nodes.level)
+    own = keys[:, 0].astype(np.uint8), keys[:, 1]
+    return Turns(size, *own, tables.numbered(results), sums, each)
+
+
+class _Tables:
+    """Which operation is done where: tables with a row for each turn, one kind beside the other."""
+
+    def __init__(self, nodes: _Nodes) -> None:
+        self.begin = FIRST + len(nodes.inputs)  # the first slot of a result
+        level = np.array(nodes.level, np.int64)
+        made = {code: [~entry[0] for entry in found] for code, found in nodes.each.items()}
+        made[ops.ADD] = [~entry[0] for entry in nodes.sums]
+        self._levels = {code: level[np.array(found, np.int64)] for code, found in made.items()}
+        self._widths: dict[int, int] = {}
+        needed = np.zeros(int(level.max(initial=-1)) + 1, np.int64)  # turns of each level
+        for code, own in self._levels.items():
+            count = np.bincount(own, minlength=len(needed))
+            even = -(-2 * len(own) // max(int(np.count_nonzero(count)), 1))
+            self._widths[code] = max(min(int(count.max(initial=0)), even), 1)
+            needed = np.maximum(needed, -(-count // self._widths[code]))
+        self._start = np.cumsum(needed) - needed
+        self._turns = int(needed.sum())
+
+    def numbered(self, slots: object) -> NDArray[np.int64]:
+        """Slots as they are when all inputs are known, and come before the results."""
+        found = np.array(slots, np.int64)
+        return np.where(found < 0, self.begin + ~found, found)
+
+    def _spots(self, code: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The turn and the place in it of every operation of a kind."""
+        own, width = self._levels[code], self._widths[code]
+        order = np.argsort(own, kind="stable")
+        rank = np.empty(len(own), np.int64)
+        rank[order] = np.arange(len(own)) - np.searchsorted(own[order], own[order])
+        return self._start[own] + rank // width, rank % width
+
+    def filled(self, code: int, values: NDArray[Any], default: float) -> NDArray[Any]:
+        """A value for each operation of a kind, in its place; the default where there is none."""
+        table = np.full((self._turns, self._widths[code], *values.shape[1:]), default, values.dtype)
+        table[self._spots(code)] = values
+        return table
+
+    def slots(self, code: int, slots: object, default: int) -> Slots:
+        """The same for slots."""
+        return self.filled(code, self.numbered(slots).astype(np.int32), default)
+
+    def reals(self, code: int, numbers: object) -> NDArray[np.float64]:
+        """The same for numbers, 0 by default."""
+        return self.filled(code, np.array(numbers, np.float64), 0.0)

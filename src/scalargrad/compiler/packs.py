@@ -139,10 +139,12 @@ def find_packs(
         # What a node does, and to which spaces, does not depend on the packs of others: so it is
         # found node after node, as they lie in memory, and then told apart by levels.
         results = np.flatnonzero(flat.kind != LEAF).astype(np.int32)
-        sorts, _ = _group(flat, np.zeros(len(flat), np.int32), results, pack, coarse, ALL)
+        groups = _Groups(flat, np.zeros(len(flat), np.int32), flat.space.astype(np.int32))
+        sorts, _ = groups.number(results, pack, ALL)
         count = _by_level(order.nodes, order.level, pack, sorts)
     else:
-        count, done = _group(flat, order.level, order.nodes, pack, coarse, min(most, len(flat)))
+        groups = _Groups(flat, order.level, pack)
+        count, done = groups.number(order.nodes, pack, min(most, len(flat)))
     by_pack, first = _sorted(order.nodes[:done], pack, LEAVES + count - 1)
     first = first[LEAVES:]
     level = order.level[by_pack[first[:count]]]
@@ -256,148 +258,148 @@ def _raise(flat: Flat, late_: int, level_: NDArray[np.int32]) -> None:
 
 @cython.cfunc
 @cython.inline
+@cython.exceptval(check=False)
 def _any_number(kind: cython.int) -> cython.bint:
     """Whether operands of this kind may come in rows: those of other operations have a place."""
     return kind in (ADD, TAKE, MAX_OF_MANY, MIN_OF_MANY)
 
 
-def _group(
-    flat: Flat,
-    level_: NDArray[np.int32],
-    order_: NDArray[np.int32],
-    pack_: NDArray[np.int32],
-    coarse: cython.bint,
-    most: cython.int,
-) -> tuple[int, int]:
-    """Number the packs of the nodes of `order`, which come by level, until there are more than
-    `most`; gives how many there are, and of how many nodes."""
-    kind: cython.uchar[::1] = flat.kind.data
-    bits: cython.ulonglong[::1] = flat.const.view(np.uint64).data
-    space: cython.uchar[::1] = flat.space.data
-    extra: cython.int[::1] = flat.extra.data
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    style: cython.uchar[::1] = flat.style.data
-    level: cython.int[::1] = level_.data
-    order: cython.int[::1] = order_.data
-    pack: cython.int[::1] = pack_.data
-    # What the operands are compared by.
-    sort: cython.int[::1] = flat.space.astype(np.int32).data if coarse else pack
-    size: cython.int = len(order)
-    room: cython.int = min(size, most) + 1
-    slots: cython.int = 1
-    while slots < 2 * room:
-        slots *= 2
-    table: cython.int[::1] = np.full(slots, -1, np.int32).data
-    hashes: cython.ulonglong[::1] = np.zeros(room, np.uint64).data
-    speaker: cython.int[::1] = np.zeros(room, np.int32).data
-    count: cython.int = 0
-    z: cython.int
-    i: cython.int
-    t: cython.int
-    a: cython.int
-    b: cython.int
-    c: cython.int
-    last_a: cython.int
-    last_b: cython.int
-    last_c: cython.int
-    place: cython.int
-    found: cython.int
-    h: cython.ulonglong
-    many: cython.bint
-    base: cython.int = int(LEAVES)
-    slot: cython.int[::1] = flat.slot.data
-    for z in range(size):
-        if count > most:
-            return count, z
-        i = order[z]
-        h = mix(mix(mix(kind[i], bits[i]), level[i]), space[i])
-        if kind[i] == TAKE:
-            h = mix(mix(h, first[i + 1] - first[i]), extra[i])
-        if kind[i] == ADDS_TO_CHOSEN:
-            t = first[i]
-            h = mix(mix(mix(h, extra[i]), style[t]), slot[left[t + 2]] - slot[left[t + 1]])
-            h = mix(h, space[left[t]])
-        last_a = last_b = last_c = -2
-        many = _any_number(kind[i])
-        for t in range(first[i], first[i] if kind[i] == ADDS_TO_CHOSEN else first[i + 1]):
-            a = sort[left[t]]
-            b = -1 if right[t] < 0 else sort[right[t]]
-            c = style[t]
-            if not many or a != last_a or b != last_b or c != last_c:
-                h = mix(mix(mix(h, a), b + 1), c)
-                last_a, last_b, last_c = a, b, c
-        place = cython.cast(cython.int, h & (slots - 1))
-        while True:
+@cython.final
+@cython.cclass
+class _Groups:
+    """What the nodes of one pack agree in: `sort` is what their operands are compared by."""
+
+    kind: cython.uchar[::1]
+    bits: cython.ulonglong[::1]
+    space: cython.uchar[::1]
+    slot: cython.int[::1]
+    extra: cython.int[::1]
+    first: cython.int[::1]
+    left: cython.int[::1]
+    right: cython.int[::1]
+    style: cython.uchar[::1]
+    level: cython.int[::1]
+    sort: cython.int[::1]
+
+    def __init__(self, flat: Flat, level: NDArray[np.int32], sort: NDArray[np.int32]) -> None:
+        self.kind, self.bits = flat.kind.data, flat.const.view(np.uint64).data
+        self.space, self.slot, self.extra = flat.space.data, flat.slot.data, flat.extra.data
+        self.first, self.left, self.right = flat.first.data, flat.left.data, flat.right.data
+        self.style, self.level, self.sort = flat.style.data, level.data, sort.data
+
+    def number(
+        self, order_: NDArray[np.int32], pack_: NDArray[np.int32], most: cython.int
+    ) -> tuple[int, int]:
+        """Number the packs of the nodes of `order`, which come by level, until there are more than
+        `most`; gives how many there are, and of how many nodes."""
+        order: cython.int[::1] = order_.data
+        pack: cython.int[::1] = pack_.data
+        size: cython.int = len(order)
+        room: cython.int = min(size, most) + 1
+        slots: cython.int = 1
+        while slots < 2 * room:
+            slots *= 2
+        table: cython.int[::1] = np.full(slots, -1, np.int32).data
+        hashes: cython.ulonglong[::1] = np.zeros(room, np.uint64).data
+        speaker: cython.int[::1] = np.zeros(room, np.int32).data
+        base: cython.int = int(LEAVES)
+        count: cython.int = 0
+        z: cython.int
+        i: cython.int
+        place: cython.int
+        found: cython.int
+        h: cython.ulonglong
+        for z in range(size):
+            if count > most:
+                return count, z
+            i = order[z]
+            h = self._hash(i)
+            place = cython.cast(cython.int, h & (slots - 1))
             found = table[place]
+            while found >= 0 and not (hashes[found] == h and self._alike(i, speaker[found])):
+                place = (place + 1) & (slots - 1)
+                found = table[place]
             if found < 0:
-                table[place] = count
-                hashes[count] = h
-                speaker[count] = i
-                pack[i] = base + count
+                found = count
+                table[place] = found
+                hashes[found] = h
+                speaker[found] = i
                 count += 1
-                break
-            if hashes[found] == h and _alike(
-                i, speaker[found], kind, bits, level, space, first, left, right, style, sort
-            ):
-                pack[i] = base + found
-                break
-            place = (place + 1) & (slots - 1)
-    return count, size
+            pack[i] = base + found
+        return count, size
 
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _right(self, t: cython.int) -> cython.int:
+        """The sort of the right factor of a term, -1 where there is none."""
+        return -1 if self.right[t] < 0 else self.sort[self.right[t]]
 
-@cython.cfunc
-def _alike(
-    i: cython.int,
-    j: cython.int,
-    kind: cython.uchar[::1],
-    bits: cython.ulonglong[::1],
-    level: cython.int[::1],
-    space: cython.uchar[::1],
-    first: cython.int[::1],
-    left: cython.int[::1],
-    right: cython.int[::1],
-    style: cython.uchar[::1],
-    sort: cython.int[::1],
-) -> cython.bint:
-    """Whether i and j belong to one pack, now that their hashes agree."""
-    if kind[i] != kind[j] or bits[i] != bits[j] or level[i] != level[j] or space[i] != space[j]:
-        return False
-    s: cython.int = first[i]
-    t: cython.int = first[j]
-    if kind[i] == ADDS_TO_CHOSEN:
-        return space[left[s]] == space[left[t]]
-    a: cython.int
-    b: cython.int
-    c: cython.int
-    many: cython.bint = _any_number(kind[i])
-    while s < first[i + 1] and t < first[j + 1]:
-        a = sort[left[s]]
-        b = -1 if right[s] < 0 else sort[right[s]]
-        c = style[s]
-        if a != sort[left[t]] or b != (-1 if right[t] < 0 else sort[right[t]]) or c != style[t]:
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _hash(self, i: cython.int) -> cython.ulonglong:
+        h: cython.ulonglong = mix(
+            mix(mix(self.kind[i], self.bits[i]), self.level[i]), self.space[i]
+        )
+        t: cython.int = self.first[i]
+        if self.kind[i] == ADDS_TO_CHOSEN:
+            h = mix(mix(h, self.extra[i]), self.style[t])
+            h = mix(h, self.slot[self.left[t + 2]] - self.slot[self.left[t + 1]])
+            return mix(h, self.space[self.left[t]])
+        if self.kind[i] == TAKE:
+            h = mix(mix(h, self.first[i + 1] - t), self.extra[i])
+        many: cython.bint = _any_number(self.kind[i])
+        for t in range(self.first[i], self.first[i + 1]):
+            if not many or t == self.first[i] or not self._like_before(t):
+                h = mix(mix(mix(h, self.sort[self.left[t]]), self._right(t) + 1), self.style[t])
+        return h
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _like_before(self, t: cython.int) -> cython.bint:
+        """Whether a term is of the sort of the term before it."""
+        return self._like(t, t - 1)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _like(self, s: cython.int, t: cython.int) -> cython.bint:
+        return (
+            self.sort[self.left[s]] == self.sort[self.left[t]]
+            and self._right(s) == self._right(t)
+            and self.style[s] == self.style[t]
+        )
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def _alike(self, i: cython.int, j: cython.int) -> cython.bint:
+        """Whether i and j belong to one pack, now that their hashes agree."""
+        if (
+            self.kind[i] != self.kind[j]
+            or self.bits[i] != self.bits[j]
+            or self.level[i] != self.level[j]
+            or self.space[i] != self.space[j]
+        ):
             return False
-        if not many:
+        s: cython.int = self.first[i]
+        t: cython.int = self.first[j]
+        if self.kind[i] == ADDS_TO_CHOSEN:
+            return self.space[self.left[s]] == self.space[self.left[t]]
+        end_s: cython.int = self.first[i + 1]
+        end_t: cython.int = self.first[j + 1]
+        many: cython.bint = _any_number(self.kind[i])
+        while s < end_s and t < end_t:
+            if not self._like(s, t):
+                return False
             s += 1
             t += 1
-            continue
-        # On to the next run in both.
-        while (
-            s < first[i + 1]
-            and a == sort[left[s]]
-            and b == (-1 if right[s] < 0 else sort[right[s]])
-            and c == style[s]
-        ):
-            s += 1
-        while (
-            t < first[j + 1]
-            and a == sort[left[t]]
-            and b == (-1 if right[t] < 0 else sort[right[t]])
-            and c == style[t]
-        ):
-            t += 1
-    return s == first[i + 1] and t == first[j + 1]
+            # On to the next run in both.
+            while many and s < end_s and self._like_before(s):
+                s += 1
+            while many and t < end_t and self._like_before(t):
+                t += 1
+        return s == end_s and t == end_t
 
 
 def verify_packs(flat: Flat, packs: Packs) -> None:

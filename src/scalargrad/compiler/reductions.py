@@ -45,66 +45,96 @@ def reduced(
     extent: int,
 ) -> list[str]:
     """The terms along an axis folded, as many as fill whole vectors: the results of each spot."""
-    nest, function, lanes = tile.nest, tile.function, tile.nest.module.width
-    m, count = nest.arithmetic(lanes), extent // lanes
-    across = nest.plan.vector
-    sums = [(spot, lane) for spot in tile.spots for lane in range(tile.parts[spot[1]].valid)]
-    side = min(count, max(SUMS // len(sums), 1))
-    # Where all factors run backwards, they meet without being reversed.
-    backwards = all(ref.step(axis) != 1 for ref, _ in factors)
+    fold = _Fold(tile, op, minus, factors, axis)
+    return fold.by_spot(fold.run(extent // tile.nest.module.width))
 
-    def fetch(ref: Ref, cursor: Cursor, spot: Spot, lane: int, at: Counter) -> str:
-        if ref.number is not None:
-            return m.constant(ref.number)
-        step = ref.step(axis)
-        first = function.add(at, lanes - 1) if step == -1 else at
-        place = nest.move(ref, tile.shifted(ref, cursor, spot, lane), axis, first)
-        if step == 0:
-            return m.splat(nest.load(nest.real, ref, place))
-        numbers = nest.load_vector(nest.real, ref, place, Piece(0, lanes, lanes))
-        return numbers if backwards or step == 1 else tile.reversed(nest.real, numbers, lanes)
 
-    def folded(totals: Sequence[str], at: Counter) -> list[str]:
+class _Fold:
+    """Folds of a tile whose terms along an axis share vectors: one for each lane of each spot."""
+
+    def __init__(
+        self,
+        tile: Tile,
+        op: int,
+        minus: bool,
+        factors: Sequence[tuple[Ref, Cursor]],
+        axis: int,
+    ) -> None:
+        self.tile, self.nest, self.function = tile, tile.nest, tile.function
+        self.op, self.minus, self.factors, self.axis = op, minus, factors, axis
+        self.lanes, self.across = tile.nest.module.width, tile.nest.plan.vector
+        self.m = tile.nest.arithmetic(self.lanes)
+        self.sums = [
+            (spot, lane) for spot in tile.spots for lane in range(tile.parts[spot[1]].valid)
+        ]
+        # Where all factors run backwards, they meet without being reversed.
+        self.backwards = all(ref.step(axis) != 1 for ref, _ in factors)
+
+    def run(self, count: int) -> list[str]:
+        """The folds of so many vectors of terms, all lanes of each together."""
+        width, lanes = len(self.sums), self.lanes
+        side = min(count, max(SUMS // width, 1))
+
+        def several(counter: Counter, carried: list[str]) -> list[str]:
+            after: list[str] = []
+            for k in range(side):
+                at = self.function.add(counter, k * lanes)
+                after += self._step(carried[k * width : (k + 1) * width], at)
+            return after
+
+        start = [self.m.constant(NOTHING[self.op])] * (side * width)
+        stop = count // side * side * lanes
+        kinds = [self.m.kind] * len(start)
+        totals = self.function.loop(stop, side * lanes, kinds, start, several)
+        for at in range(stop, count * lanes, lanes):
+            totals[:width] = self._step(totals[:width], at)
+        return [_together(self.m, self.op, totals[k::width]) for k in range(width)]
+
+    def by_spot(self, totals: list[str]) -> list[str]:
+        """The lanes of each total folded; with a vector of sums for each spot, side by side."""
+        if self.across is None:
+            return [_total(self.nest, self.op, total) for total in totals]
+        results = []
+        for spot in self.tile.spots:
+            piece = self.tile.parts[spot[1]]
+            own, totals = totals[: piece.valid], totals[piece.valid :]
+            own += [self.m.constant(NOTHING[self.op])] * (self.lanes - piece.valid)
+            every = turned(self.m, self.op, own)
+            lanes = some_lanes(self.function, self.nest.real, every, self.lanes, 0, piece.width)
+            results.append(lanes)
+        return results
+
+    def _step(self, totals: Sequence[str], at: Counter) -> list[str]:
+        """One vector of terms, from `at` on, folded into each total."""
         seen: dict[tuple[int, Spot, int], str] = {}
 
         def read(ref: Ref, cursor: Cursor, spot: Spot, lane: int) -> str:
-            own = across is not None and ref.moves(across)
-            key = id(ref), tile.key(ref, spot), lane if own else 0
+            own = self.across is not None and ref.moves(self.across)
+            key = id(ref), self.tile.key(ref, spot), lane if own else 0
             if key not in seen:
-                seen[key] = fetch(ref, cursor, spot, lane, at)
+                seen[key] = self._fetch(ref, cursor, spot, lane, at)
             return seen[key]
 
         after = []
-        for (spot, lane), total in zip(sums, totals):
-            terms = [read(ref, cursor, spot, lane) for ref, cursor in factors]
-            after.append(m.folded(op, total, terms[0], terms[1] if len(terms) > 1 else None, minus))
+        for (spot, lane), total in zip(self.sums, totals):
+            left, *right = [read(ref, cursor, spot, lane) for ref, cursor in self.factors]
+            other = right[0] if right else None
+            after.append(self.m.folded(self.op, total, left, other, self.minus))
         return after
 
-    width = len(sums)
-
-    def several(counter: Counter, carried: list[str]) -> list[str]:
-        after: list[str] = []
-        for k in range(side):
-            at = function.add(counter, k * lanes)
-            after += folded(carried[k * width : (k + 1) * width], at)
-        return after
-
-    start = [m.constant(NOTHING[op])] * (side * width)
-    stop = count // side * side * lanes
-    totals = function.loop(stop, side * lanes, [m.kind] * len(start), start, several)
-    for at in range(stop, count * lanes, lanes):
-        totals[:width] = folded(totals[:width], at)
-    single = [_together(m, op, totals[k::width]) for k in range(width)]
-    if across is None:
-        return [_total(nest, op, total) for total in single]
-    results = []
-    for spot in tile.spots:
-        piece = tile.parts[spot[1]]
-        own, single = single[: piece.valid], single[piece.valid :]
-        own += [m.constant(NOTHING[op])] * (lanes - piece.valid)
-        every = turned(m, op, own)
-        results.append(some_lanes(function, nest.real, every, lanes, 0, piece.width))
-    return results
+    def _fetch(self, ref: Ref, cursor: Cursor, spot: Spot, lane: int, at: Counter) -> str:
+        """The numbers of a factor for a vector of terms."""
+        if ref.number is not None:
+            return self.m.constant(ref.number)
+        nest, lanes, step = self.nest, self.lanes, ref.step(self.axis)
+        first = self.function.add(at, lanes - 1) if step == -1 else at
+        place = nest.move(ref, self.tile.shifted(ref, cursor, spot, lane), self.axis, first)
+        if step == 0:
+            return self.m.splat(nest.load(nest.real, ref, place))
+        numbers = nest.load_vector(nest.real, ref, place, Piece(0, lanes, lanes))
+        if self.backwards or step == 1:
+            return numbers
+        return self.tile.reversed(nest.real, numbers, lanes)
 
 
 def _together(m: Arithmetic, op: int, parts: Sequence[str]) -> str:

@@ -20,6 +20,8 @@ from ..errors import VerifyError
 from .flat import Flat
 from .loops import Space
 
+CONSTANT = cython.declare(cython.uchar, int(Space.CONSTANT))
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -48,9 +50,9 @@ class Survey:
 def survey(
     flat: Flat,
     nodes: NDArray[np.int32],
-    address_: NDArray[np.int64],
-    sort_: NDArray[np.int32],
-    canonical_: NDArray[np.int64],
+    address: NDArray[np.int64],
+    sort: NDArray[np.int32],
+    canonical: NDArray[np.int64],
     rows: bool,
 ) -> Survey:
     """The runs of the nodes of a pack, at most one term long unless `rows`.
@@ -59,121 +61,174 @@ def survey(
     read them at the same, canonical, place. Raises `VerifyError` if the nodes do not have the
     same sequence of runs.
     """
-    first: cython.int[::1] = flat.first.data
-    left: cython.int[::1] = flat.left.data
-    right: cython.int[::1] = flat.right.data
-    style: cython.uchar[::1] = flat.style.data
-    space: cython.uchar[::1] = flat.space.data
-    node: cython.int[::1] = nodes.data
-    address: cython.longlong[::1] = address_.data
-    sort: cython.int[::1] = sort_.data
-    canonical: cython.longlong[::1] = canonical_.data
-    several: cython.bint = rows
-    n: cython.int = len(nodes)
-    runs: cython.int = 0
-    total: cython.Py_ssize_t = 0
-    CONSTANT: cython.int = int(Space.CONSTANT)
-    i: cython.int
-    k: cython.int
-    r: cython.int
-    t: cython.int
-    u: cython.int
-    place: cython.Py_ssize_t
-    x: cython.longlong
-    y: cython.longlong
-    i = node[0]
-    for t in range(first[i], first[i + 1]):
-        if t == first[i] or not several or _differs(t, left, right, style, sort):
-            runs += 1
-    counts = np.zeros((runs, n), np.int64)
-    samples = np.zeros(runs, np.int32)
-    count: cython.longlong[:, ::1] = counts.data if runs else np.zeros((1, 1), np.int64).data
-    sample: cython.int[::1] = samples.data
-    # Whether all terms of the run read the same constant, on either side.
-    same_a: cython.uchar[::1] = np.ones(runs + 1, np.uint8).data
-    same_b: cython.uchar[::1] = np.ones(runs + 1, np.uint8).data
-    for k in range(n):
-        i = node[k]
-        r = -1
-        for t in range(first[i], first[i + 1]):
-            if t == first[i] or not several or _differs(t, left, right, style, sort):
-                r += 1
-                if r == runs:
-                    break
-                if k == 0:
-                    sample[r] = t
-            count[r, k] += 1
-            total += 1
-            u = sample[r]
-            if same_a[r] and (
-                space[left[t]] != CONSTANT
-                or canonical[address[left[t]]] != canonical[address[left[u]]]
-            ):
-                same_a[r] = 0
-            if same_b[r] and (
-                right[t] < 0
-                or space[right[t]] != CONSTANT
-                or canonical[address[right[t]]] != canonical[address[right[u]]]
-            ):
-                same_b[r] = 0
-        if r != runs - 1:
-            raise VerifyError(f"node {i} does not have the runs of its pack")
-    firsts_a, firsts_b = np.zeros((runs, n), np.int64), np.zeros((runs, n), np.int64)
-    steps, evens = np.zeros((runs, n, 2), np.int64), np.ones(runs, np.uint8)
-    all_as, all_bs = np.empty(total, np.int64), np.empty(total, np.int64)
+    terms = _Terms(flat, address, sort, canonical, rows)
+    runs, n = terms.runs(nodes[0]), len(nodes)
+    counts, samples = np.zeros((runs, n), np.int64), np.zeros(runs, np.int32)
+    same_a, same_b = np.ones(runs + 1, np.uint8), np.ones(runs + 1, np.uint8)
+    terms.count(nodes, counts if runs else np.zeros((1, 1), np.int64), samples, same_a, same_b)
     begins = np.zeros(runs + 1, np.int64)
     np.cumsum(counts.sum(axis=1), out=begins[1:])
-    found = Survey(firsts_a, firsts_b, counts, steps, evens, all_as, all_bs, begins, samples)
-    if runs == 0:
-        return found
-    a: cython.longlong[:, ::1] = firsts_a.data
-    b: cython.longlong[:, ::1] = firsts_b.data
-    step: cython.longlong[:, :, ::1] = steps.data
-    even: cython.uchar[::1] = evens.data
-    all_a: cython.longlong[::1] = all_as.data
-    all_b: cython.longlong[::1] = all_bs.data
-    fill: cython.longlong[::1] = begins.copy().data
-    for k in range(n):
-        t = first[node[k]]
-        for r in range(runs):
-            place = fill[r]
-            for u in range(count[r, k]):
-                x = address[left[t]]
-                y = address[right[t]] if right[t] >= 0 else 0
-                if same_a[r]:
-                    x = canonical[x]
-                if same_b[r]:
-                    y = canonical[y]
-                all_a[place + u] = x
-                all_b[place + u] = y
-                if u == 0:
-                    a[r, k] = x
-                    b[r, k] = y
-                elif u == 1:
-                    step[r, k, 0] = x - a[r, k]
-                    step[r, k, 1] = y - b[r, k]
-                elif (
-                    x - all_a[place + u - 1] != step[r, k, 0]
-                    or y - all_b[place + u - 1] != step[r, k, 1]
-                ):
-                    even[r] = 0
-                t += 1
-            fill[r] += count[r, k]
+    found = Survey(
+        a=np.zeros((runs, n), np.int64),
+        b=np.zeros((runs, n), np.int64),
+        count=counts,
+        step=np.zeros((runs, n, 2), np.int64),
+        even=np.ones(runs, np.uint8),
+        all_a=np.empty(begins[runs], np.int64),
+        all_b=np.empty(begins[runs], np.int64),
+        begin=begins,
+        sample=samples,
+    )
+    if runs:
+        terms.fill(nodes, found, same_a, same_b)
     return found
 
 
-@cython.cfunc
-@cython.inline
-def _differs(
-    t: cython.int,
-    left: cython.int[::1],
-    right: cython.int[::1],
-    style: cython.uchar[::1],
-    sort: cython.int[::1],
-) -> cython.bint:
-    """Whether term t is of another sort than the term before it."""
-    if style[t] != style[t - 1] or sort[left[t]] != sort[left[t - 1]]:
-        return True
-    if right[t] < 0 or right[t - 1] < 0:
-        return right[t] != right[t - 1]
-    return sort[right[t]] != sort[right[t - 1]]
+@cython.final
+@cython.cclass
+class _Terms:
+    """The terms of a flat graph, and what they are told apart by."""
+
+    first: cython.int[::1]
+    left: cython.int[::1]
+    right: cython.int[::1]
+    style: cython.uchar[::1]
+    space: cython.uchar[::1]
+    address: cython.longlong[::1]
+    sort: cython.int[::1]
+    canonical: cython.longlong[::1]
+    several: cython.bint
+
+    def __init__(
+        self,
+        flat: Flat,
+        address: NDArray[np.int64],
+        sort: NDArray[np.int32],
+        canonical: NDArray[np.int64],
+        several: bool,
+    ) -> None:
+        self.first, self.left, self.right = flat.first.data, flat.left.data, flat.right.data
+        self.style, self.space, self.sort = flat.style.data, flat.space.data, sort.data
+        self.address, self.canonical, self.several = address.data, canonical.data, several
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _begins(self, i: cython.int, t: cython.int) -> cython.bint:
+        """Whether term t of node i is of another sort than the term before it."""
+        if t == self.first[i] or not self.several:
+            return True
+        a: cython.int = self.left[t]
+        b: cython.int = self.right[t]
+        other_a: cython.int = self.left[t - 1]
+        other_b: cython.int = self.right[t - 1]
+        if self.style[t] != self.style[t - 1] or self.sort[a] != self.sort[other_a]:
+            return True
+        if b < 0 or other_b < 0:
+            return b != other_b
+        return self.sort[b] != self.sort[other_b]
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _is_constant(self, j: cython.int, k: cython.int) -> cython.bint:
+        """Whether operand j, if there is one, is a constant, and the one that operand k is."""
+        if j < 0 or self.space[j] != CONSTANT:
+            return False
+        return self.canonical[self.address[j]] == self.canonical[self.address[k]]
+
+    def runs(self, i: cython.int) -> int:
+        """How many runs a node has."""
+        count: cython.int = 0
+        t: cython.int
+        for t in range(self.first[i], self.first[i + 1]):
+            count += self._begins(i, t)
+        return count
+
+    def count(
+        self,
+        nodes_: NDArray[np.int32],
+        count_: NDArray[np.int64],
+        sample_: NDArray[np.int32],
+        same_a_: NDArray[np.uint8],
+        same_b_: NDArray[np.uint8],
+    ) -> None:
+        """Count the terms of each run in each node, and see of which runs all read one constant."""
+        node: cython.int[::1] = nodes_.data
+        count: cython.longlong[:, ::1] = count_.data
+        sample: cython.int[::1] = sample_.data
+        same_a: cython.uchar[::1] = same_a_.data
+        same_b: cython.uchar[::1] = same_b_.data
+        runs: cython.int = len(sample)
+        i: cython.int
+        k: cython.int
+        r: cython.int
+        t: cython.int
+        for k in range(len(node)):
+            i = node[k]
+            r = -1
+            for t in range(self.first[i], self.first[i + 1]):
+                if self._begins(i, t):
+                    r += 1
+                    if r == runs:
+                        break
+                    if k == 0:
+                        sample[r] = t
+                count[r, k] += 1
+                if same_a[r]:
+                    same_a[r] = self._is_constant(self.left[t], self.left[sample[r]])
+                if same_b[r]:
+                    same_b[r] = self._is_constant(self.right[t], self.right[sample[r]])
+            if r != runs - 1:
+                raise VerifyError(f"node {i} does not have the runs of its pack")
+
+    def fill(
+        self,
+        nodes_: NDArray[np.int32],
+        found: Survey,
+        same_a_: NDArray[np.uint8],
+        same_b_: NDArray[np.uint8],
+    ) -> None:
+        """Fill in the addresses, and the steps from term to term."""
+        node: cython.int[::1] = nodes_.data
+        same_a: cython.uchar[::1] = same_a_.data
+        same_b: cython.uchar[::1] = same_b_.data
+        count: cython.longlong[:, ::1] = found.count.data
+        a: cython.longlong[:, ::1] = found.a.data
+        b: cython.longlong[:, ::1] = found.b.data
+        step: cython.longlong[:, :, ::1] = found.step.data
+        even: cython.uchar[::1] = found.even.data
+        all_a: cython.longlong[::1] = found.all_a.data
+        all_b: cython.longlong[::1] = found.all_b.data
+        place: cython.longlong[::1] = found.begin.copy().data
+        k: cython.int
+        r: cython.int
+        t: cython.int
+        u: cython.int
+        x: cython.longlong
+        y: cython.longlong
+        for k in range(len(node)):
+            t = self.first[node[k]]
+            for r in range(len(even)):
+                for u in range(count[r, k]):
+                    x = self.address[self.left[t]]
+                    y = self.address[self.right[t]] if self.right[t] >= 0 else 0
+                    if same_a[r]:
+                        x = self.canonical[x]
+                    if same_b[r]:
+                        y = self.canonical[y]
+                    all_a[place[r]] = x
+                    all_b[place[r]] = y
+                    if u == 0:
+                        a[r, k] = x
+                        b[r, k] = y
+                    elif u == 1:
+                        step[r, k, 0] = x - a[r, k]
+                        step[r, k, 1] = y - b[r, k]
+                    elif (
+                        x - all_a[place[r] - 1] != step[r, k, 0]
+                        or y - all_b[place[r] - 1] != step[r, k, 1]
+                    ):
+                        even[r] = 0
+                    place[r] += 1
+                    t += 1
