@@ -38,8 +38,8 @@ from .loops import (
 )
 from .memory import Memory
 from .moulds import Mould
-from .nests import LINE
 from .phases import Touched
+from .places import LINE
 from .tiles import Axis, Division, Machine, Plan, Ref, Use, fitting, longest, ragged
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from .ir import Counter, Function, Module, vector
 from .moulds import Mould, mould_of
-from .nests import LINE, Cursor, Nest, transposed
+from .nests import Nest
+from .places import LINE, Cursor, transposed
 from .tiles import Axis, Division, Piece, Plan, Ref, pieces
 
 

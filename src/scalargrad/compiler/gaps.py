@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .ir import Counter, Function, Module, repeated, vector
-from .nests import Cursor, Nest, Tile
+from .nests import Nest, Tile
+from .places import Cursor
 from .tiles import Axis, Division, Piece, Plan, Ref
 
 # What part of all terms may be listed, in quarters, for tiles to be quicker with lists: they are one

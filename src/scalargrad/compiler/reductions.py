@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from .. import ops
 from .arithmetic import FORMS, Arithmetic
 from .ir import Counter, vector
-from .nests import Cursor, Nest, Spot, Tile
+from .nests import Nest, Spot, Tile
+from .places import Cursor
 from .stores import some_lanes
 from .tiles import Piece, Ref
 

@@ -9,7 +9,8 @@ from .binding import Binder, Piece, touched, unit_of
 from .fuse import Cluster
 from .ir import Counter, Function, vector
 from .loops import Indicator, Loop, Operand, Scatter, Space, Take
-from .nests import Cursor, Nest, Spot, Tile
+from .nests import Nest, Spot, Tile
+from .places import Cursor
 from .tiles import Axis, Division, Plan, Ref, Use, divide, plan, ragged, typical
 
 WIDE = 4  # vectors that are added at once

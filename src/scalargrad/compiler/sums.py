@@ -10,7 +10,8 @@ from .. import ops
 from .gaps import PASS, Gaps, any_negative_zero, entries, entry
 from .ir import PER_PASS, Counter, Module
 from .loops import SKIP_LEFT, SKIP_RIGHT, Contract, Group
-from .nests import Cursor, Known, Spot, Tile
+from .nests import Spot, Tile
+from .places import Cursor, Known
 from .reductions import joined, reduced, reducible
 from .tiles import Axis, Ref, ragged
 
