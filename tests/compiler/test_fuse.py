@@ -24,8 +24,9 @@ from scalargrad.compiler.loops import (
     Space,
 )
 from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.plans import Machine, plan
 from scalargrad.compiler.reference import execute
-from scalargrad.compiler.tiles import Axis, Machine, Ref, Use, plan
+from scalargrad.compiler.tiles import Axis, Ref, Use
 
 WIDTH, ROWS = 9, 5
 UNREAD = frozenset({Space.PARAMETER_GRADIENT})

@@ -10,9 +10,10 @@ pytest.importorskip("llvmlite")
 from scalargrad.compiler import clusters, copying, native, nests
 from scalargrad.compiler.loops import Contract, Group, Loop, Loops, Operand, Segment, Space
 from scalargrad.compiler.loops_check import verify
+from scalargrad.compiler.plans import Machine
+from scalargrad.compiler.plans import plan as make
 from scalargrad.compiler.reference import execute
-from scalargrad.compiler.tiles import Axis, Machine, Plan, Ref, Use
-from scalargrad.compiler.tiles import plan as make
+from scalargrad.compiler.tiles import Axis, Plan, Ref, Use
 
 TERMS = 16
 

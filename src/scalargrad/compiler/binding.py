@@ -40,7 +40,8 @@ from .memory import Memory
 from .moulds import Mould
 from .phases import Touched
 from .places import LINE
-from .tiles import Axis, Division, Machine, Plan, Ref, Use, fitting, longest, ragged
+from .plans import Machine
+from .tiles import Axis, Division, Plan, Ref, Use, fitting, longest, ragged
 
 
 class Boarded(Passenger, Protocol):

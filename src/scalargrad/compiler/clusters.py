@@ -18,6 +18,7 @@ from .loops import IN_OUT, Apply, Contract, Group, Instruction, Loop, Operand, S
 from .moulds import Mould, mould_of
 from .nests import Nest, Spot, Tile
 from .phases import Touched
+from .plans import divide, narrow, plan
 from .riders import Rider
 from .sums import Listed, Part, Source, Sums, terms_at_once
 from .tiles import (
@@ -27,11 +28,8 @@ from .tiles import (
     Ref,
     Use,
     collapse,
-    divide,
     in_panels,
-    narrow,
     panel,
-    plan,
     ragged,
     tiles,
     typical,

@@ -11,7 +11,8 @@ from .ir import Counter, Function, vector
 from .loops import Indicator, Loop, Operand, Scatter, Space, Take
 from .nests import Nest, Spot, Tile
 from .places import Cursor
-from .tiles import Axis, Division, Plan, Ref, Use, divide, plan, ragged, typical
+from .plans import divide, plan
+from .tiles import Axis, Division, Plan, Ref, Use, ragged, typical
 
 WIDE = 4  # vectors that are added at once
 
