@@ -36,7 +36,7 @@ def inputs(x: Any, count: int, what: str, remedy: str) -> list[Value]:
     try:
         values = as_values([x] if bare or getattr(x, "shape", None) == () else x)
     except TypeError as error:
-        if any(isinstance(row, list | tuple | np.ndarray) for row in x):
+        if not bare and any(isinstance(row, list | tuple | np.ndarray) for row in x):
             raise TypeError(
                 f"{error}: {what} takes one example at a time; for a list of them call it for "
                 'each, [model(x) for x in xs], or compile with batch="mean"'
