@@ -182,6 +182,8 @@ def test_a_batch_or_text_is_not_an_example() -> None:
         MLP(2, [1])("ab")
     with pytest.raises(TypeError, match="expected a Value or a real number, got NoneType"):
         MLP(1, [1])(None)
+    with pytest.raises(TypeError, match="expected a Value or a real number, got ndarray"):
+        MLP(1, [1])(np.array("a"))
 
 
 @pytest.mark.parametrize(

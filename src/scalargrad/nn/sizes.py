@@ -33,10 +33,11 @@ def inputs(x: Any, count: int, what: str, remedy: str) -> list[Value]:
     any other number of them: inputs are never cut short. `TypeError` for what is no number.
     """
     bare = isinstance(x, Value) or (not hasattr(x, "__len__") and not hasattr(x, "__iter__"))
+    one = bare or getattr(x, "shape", None) == ()
     try:
-        values = as_values([x] if bare or getattr(x, "shape", None) == () else x)
+        values = as_values([x] if one else x)
     except TypeError as error:
-        if not bare and any(isinstance(row, list | tuple | np.ndarray) for row in x):
+        if not one and any(isinstance(row, list | tuple | np.ndarray) for row in x):
             raise TypeError(
                 f"{error}: {what} takes one example at a time; for a list of them call it for "
                 'each, [model(x) for x in xs], or compile with batch="mean"'
