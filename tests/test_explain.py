@@ -13,6 +13,7 @@ from hypothesis import given
 
 import scalargrad as sg
 from generated import program, run
+from processes import run_python
 from readme import readme
 from scalargrad import Graph, StaleGraphError, TraceError, Value
 from scalargrad.views import chain
@@ -22,6 +23,11 @@ from scalargrad.views.names import names_in
 from strategies import Program, same_bits, wild_programs
 
 pytestmark = pytest.mark.pure
+
+
+def test_the_first_thing_that_a_program_shows() -> None:
+    script = "from scalargrad import Value; x = Value(3.0, 'x'); print(x.explain(x * x))"
+    assert run_python("-c", script).startswith("x = 3, a leaf")
 
 
 # --- the numbers ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The arithmetic that makes nodes, and the chain rule that walks them, are in `eng
 
 from __future__ import annotations
 
+import importlib
 import math
 import operator
 from collections.abc import Callable
@@ -36,7 +37,7 @@ _freeing = cython.declare(cython.int, 0)  # depth of nested deallocation
 _unfreed = cython.declare(list, [])
 # Modules that need Value and enter themselves here.
 copying: Any = None  # `copies`
-explaining: Any = None  # `views.explanation`
+explaining: Any = None  # `views.explanation`, when it is first asked for
 
 
 @cython.no_gc
@@ -168,6 +169,8 @@ class Node:
         shown inside `with sg.detect_anomaly():`, which records them. Raises `StaleGraphError` if
         a number was written after it was used.
         """
+        if explaining is None:
+            importlib.import_module(".views", __package__)
         return explaining.explain(self, root, names)
 
     def __repr__(self) -> str:
