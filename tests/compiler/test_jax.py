@@ -132,6 +132,16 @@ def test_random_programs() -> None:
 # --- instructions --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("op", [ops.MAXIMUM, ops.MINIMUM])
+def test_an_extremum_of_many_numbers_keeps_nan(op: int) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 136, 4))
+    x[0, 0, 0] = np.nan
+    with enable_x64(True):
+        folded = jax.jit(lambda x: library.FOLDS[op](x, axis=(0, 2), keepdims=True))(x)
+    assert folded.shape == (1, 136, 1)
+    assert np.isnan(folded).ravel().tolist() == [True] + [False] * 135
+
+
 @pytest.mark.parametrize("small", [0, library.SMALL])
 @SOME
 @given(case=contract_cases())

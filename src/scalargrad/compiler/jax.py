@@ -107,10 +107,16 @@ OPS: dict[int, Callable[..., Array]] = {
     ops.DETACH: lambda a, c: a,
 }
 
+
+def _extremum(fold: Callable[..., Array]) -> Callable[..., Array]:
+    """`fold`, and nan where there is one among the numbers: XLA's loops for CPUs may lose it."""
+    return lambda x, **axes: jnp.where(jnp.isnan(x).any(**axes), jnp.nan, fold(x, **axes))
+
+
 FOLDS: dict[int, Callable[..., Array]] = {
     ops.ADD: jnp.sum,
-    ops.MAXIMUM: jnp.max,
-    ops.MINIMUM: jnp.min,
+    ops.MAXIMUM: _extremum(jnp.max),
+    ops.MINIMUM: _extremum(jnp.min),
 }
 
 SMALL = 512  # XLA fuses them with their neighbours
