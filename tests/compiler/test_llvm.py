@@ -1,4 +1,4 @@
-"""Machine code in memory: it must run wherever the system finds room for it."""
+"""What is known of the CPU; and machine code in memory, which must run wherever there is room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from processes import run_python
+from scalargrad.compiler import llvm
 
 # Takes all gaps near the top of the address space, then frees single pages there: what fits in one
 # page is put up there, and larger things 40 GiB below.
@@ -68,3 +69,21 @@ def test_no_cpu_is_told_of_features_of_another_kind(machine):
 @pytest.mark.skipif(sys.platform != "linux", reason="arranges the address space as Linux does")
 def test_code_and_constants_that_do_not_fit_side_by_side():
     assert run_python("-c", SCATTERED, SCALARGRAD_CACHE="0") == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "expected"),
+    [
+        ("znver5", "+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512dq", (512, 32, True)),
+        ("znver4", "+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512dq", (256, 16, True)),
+        ("znver3", "+avx,+avx2,+fma,-avx512f", (256, 16, True)),
+        ("sandybridge", "+sse2,+avx,-fma", (256, 16, False)),
+        ("x86-64", "+sse2,-avx", (128, 16, False)),
+        ("neoverse-n1", "+neon", (128, 32, True)),
+    ],
+)
+def test_vectors_are_as_wide_as_the_cpu_computes_at_once(
+    name: str, features: str, expected: tuple[int, int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llvm, "host", lambda: (name, features))
+    assert llvm.vector_bits.__wrapped__() == expected
