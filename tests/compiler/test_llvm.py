@@ -82,8 +82,6 @@ def test_code_and_constants_that_do_not_fit_side_by_side():
         ("neoverse-n1", "+neon", (128, 32, True)),
     ],
 )
-def test_vectors_are_as_wide_as_the_cpu_computes_at_once(
-    name: str, features: str, expected: tuple[int, int, bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vectors_are_as_wide_as_the_cpu_computes_at_once(name, features, expected, monkeypatch):
     monkeypatch.setattr(llvm, "host", lambda: (name, features))
     assert llvm.vector_bits.__wrapped__() == expected

@@ -20,7 +20,7 @@ _LOCK = threading.Lock()
 LEVEL = 1
 QUICK = 0  # takes a third of the time, for code that takes twice as long and has the same bits
 # CPUs that compute 512 bits in two steps, as LLVM calls them. Vectors of 256 bits are as fast there,
-# and more often all zero, which products leave out: MNIST trains at twice the pace.
+# and more often all zero, which products leave out: MNIST trains nearly twice as fast.
 _HALVES = frozenset({"znver4"})
 
 
