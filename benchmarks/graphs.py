@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import operator
 import os
 import random
@@ -31,6 +32,18 @@ SIZES = (10**3, 10**4, 10**5, 10**6)
 LARGEST = 10**7
 POWERS = {10**3: "10³", 10**4: "10⁴", 10**5: "10⁵", 10**6: "10⁶", 10**7: "10⁷"}
 BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "maximum": sg.maximum}
+ON_FLOATS: dict[str, Callable[..., float]] = BINARY | {
+    "maximum": max,
+    "tanh": math.tanh,
+    "sin": math.sin,
+    "cos": math.cos,
+    "abs": abs,
+    "relu": lambda a: max(a, 0.0),
+    "sigmoid": lambda a: 1.0 / (1.0 + math.exp(-a)),
+}
+INPUT = 0.1  # how often the right operand is an input
+DRAWN = 4  # nodes at random, of which one is taken
+TINY = 1e-300
 MIXED = ("add", "sub", "mul", "tanh", "sin")
 MIXES = {
     "add, sub, mul": ("add", "sub", "mul"),
@@ -100,32 +113,44 @@ def at_random(
 ) -> tuple[Callable[[Any], sg.Value], list[float]]:
     """A function of about so many nodes, each of earlier ones at random, and an argument for it.
 
-    With a `window` a node reads some of so many nodes before it: the graph is deep and narrow. The
-    result adds what no other node uses, so every node counts.
+    With a `window` a node reads some of so many nodes before it, or an input: the graph is deep and
+    narrow. The
+    result adds what no other node uses, so every node counts. Of some nodes drawn that becomes one
+    whose number, for that argument, is nearest to 1 or -1: a deep graph left to chance is all zeros,
+    and below a gradient of zero the interpreter has nothing to do.
     """
     rng = random.Random(seed)
     width = max(4, nodes // 20) if window is None else INPUTS
-    operations = []
+    x = [rng.choice((-1.0, 1.0)) * rng.uniform(0.1, 1.0) for _ in range(width)]
+    operations, numbers = [], list(x)
     unused = set(range(width))
     for k in range(width, width + int(0.57 * nodes)):
         lowest = 0 if window is None else max(0, k - window)
-        left, right = rng.randrange(lowest, k), rng.randrange(lowest, k)
-        name = rng.choice(names)
-        unused -= {left, right} if name in BINARY else {left}
+        drawn = []
+        for _ in range(DRAWN):
+            left = rng.randrange(lowest, k)
+            right = rng.randrange(width) if rng.random() < INPUT else rng.randrange(lowest, k)
+            name = rng.choice(names)
+            operands = (left, right) if name in BINARY else (left,)
+            number = ON_FLOATS[name](*(numbers[i] for i in operands))
+            drawn.append((abs(math.log(abs(number) or TINY)), number, operands, name))
+        _, number, operands, name = min(drawn)
+        numbers.append(number)
+        unused.difference_update(operands)
         unused.add(k)
-        operations.append((name, left, right))
+        operations.append((name, operands))
     last = sorted(unused)
 
     def function(x: list[sg.Value]) -> sg.Value:
         values = list(x)
-        for name, left, right in operations:
+        for name, operands in operations:
             if name in BINARY:
-                values.append(BINARY[name](values[left], values[right]))
+                values.append(BINARY[name](*(values[i] for i in operands)))
             else:
-                values.append(getattr(values[left], name)())
+                values.append(getattr(values[operands[0]], name)())
         return sum((values[k].tanh() for k in last), sg.Value(0.0))
 
-    return function, [rng.uniform(-1.0, 1.0) for _ in range(width)]
+    return function, x
 
 
 def interpreted(function: Callable[..., Any], x: Any) -> Callable[[], object]:

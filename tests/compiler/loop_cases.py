@@ -236,13 +236,16 @@ def select_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]
 
 @st.composite
 def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
-    """Operations without structure, each on earlier results and inputs."""
+    """Operations without structure, each on earlier results and inputs; some add to gradients."""
     batch = draw(st.sampled_from((None, *BATCHES)))
     batched = batch is not None and draw(st.booleans())
     count = draw(st.integers(1, 40))
     inputs = [Space.PARAMETER, Space.CONSTANT, *([Space.EXAMPLE] if batched else [])]
     home = Space.BATCHED if batched else Space.TEMPORARY
+    gradient = Space.EXAMPLE_GRADIENT if batched else Space.PARAMETER_GRADIENT
     rows = [row for row in ops.TABLE if row.arity is not None]
+    results: list[tuple[int, int]] = []
+    sizes = {home: 0, gradient: 0}
     code, const, first, terms, level = [], [], [0], [], []
     for i in range(count):
         row = draw(st.sampled_from(rows))
@@ -261,21 +264,29 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
 
         def place(i: int = i) -> tuple[int, int]:
             if i and draw(st.booleans()):
-                return int(home), draw(st.integers(0, i - 1))
+                return results[draw(st.integers(0, i - 1))]
             return int(draw(st.sampled_from(inputs))), draw(st.integers(0, 3))
 
+        space = draw(st.sampled_from((home, home, gradient)))
+        result = int(space), sizes[space]
+        if row.code == ops.ADD and space == gradient and draw(st.booleans()):
+            const[-1] = -0.0
+            terms.append((*result, 0, -1, 0))
         for _ in range(many):
             product = row.code == ops.ADD and (alike or draw(st.booleans()))
             right = place() if product else (0, -1)
             terms.append((*place(), *right, draw(styles)))
+        results.append(result)
+        sizes[space] += 1
         read = [term[k : k + 2] for term in terms[first[-1] :] for k in (0, 2) if term[k + 1] >= 0]
-        level.append(1 + max((level[at] for space, at in read if space == home), default=0))
+        known = dict(zip(results, level))
+        level.append(1 + max((known.get(pair, 0) for pair in read), default=0))
         first.append(len(terms))
     columns = list(zip(*terms)) if terms else [()] * 5
     walk = Walk(
         np.array(code, np.uint8),
-        np.full(count, home, np.uint8),
-        np.arange(count, dtype=np.int32),
+        np.array([space for space, _ in results], np.uint8),
+        np.array([at for _, at in results], np.int32),
         np.array(const),
         np.array(first, np.int32),
         np.array(columns[0], np.uint8),
@@ -286,11 +297,16 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
         np.array(level, np.int32),
     )
     case = Case(draw, batch)
-    case.sizes = dict.fromkeys(inputs, 4) | {home: count}
-    out = Space.EXAMPLE_OUTPUT if batched else Space.OUTPUT
-    case.sizes[out] = count
-    copy = Apply(Operand(out, 0, (1,)), (Loop(count),), ops.DETACH, (Operand(home, 0, (1,)),))
-    case.steps += [walk, copy]
+    case.sizes = dict.fromkeys(inputs, 4) | sizes
+    case.steps.append(walk)
+    # What nobody reads but the walk need not be anywhere after it.
+    low = draw(st.integers(0, sizes[home]))
+    some = draw(st.integers(0, sizes[home] - low))
+    if some:
+        out = Space.EXAMPLE_OUTPUT if batched else Space.OUTPUT
+        case.sizes[out] = some
+        source = Operand(home, low, (1,))
+        case.steps.append(Apply(Operand(out, 0, (1,)), (Loop(some),), ops.DETACH, (source,)))
     return case.program(), case.inputs(), batch
 
 

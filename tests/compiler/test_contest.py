@@ -11,7 +11,15 @@ import pytest
 import scalargrad as sg
 from scalargrad.compiler import contest as contests
 from scalargrad.compiler import jit
-from scalargrad.compiler.contest import LONG_WAY, OFTEN, ROUNDS, SELDOM, Contest
+from scalargrad.compiler.contest import (
+    ENOUGH,
+    HOPELESS,
+    LONG_WAY,
+    OFTEN,
+    ROUNDS,
+    SELDOM,
+    Contest,
+)
 from scalargrad.compiler.native import Frame
 from scalargrad.compiler.program import Interpreter
 
@@ -56,13 +64,29 @@ def test_the_code_wins_where_it_takes_no_longer_than_the_interpreter_with_its_lo
         assert contest.code is contest.won is won
 
 
-def test_one_slow_call_of_each_decides_nothing(clock: list[float]) -> None:
+def test_only_the_quickest_call_of_each_counts(clock: list[float]) -> None:
     for interpreter, code in ((1.0, 2.0), (2.0, 1.0)):
         contest = Contest()
-        play(clock, contest, 40.0, 50.0, 1)
-        play(clock, contest, 50.0, 40.0, 1)
-        play(clock, contest, interpreter, code, 2 * ROUNDS - 2)
+        for seconds in (code, interpreter):
+            play(clock, contest, 3.0, 3.0, ROUNDS - 1)
+            play(clock, contest, seconds, seconds, 1)
         assert contest.won is (code < interpreter)
+
+
+def test_the_interpreter_may_get_quicker_and_quicker(clock: list[float]) -> None:
+    contest = Contest()
+    play(clock, contest, 0.0, 1.0, ROUNDS)
+    for k in range(ROUNDS):
+        assert not contest.rest[0]
+        play(clock, contest, HOPELESS - k * HOPELESS / ROUNDS, 0.0, 1)
+    assert contest.rest[0] < 0
+
+
+def test_an_interpreter_without_hope_is_not_asked_on(clock: list[float]) -> None:
+    contest = Contest()
+    turns = play(clock, contest, HOPELESS + 0.1, 1.0, ROUNDS + ENOUGH)
+    assert turns.count(False) == ENOUGH
+    assert contest.won
 
 
 def rests(clock: list[float], interpreter: float, code: float, calls: int) -> list[int]:
@@ -79,7 +103,7 @@ def rests(clock: list[float], interpreter: float, code: float, calls: int) -> li
 
 @pytest.mark.parametrize("code", [1.0, 3.0])
 def test_who_has_won_has_to_win_again_ever_less_often(clock: list[float], code: float) -> None:
-    found = np.array(rests(clock, 2.0, code, 20_000))
+    found = np.array(rests(clock, 2.0, code, 60_000))
     assert len(found) > 6
     assert (np.sign(found) == (1 if code < 2.0 else -1)).all()
     ratio = max(code, 2.0) / min(code, 2.0)

@@ -27,7 +27,7 @@ from programs import sparse
 from programs.case import Case, capture, data_for, inputs_for
 from programs.corpus import CORPUS
 from scalargrad import ops
-from scalargrad.compiler import abreast, emit, fuse, llvm, native, serial
+from scalargrad.compiler import abreast, emit, fuse, llvm, native, near, serial, straight
 from scalargrad.compiler.arithmetic import Arithmetic
 from scalargrad.compiler.loops import (
     MINUS,
@@ -100,20 +100,70 @@ def test_short_walks_have_the_bits_of_the_reference(case):
     agree(*case)
 
 
+def test_a_walk_in_parts_that_stores_too_little_is_found_out(monkeypatch):
+    walk = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.PARAMETER, [0, 1])
+    copy = Apply(
+        Operand(Space.OUTPUT, 0, (1,)), (Loop(2),), ops.NEG, (Operand(Space.TEMPORARY, 0, (1,)),)
+    )
+    sizes = dict.fromkeys((Space.PARAMETER, Space.TEMPORARY, Space.OUTPUT), 2)
+    loops = Loops((walk, copy), sizes)
+    agree(loops, {Space.PARAMETER: np.array([-3.0, 2.0])}, None)
+    monkeypatch.setattr(straight, "_stored", lambda _, step: step.space != Space.TEMPORARY)
+    with pytest.raises(AssertionError, match="OUTPUT"):
+        agree(loops, {Space.PARAMETER: np.array([-3.0, 2.0])}, None)
+
+
+@WIDE
+@given(walk_cases(), st.sampled_from((1, 2, 7, straight.PART)))
+def test_walks_written_out_in_parts_have_the_bits_of_the_reference(case, part):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serial, "WRITTEN_OUT", -1)
+        patch.setattr(straight, "PART", part)
+        agree(*case)
+
+
+@pytest.mark.parametrize(("read", "stored"), [([], 2), ([0], 3), ([0, 1, 2], 4)])
+def test_of_a_walk_in_parts_only_what_is_read_elsewhere_is_stored(read, stored, monkeypatch):
+    """t[0] = |p[0]|, t[1] = |t[0]|, then in another part t[2] = |t[1]|, y[0] = |t[2]|."""
+    monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
+    monkeypatch.setattr(straight, "PART", 2)
+    first = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.TEMPORARY, [0, 0, 1, 2])
+    first.left_space[0] = Space.PARAMETER
+    first.space[3], first.at[3] = Space.OUTPUT, 0
+    first.level[:] = np.arange(4)
+    others = [
+        Apply(Operand(Space.OUTPUT, 1 + k, ()), (), ops.NEG, (Operand(Space.TEMPORARY, place, ()),))
+        for k, place in enumerate(read)
+    ]
+    sizes = {Space.PARAMETER: 1, Space.TEMPORARY: 3, Space.OUTPUT: 1 + len(read)}
+    loops = Loops((first, *others), sizes)
+    verify(loops)
+    parts = native.build(loops).llvm_ir.split("define ")
+    counts = [
+        part.count("store double") for part in parts if part.startswith("internal void @part")
+    ]
+    assert sum(counts) == stored
+    agree(loops, {Space.PARAMETER: np.array([-3.0])}, None)
+
+
 @WIDE
 @given(
     walk_cases(),
-    st.sampled_from((serial.NARROW, 0)),
+    st.sampled_from((serial.TOLD_APART, 0)),
     st.sampled_from((serial.CHUNK, 3)),
     st.sampled_from((serial.FAR, 0)),
     st.sampled_from((abreast.BYTES, 8)),
+    st.booleans(),
 )
-def test_long_walks_have_the_bits_of_the_reference(case, narrow, chunk, far, wide):
+def test_long_walks_have_the_bits_of_the_reference(case, told_apart, chunk, far, wide, together):
     with pytest.MonkeyPatch.context() as patch:
+        if not together:
+            patch.setattr(near, "prepare", lambda *_: None)
         patch.setattr(abreast, "BYTES", wide)
         patch.setattr(serial, "FAR", far)
         patch.setattr(serial, "WRITTEN_OUT", -1)
-        patch.setattr(serial, "NARROW", narrow)
+        patch.setattr(serial, "NARROW", 0.0)
+        patch.setattr(serial, "TOLD_APART", told_apart)
         patch.setattr(serial, "CHUNK", chunk)
         agree(*case)
 
@@ -190,8 +240,9 @@ def test_of_all_walks_only_some_are_written_out(monkeypatch):
 
     loops = Loops(tuple(map(doubled, range(3))), {Space.PARAMETER: 3, Space.OUTPUT: 3})
     monkeypatch.setattr(serial, "ALL_WRITTEN_OUT", 4)
+    monkeypatch.setattr(serial, "NARROW_WRITTEN_OUT", 0)
     program = native.build(loops)
-    assert program.llvm_ir.count("call void @walk(") == 1
+    assert program.llvm_ir.count("call void @near(") == 1
     numbers = program.execute({Space.PARAMETER: np.array([1.0, 2.0, 3.0])})[Space.OUTPUT]
     assert numbers.tolist() == [2.0, 4.0, 6.0]
 

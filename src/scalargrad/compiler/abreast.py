@@ -10,14 +10,13 @@ examples as go abreast.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .distinct import distinct
+from .apart import COPIES, Copies, copied, place_of
 from .environment import SCRATCH, WALKS
+from .forms import Way
 from .ir import Counter, Function
 from .loops import Space, Walk
 from .memory import Layout
@@ -27,20 +26,6 @@ if TYPE_CHECKING:
     from .binding import Binder
 
 BYTES = 512  # of a number, of as many examples as go abreast
-COPIES = len(Space)  # in places of the stream, the space of what is copied
-
-
-class _Copies(NamedTuple):
-    """The elements of a space that are copied, and the number of the first copy.
-
-    They are read before the walk; those that it `wrote` come last, and are written back.
-    """
-
-    space: Space
-    layout: Layout
-    places: NDArray[np.int64]
-    first: int
-    wrote: int
 
 
 class Abreast(NamedTuple):
@@ -49,7 +34,7 @@ class Abreast(NamedTuple):
     binder: Binder
     step: Walk
     region: Layout | None  # how its numbers lie, if it has some that are the program's own
-    copies: tuple[_Copies, ...]
+    copies: tuple[Copies, ...]
     lanes: int  # of all vectors that go abreast
     scratch: Touched
 
@@ -59,7 +44,7 @@ class Abreast(NamedTuple):
         streams, real = binder.streams, binder.module.real
         elements = np.ones(COPIES + 1, np.int64)
         elements[Space.BATCHED], elements[COPIES] = binder.padded, self.lanes
-        start, runs = streams.add(self.step, elements, abreast=True)
+        start, runs = streams.add(self.step, elements, Way.ABREAST)
         stream = f.at(streams.kind, f.pointer(WALKS), start)
         bases = f"%bases{start}"
         f.entry.append(f"  {bases} = alloca [{COPIES + 1} x ptr], align 8")
@@ -92,13 +77,13 @@ class Abreast(NamedTuple):
 
         f.loop(binder.padded // width, self.lanes // width, [], [], some)
 
-    def _spread(self, f: Function, copies: _Copies, listed: int, memory: str) -> None:
+    def _spread(self, f: Function, copies: Copies, listed: int, memory: str) -> None:
         """Copy what all examples share into every lane."""
-        real, width = self.binder.module.real, self.binder.module.width
+        binder, real, width = self.binder, self.binder.module.real, self.binder.module.width
         source, kind = f.pointer(copies.space), f"<{width} x {real}>"
 
         def one(k: Counter, _: list[str]) -> list[str]:
-            place = self._place(f, listed, k)
+            place = place_of(f, binder.streams, listed, k)
             number = f.emit(f"load {real}, ptr {f.at(real, source, place)}")
             whole = f.splat(real, number, width)
             target = f.at(real, memory, f.multiply(f.add(k, copies.first), self.lanes))
@@ -106,12 +91,12 @@ class Abreast(NamedTuple):
                 f.do(f"store {kind} {whole}, ptr {f.at(kind, target, vector)}, align {self._size}")
             return []
 
-        f.loop(len(copies.places), 1, [], [], one)
+        f.loop(copies.read, 1, [], [], one)
 
     def _carry(
         self,
         f: Function,
-        copies: _Copies,
+        copies: Copies,
         listed: int,
         memory: str,
         first: Counter,
@@ -119,15 +104,14 @@ class Abreast(NamedTuple):
         back: bool,
     ) -> None:
         """Copy what each example has of its own, or back what the walk wrote of it."""
-        real, layout, width = self.binder.module.real, copies.layout, self.binder.module.width
-        count = len(copies.places)
-        skipped = count - copies.wrote if back else 0
-        begin = f.multiply(f.multiply(first, width), layout.example)
+        binder, real, layout = self.binder, self.binder.module.real, copies.layout
+        low, high = copies.written if back else (0, copies.read)
+        begin = f.multiply(f.multiply(first, binder.module.width), layout.example)
         source = f.at(real, f.pointer(copies.space), begin)
 
         def one(k: Counter, _: list[str]) -> list[str]:
-            k = f.add(k, skipped)
-            own = f.at(real, source, self._place(f, listed, k))
+            k = f.add(k, low)
+            own = f.at(real, source, place_of(f, binder.streams, listed, k))
             copy = f.at(real, memory, f.multiply(f.add(k, copies.first), self.lanes))
 
             def each(lane: Counter, _: list[str]) -> list[str]:
@@ -139,18 +123,11 @@ class Abreast(NamedTuple):
             f.loop(examples, 1, [], [], each)
             return []
 
-        f.loop(count - skipped, 1, [], [], one)
+        f.loop(high - low, 1, [], [], one)
 
     @property
     def _size(self) -> int:
         return self.binder.module.size
-
-    def _place(self, f: Function, listed: int, k: Counter) -> str:
-        """Number k of the places that are listed somewhere in the streams."""
-        kind = self.binder.streams.kind
-        entry = f.at(kind, f.pointer(WALKS), f.add(k, listed))
-        number = f.emit(f"load {kind}, ptr {entry}")
-        return number if kind == "i64" else f.emit(f"sext {kind} {number} to i64")
 
 
 def prepare(binder: Binder, step: Walk) -> Abreast | None:
@@ -163,7 +140,7 @@ def prepare(binder: Binder, step: Walk) -> Abreast | None:
         return None
     vectors = max(BYTES // (module.width * module.size), 1)
     lanes = min(vectors * module.width, binder.padded)
-    step, copies = _copied(binder, step)
+    step, copies = copied(step, Space.BATCHED, binder.memory)
     count = sum(len(part.places) for part in copies)
     if count * lanes >> binder.streams.shift:
         return None
@@ -184,46 +161,3 @@ def _region(binder: Binder, step: Walk) -> Layout | None:
         if len(own):
             return binder.memory.layout(Space.BATCHED, int(own.min()))
     return None
-
-
-def _copied(binder: Binder, step: Walk) -> tuple[Walk, tuple[_Copies, ...]]:
-    """The walk on copies of what does not lie side by side, and these."""
-    columns = {
-        "at": (step.space.copy(), step.at.copy()),
-        "left": (step.left_space.copy(), step.left.copy()),
-        "right": (step.right_space.copy(), step.right.copy()),
-    }
-    made: list[_Copies] = []
-    count = 0
-    for space in Space:
-        if space == Space.BATCHED:
-            continue
-        found = {
-            name: (spaces == space) & (places >= 0) for name, (spaces, places) in columns.items()
-        }
-        used = [places[found[name]] for name, (_, places) in columns.items()]
-        known = distinct(np.concatenate(used))
-        if not len(known):
-            continue
-        wrote = np.isin(known, used[0])
-        known = known[np.argsort(wrote, kind="stable")]
-        order = np.argsort(known, kind="stable")
-        for name, (spaces, places) in columns.items():
-            own = found[name]
-            number = order[np.searchsorted(known, places[own], sorter=order)]
-            spaces[own], places[own] = COPIES, count + number
-        layout = binder.memory.layout(space, 0)
-        scaled = np.array([layout.address(int(place)) for place in known.tolist()], np.int64)
-        made.append(_Copies(space, layout, scaled, count, int(wrote.sum())))
-        count += len(known)
-    (space_, at), (left_space, left), (right_space, right) = columns.values()
-    step = replace(
-        step,
-        space=space_,
-        at=at,
-        left_space=left_space,
-        left=left,
-        right_space=right_space,
-        right=right,
-    )
-    return step, tuple(made)

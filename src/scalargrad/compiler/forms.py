@@ -7,6 +7,7 @@ what it computes and in how many terms there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import reduce
 from typing import NamedTuple
 
@@ -22,6 +23,14 @@ STEP, ALIKE, MIXED = 253, 254, 255
 FOLDS = {ops.ADD: 0.0, ops.MAXIMUM: -np.inf, ops.MINIMUM: np.inf}
 
 Term = tuple[str, str | None, int]  # left factor, right factor, style
+
+
+class Way(IntEnum):
+    """How a walk is done whose stream is interpreted."""
+
+    APART = 0  # of one example, its numbers in the arrays of their spaces
+    NEAR = 1  # of one example, its numbers in one array
+    ABREAST = 2  # of several examples at once, whose numbers lie side by side
 
 
 class Form(NamedTuple):

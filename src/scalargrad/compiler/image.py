@@ -25,7 +25,7 @@ from .marks import Marks
 from .spaces import Space
 
 _ARRAYS = ("constants", "table", "walks")
-_COUNTS = ("slots", "scratch", "terms", "phases", "workers")
+_COUNTS = ("slots", "scratch", "terms", "walked", "phases", "workers")
 _KINDS = ("<f8", "<i4", "<i8")
 
 
@@ -37,6 +37,7 @@ class Image(NamedTuple):
     slots      of the environment
     scratch    numbers of scratch memory
     terms      terms and operations that a run computes, about
+    walked     terms of walks that are not short
     phases     in which several workers can run it; 0 if only one can
     workers    more of them are of no use
     shared     share of the work that they share
@@ -49,6 +50,7 @@ class Image(NamedTuple):
     slots: int
     scratch: int
     terms: int
+    walked: int
     phases: int
     workers: int
     shared: float
@@ -66,6 +68,7 @@ class Image(NamedTuple):
             "slots": self.slots,
             "scratch": self.scratch,
             "terms": self.terms,
+            "walked": self.walked,
             "phases": self.phases,
             "workers": self.workers,
             "shared": self.shared,
@@ -92,14 +95,16 @@ class Image(NamedTuple):
                 {space: int(n) for space, n in zip(Space, numbers[name], strict=True)}
                 for name in ("sizes", "lengths")
             )
-            slots, scratch, terms, phases, workers = (int(numbers[name]) for name in _COUNTS)
+            slots, scratch, terms, walked, phases, workers = (
+                int(numbers[name]) for name in _COUNTS
+            )
             shared = float(numbers["shared"])
             constants, table, walks = arrays
         except (ValueError, KeyError, TypeError):
             return None
         sizes = {space: size for space, size in sizes.items() if size}
         code = content[start:]
-        counts = (slots, scratch, terms, phases, workers, shared)
+        counts = (slots, scratch, terms, walked, phases, workers, shared)
         return Image(code, sizes, lengths, *counts, constants, table, walks)
 
 

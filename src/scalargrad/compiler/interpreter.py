@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import ops
 from .arithmetic import FORMS, Arithmetic
-from .forms import ALIKE, FOLDS, MIXED, STEP, Form, folded, value
+from .forms import ALIKE, FOLDS, MIXED, STEP, Form, Way, folded, value
 from .ir import Counter, Function, vector
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT
 from .walks import PRODUCT
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from .serial import Streams
 
 SPACE = 15  # of a place shifted down, the bits that are its space
+BASES = "%bases"  # where the arrays of all spaces begin, or where the one array does
 VECTORS = "%vectors"  # how many are abreast
 
 
 class Interpreter:
     """The function under construction."""
 
-    def __init__(self, function: Function, streams: Streams, abreast: bool) -> None:
-        self.function, self.streams, self.abreast = function, streams, abreast
+    def __init__(self, function: Function, streams: Streams, way: Way) -> None:
+        self.function, self.streams, self.way = function, streams, way
+        self.abreast = way == Way.ABREAST
         module = function.module
-        self.m = Arithmetic(function, module.width if abreast else 1)
+        self.m = Arithmetic(function, module.width if self.abreast else 1)
         self.real, self.size = module.real, module.size
-        self.vectors: Counter = VECTORS if abreast else 1
+        self.vectors: Counter = VECTORS if self.abreast else 1
 
     def write(self) -> None:
         """The loop over the runs."""
@@ -42,7 +44,7 @@ class Interpreter:
         f, at = self.function, carried[0]
         number, count = self._integer(at), self._integer(f.add(at, 1))
         first = str(f.add(at, 2))
-        forms = self.streams.known(self.abreast)
+        forms = self.streams.known(self.way)
         names, done = [f.label() for _ in forms], f.label()
         cases = " ".join(f"i64 {k}, label %{name}" for k, name in enumerate(names))
         f.do(f"switch i64 {number}, label %{names[0]} [ {cases} ]")
@@ -167,15 +169,20 @@ class Interpreter:
         entry = f.emit(f"load {kind}, ptr {f.at(kind, '%stream', at)}")
         return entry if kind == "i64" else f.emit(f"sext {kind} {entry} to i64")
 
+    def _element(self, at: Counter) -> str:
+        """The number in its array of the element whose place is in the stream."""
+        return self.function.emit(f"and i64 {self._integer(at)}, {(1 << self.streams.shift) - 1}")
+
     def _pointer(self, at: Counter, signed: bool = False) -> str:
         """The element whose place is in the stream."""
-        f, shift, place = self.function, self.streams.shift, self._integer(at)
-        space = f.emit(f"lshr i64 {place}, {shift}")
+        f = self.function
+        if self.way == Way.NEAR:
+            return f.at(self.real, BASES, self._element(at) if signed else self._integer(at))
+        space = f.emit(f"lshr i64 {self._integer(at)}, {self.streams.shift}")
         if signed:
             space = f.emit(f"and i64 {space}, {SPACE}")
-        element = f.emit(f"and i64 {place}, {(1 << shift) - 1}")
-        base = f.emit(f"load ptr, ptr {f.at('ptr', '%bases', space)}")
-        return f.at(self.real, base, element)
+        base = f.emit(f"load ptr, ptr {f.at('ptr', BASES, space)}")
+        return f.at(self.real, base, self._element(at))
 
     def _operand(self, at: Counter, ahead: int, signed: bool = False) -> str:
         """The element whose place is in the stream; that so far ahead of it is fetched."""
@@ -196,18 +203,16 @@ class Interpreter:
 
     # --- numbers ---------------------------------------------------------------------------------
 
-    def _load(self, pointer: str, number: Counter = 0, kind: str = "") -> str:
+    def _load(self, pointer: str, number: Counter = 0) -> str:
         """The number at a pointer, or vector `number` there."""
-        kind = kind or self.m.kind
-        f = self.function
+        f, kind = self.function, self.m.kind
         return f.emit(f"load {kind}, ptr {f.at(kind, pointer, number)}, align {self.size}")
 
     def _signed(self, pointer: str, number: Counter, sign: str) -> str:
         """As `_load`, with the other sign where the highest bit of `sign` is set."""
-        kind = vector(f"i{8 * self.size}", self.m.width)
-        bits = self._load(pointer, number, kind)
-        turned = self.function.emit(f"xor {kind} {bits}, {sign}")
-        return self.function.emit(f"bitcast {kind} {turned} to {self.m.kind}")
+        f, kind = self.function, vector(f"i{8 * self.size}", self.m.width)
+        bits = f.emit(f"bitcast {self.m.kind} {self._load(pointer, number)} to {kind}")
+        return f.emit(f"bitcast {kind} {f.emit(f'xor {kind} {bits}, {sign}')} to {self.m.kind}")
 
     def _store(self, number: str, pointer: str, place: Counter = 0) -> None:
         f, kind = self.function, self.m.kind

@@ -99,7 +99,7 @@ class Module:
     def finish(self, function: Function, returns: str = "void", result: str = "") -> None:
         """Close a function and keep it."""
         head = f"define {function.linkage} {returns} @{function.name}({function.parameters})"
-        lines = [f"{head} {{", "entry:", *function.entry, *function.lines]
+        lines = [f"{head} {function.attributes}{{", "entry:", *function.entry, *function.lines]
         self.definitions.append("\n".join([*lines, f"  ret {returns} {result}".rstrip(), "}"]))
 
     def text(self) -> str:
@@ -231,13 +231,18 @@ class Function:
         parameters: str = "ptr %env",
         linkage: str = "internal",
         given: Mapping[tuple[int, int], str] | None = None,
+        quick: bool = False,
     ) -> None:
-        """`given` names the arguments that point to elements of arrays, by slot and number."""
+        """`given` names the arguments that point to elements of arrays, by slot and number.
+
+        `quick`: LLVM is to compile it quickly.
+        """
         self.module = module
         self._given = given
         self.name = name
         self.parameters = parameters
         self.linkage = linkage
+        self.attributes = "noinline optnone " if quick else ""
         self.entry: list[str] = []
         self.lines: list[str] = ["  br label %start", "start:"]
         self.block = "start"

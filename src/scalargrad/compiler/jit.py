@@ -273,7 +273,7 @@ class Native:
                     frame.bind(space, array)
         # Where they may differ, who is quicker shall not decide on the answers.
         same = self._tiered and options.mode == "exact"
-        contest = Contest() if same and program.image.walks.size else None
+        contest = Contest() if same and program.image.walked else None
         return Kernel(purpose, frame, stats, sum(program.seconds.values()), contest)
 
 

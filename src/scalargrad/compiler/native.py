@@ -223,7 +223,7 @@ def build(
     text, emitter = _emitted(loops, settings)
     emitted = perf_counter()
     walks = emitter.streams.array()
-    # How quick a walk is decides on who answers from then on.
+    # How quick these walks are decides on who answers from then on.
     draft = quick and mode == "exact" and not walks.size and text.count("\n") >= LENGTHY
     image = Image(
         code=llvm.compile_text(text, llvm.QUICK if draft else llvm.LEVEL),
@@ -232,6 +232,7 @@ def build(
         slots=emitter.slots,
         scratch=emitter.scratch,
         terms=sum(work(step, settings.batch) for step in loops.instructions),
+        walked=emitter.streams.walked,
         phases=emitter.phases,
         workers=emitter.workers,
         shared=emitter.shared / emitter.cycles if emitter.phases else 0.0,

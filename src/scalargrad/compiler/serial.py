@@ -1,18 +1,22 @@
-"""Walks as LLVM IR: a few short ones written out, the others as a loop that interprets a stream.
+"""Walks as LLVM IR: some are written out, the others as a loop that interprets a stream.
 
-LLVM takes long over operations written out one by one. A stream holds them as integers, read from
-first to last: runs of operations of one form, and for each operation where its result and its
-operands lie.
+LLVM takes long over operations written out one by one, and a processor gets little from it where it
+has much to do at once. So short walks are written out, and narrow ones, in which each operation waits
+for one of the last: there it counts that numbers stay in registers.
+
+A stream holds operations as integers, read from first to last: runs of operations of one form, and
+for each operation where its result and its operands lie.
 
     run        number of the form, how many operations
     operation  place of the result; for sums of many terms, how many; the places of the terms
     place      the space in the highest bits but one, which changes the sign of the y of a step;
-               the element in the others
+               the element in the others. Of walks whose numbers are all in one array, no space
 
 Operands lie anywhere. In a program of more numbers than the caches hold, those of the operations
 to come are fetched ahead: every integer of a stream can be taken for a place.
 
-All walks of a program share one function, which has a piece of code for every form.
+All walks of a program that are done in one way share one function, which has a piece of code for
+every form.
 """
 
 from __future__ import annotations
@@ -25,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from . import abreast
+from . import abreast, near, straight
 from .arithmetic import heavy, lane_by_lane
 from .cuts import labels
 from .distinct import distinct
 from .environment import WALKS
-from .forms import ALIKE, FOLDS, MIXED, STEP, Form, value
-from .interpreter import VECTORS, Interpreter
+from .forms import ALIKE, FOLDS, MIXED, STEP, Form, Way, value
+from .interpreter import BASES, VECTORS, Interpreter
 from .ir import Counter, Function, Module
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
@@ -47,22 +51,27 @@ Key = tuple[int, bytes, int, int]  # a form as it is looked up
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
+NARROW = 10.0  # operations of a level that are few
+NARROW_WRITTEN_OUT = 1 << 16  # terms of all narrow walks of a program whose code is written out
 FEW = 2  # terms of a sum, or numbers of a maximum, whose code has no loop
 CHUNK = 1 << 16  # operations that are put into a stream at a time
 FAR = 1 << 21  # bytes of a space that are too many for the nearer caches
 AHEAD = 96  # operations, or terms of long sums, ahead of which operands are fetched
-NARROW = 1 << 27  # elements of a space that 32 bits can tell apart
+TOLD_APART = 1 << 27  # elements of a space, by 32 bits
 
 
 def prepare(binder: Binder, step: Walk) -> tuple[Callable[[Function], None], list[Touched]]:
     """What writes the code of a walk, and the memory that it needs beside that of its numbers."""
-    size = len(step.left)
-    if size <= WRITTEN_OUT and binder.streams.written + size <= ALL_WRITTEN_OUT:
-        binder.streams.written += size
-        return partial(_straight, binder, step), []
+    size, streams = len(step.left), binder.streams
+    if size <= WRITTEN_OUT and streams.written + size <= ALL_WRITTEN_OUT:
+        streams.written += size
+        return partial(_straight if _batched(step) else straight.write, binder, step), []
+    streams.walked += size
+    if size + streams.narrow <= NARROW_WRITTEN_OUT and _narrow(step):
+        streams.narrow += size
+        return partial(straight.write, binder, step), []
     step = in_steps(step, binder.constant(1.0), binder.constant(-0.0))
-    batched = _batched(step)
-    walk = abreast.prepare(binder, step) if batched else None
+    walk = (abreast if _batched(step) else near).prepare(binder, step)
     if walk is not None:
         return walk.write, [walk.scratch]
     return partial(_streamed, binder, step), []
@@ -70,6 +79,10 @@ def prepare(binder: Binder, step: Walk) -> tuple[Callable[[Function], None], lis
 
 def _batched(step: Walk) -> bool:
     return Space(int(step.space[0])).batched
+
+
+def _narrow(step: Walk) -> bool:
+    return not _batched(step) and len(step.code) <= NARROW * len(distinct(step.level))
 
 
 # --- short walks ---------------------------------------------------------------------------------
@@ -129,24 +142,22 @@ class Streams:
     """The walks of a program that are interpreted, as one array of integers, and their forms.
 
     No space has more than so many `elements`. They are numbered in 32 bits where these are at most
-    `NARROW`. `ahead` says how far operands are fetched ahead.
+    `TOLD_APART`. `ahead` says how far operands are fetched ahead.
     """
 
     def __init__(self, elements: int, module: Module) -> None:
-        narrow = elements <= NARROW
+        narrow = elements <= TOLD_APART
         self.module = module
         self.ahead = AHEAD if elements * module.size > FAR else 0
         self.kind, self.shift = ("i32", 27) if narrow else ("i64", 56)
         self.dtype: Any = np.int32 if narrow else np.int64
         self.negative = int(np.iinfo(self.dtype).min)  # the highest bit
-        # The forms of walks of one example, and of several abreast.
-        self.forms: tuple[dict[Key, int], dict[Key, int]] = {}, {}
+        self.forms: dict[Way, dict[Key, int]] = {way: {} for way in Way}
         self.parts: list[NDArray[Any]] = []
-        self.size = self.written = 0
+        self.size = self.functions = 0
+        self.written = self.narrow = self.walked = 0  # terms of short, narrow and all longer walks
 
-    def add(
-        self, step: Walk, elements: NDArray[np.int64], abreast: bool = False
-    ) -> tuple[int, int]:
+    def add(self, step: Walk, elements: NDArray[np.int64], way: Way) -> tuple[int, int]:
         """Where the stream of a walk begins, and how many runs it has.
 
         `elements[space]` is how far apart the elements of a space are.
@@ -154,7 +165,7 @@ class Streams:
         start, runs = self.size, 0
         for low in range(0, len(step.code), CHUNK):
             high = min(low + CHUNK, len(step.code))
-            part, count = self._part(step, low, high, elements, abreast)
+            part, count = self._part(step, low, high, elements, way)
             self.put(part)
             runs += count
         return start, runs
@@ -167,15 +178,15 @@ class Streams:
 
     def array(self) -> NDArray[Any]:
         """All streams, one after the other, and places to fetch past the end."""
-        forms = self.known(False) + self.known(True)
-        end = self.ahead * max((form.period for form in forms), default=0)
+        periods = (form.period for way in Way for form in self.known(way))
+        end = self.ahead * max(periods, default=0)
         return np.concatenate((*self.parts, np.zeros(end, self.dtype)))
 
-    def known(self, abreast: bool) -> list[Form]:
-        """The forms, by number."""
+    def known(self, way: Way) -> list[Form]:
+        """The forms of walks that are done so, by number."""
         return [
             Form(code, float(np.frombuffer(const)[0]), count, terms)
-            for code, const, count, terms in self.forms[abreast]
+            for code, const, count, terms in self.forms[way]
         ]
 
     def lanes(self, form: Form) -> int:
@@ -190,7 +201,7 @@ class Streams:
         return space.astype(np.int64) << self.shift | place * elements[space]
 
     def _part(
-        self, step: Walk, low: int, high: int, elements: NDArray[np.int64], abreast: bool
+        self, step: Walk, low: int, high: int, elements: NDArray[np.int64], way: Way
     ) -> tuple[NDArray[Any], int]:
         counts = np.diff(step.first[low : high + 1])
         begin, end = int(step.first[low]), int(step.first[high])
@@ -200,15 +211,15 @@ class Streams:
         style = step.style[begin:end]
         code = term_code(style, product)
         code[step.code[low:high][owner] != ops.ADD] = 0
-        form, shape = self._forms(step, low, high, counts, owner, own, code, abreast)
+        form, shape = self._forms(step, low, high, counts, owner, own, code, way)
         # How many integers each term takes, each operation, and the head of each run.
         mixed, many = shape == MIXED, shape >= ALIKE
         width = np.where(mixed[owner], 3, 1 + product)
         head = np.ones(high - low, bool)
         head[1:] = form[1:] != form[:-1]
-        if not abreast:
+        if way != Way.ABREAST:
             # What is done at once must not depend on one another.
-            whole = np.array([self.lanes(known) > 1 for known in self.known(False)])
+            whole = np.array([self.lanes(known) > 1 for known in self.known(way)])
             level = step.level[low:high]
             head[1:] |= whole[form[1:]] & (level[1:] != level[:-1])
         before = np.cumsum(width) - width
@@ -242,7 +253,7 @@ class Streams:
         owner: NDArray[np.int64],
         own: NDArray[np.int64],
         code: NDArray[np.uint8],
-        abreast: bool,
+        way: Way,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The number of each operation's form, and its `many`."""
         op, n = step.code[low:high], high - low
@@ -266,7 +277,7 @@ class Streams:
         number = labels(rows)
         highest = np.maximum.accumulate(number)
         first = np.flatnonzero(np.diff(highest, prepend=-1))
-        forms = self.forms[abreast]
+        forms = self.forms[way]
         known = [
             forms.setdefault(
                 (int(op[k]), const[k].tobytes(), int(shape[k]), int(terms[k])), len(forms)
@@ -277,7 +288,7 @@ class Streams:
 
 
 def _streamed(binder: Binder, step: Walk, function: Function) -> None:
-    """A call of the interpreter, for each example."""
+    """A call of the interpreter for each example."""
     streams, memory = binder.streams, binder.memory
     elements, layouts = np.ones(len(Space), np.int64), {}
     used = step.right >= 0
@@ -289,15 +300,8 @@ def _streamed(binder: Binder, step: Walk, function: Function) -> None:
         for space in map(Space, distinct(spaces).tolist()):
             layouts[space] = memory.layout(space, int(places[spaces == space].min()))
             elements[space] = layouts[space].element
-    start, runs = streams.add(step, elements)
+    start, runs = streams.add(step, elements, Way.APART)
     stream = function.at(streams.kind, function.pointer(WALKS), start)
-
-    def call(bases: str) -> None:
-        function.do(f"call void @walk(ptr {bases}, ptr {stream}, i64 {runs})")
-
-    if not _batched(step):
-        call("%env")
-        return
     bases = f"%bases{start}"
     function.entry.append(f"  {bases} = alloca [{len(Space)} x ptr], align 8")
 
@@ -309,18 +313,18 @@ def _streamed(binder: Binder, step: Walk, function: Function) -> None:
                 shift = function.add(function.multiply(number, layout.example), shift)
             pointer = function.at(binder.module.real, function.pointer(space), shift)
             function.do(f"store ptr {pointer}, ptr {function.at('ptr', bases, int(space))}")
-        call(bases)
+        function.do(f"call void @apart(ptr {bases}, ptr {stream}, i64 {runs})")
         return []
 
-    function.loop(binder.batch, 1, [], [], example)
+    function.loop(binder.batch if _batched(step) else 1, 1, [], [], example)
 
 
 def finish(binder: Binder) -> None:
     """The functions that interpret the streams, if there are any."""
-    for side, name in ((False, "walk"), (True, "abreast")):
-        if binder.streams.forms[side]:
-            vectors = f", i64 {VECTORS}" if side else ""
-            parameters = f"ptr %bases, ptr %stream, i64 %runs{vectors}"
-            function = Function(binder.module, name, parameters)
-            Interpreter(function, binder.streams, side).write()
+    for way, forms in binder.streams.forms.items():
+        if forms:
+            vectors = f", i64 {VECTORS}" if way == Way.ABREAST else ""
+            parameters = f"ptr {BASES}, ptr %stream, i64 %runs{vectors}"
+            function = Function(binder.module, way.name.lower(), parameters)
+            Interpreter(function, binder.streams, way).write()
             binder.module.finish(function)
