@@ -114,10 +114,9 @@ def at_random(
     """A function of about so many nodes, each of earlier ones at random, and an argument for it.
 
     With a `window` a node reads some of so many nodes before it, or an input: the graph is deep and
-    narrow. The
-    result adds what no other node uses, so every node counts. Of some nodes drawn that becomes one
-    whose number, for that argument, is nearest to 1 or -1: a deep graph left to chance is all zeros,
-    and below a gradient of zero the interpreter has nothing to do.
+    narrow. The result adds what no other node uses, so every node counts. Of some nodes drawn that
+    becomes one whose number, for that argument, is nearest to 1 or -1: a deep graph left to chance is
+    all zeros, and below a gradient of zero the interpreter has nothing to do.
     """
     rng = random.Random(seed)
     width = max(4, nodes // 20) if window is None else INPUTS

@@ -305,7 +305,8 @@ def walk_cases(draw: Any) -> tuple[Loops, dict[Space, np.ndarray], int | None]:
     if some:
         out = Space.EXAMPLE_OUTPUT if batched else Space.OUTPUT
         case.sizes[out] = some
-        source = Operand(home, low, (1,))
+        forwards = draw(st.booleans())
+        source = Operand(home, low, (1,)) if forwards else Operand(home, low + some - 1, (-1,))
         case.steps.append(Apply(Operand(out, 0, (1,)), (Loop(some),), ops.DETACH, (source,)))
     return case.program(), case.inputs(), batch
 

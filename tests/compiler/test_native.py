@@ -100,6 +100,23 @@ def test_short_walks_have_the_bits_of_the_reference(case):
     agree(*case)
 
 
+@pytest.mark.parametrize("strides", [(1, -1), (1, 1), (2, -1)])
+def test_what_a_triangle_reads_of_a_walk_is_stored(strides, monkeypatch):
+    """y[i] = sum(t[a i + b j] * p[j] for j <= i): the bound of what it reads may be below 0."""
+    n = 9
+    walk = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.PARAMETER, [*range(n), *range(n)])
+    left, right = Operand(Space.TEMPORARY, 0, strides), Operand(Space.PARAMETER, 0, (0, 1))
+    triangle = Segment(left, right, (Loop(1, (1,)),))
+    sums = Contract(Operand(Space.OUTPUT, 0, (1,)), (Loop(n),), (Group((triangle,)),))
+    sizes = {Space.PARAMETER: n, Space.TEMPORARY: 2 * n, Space.OUTPUT: n}
+    loops = Loops((walk, sums), sizes)
+    verify(loops)
+    p = np.random.default_rng(0).normal(size=n)
+    for written_out in (serial.WRITTEN_OUT, -1):
+        monkeypatch.setattr(serial, "WRITTEN_OUT", written_out)
+        agree(loops, {Space.PARAMETER: p}, None)
+
+
 def test_a_walk_in_parts_that_stores_too_little_is_found_out(monkeypatch):
     walk = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.PARAMETER, [0, 1])
     copy = Apply(
@@ -108,25 +125,33 @@ def test_a_walk_in_parts_that_stores_too_little_is_found_out(monkeypatch):
     sizes = dict.fromkeys((Space.PARAMETER, Space.TEMPORARY, Space.OUTPUT), 2)
     loops = Loops((walk, copy), sizes)
     agree(loops, {Space.PARAMETER: np.array([-3.0, 2.0])}, None)
-    monkeypatch.setattr(straight, "_stored", lambda _, step: step.space != Space.TEMPORARY)
+    monkeypatch.setattr(straight, "_stored", lambda _, step, __: step.space != Space.TEMPORARY)
     with pytest.raises(AssertionError, match="OUTPUT"):
         agree(loops, {Space.PARAMETER: np.array([-3.0, 2.0])}, None)
 
 
 @WIDE
-@given(walk_cases(), st.sampled_from((1, 2, 7, straight.PART)))
+@given(walk_cases(), st.sampled_from((1, 4, 20, straight.PART)))
 def test_walks_written_out_in_parts_have_the_bits_of_the_reference(case, part):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serial, "WRITTEN_OUT", -1)
+        patch.setattr(serial, "NARROW_TERMS", 100.0)
         patch.setattr(straight, "PART", part)
         agree(*case)
+
+
+def test_memory_of_the_program_alone_is_not_the_callers():
+    walk = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.PARAMETER, [0, 1])
+    frame = native.build(Loops((walk,), {Space.PARAMETER: 2, Space.TEMPORARY: 2})).frame()
+    with pytest.raises(ValueError, match="TEMPORARY: only the program itself"):
+        frame.bind(Space.TEMPORARY, np.zeros(2))
 
 
 @pytest.mark.parametrize(("read", "stored"), [([], 2), ([0], 3), ([0, 1, 2], 4)])
 def test_of_a_walk_in_parts_only_what_is_read_elsewhere_is_stored(read, stored, monkeypatch):
     """t[0] = |p[0]|, t[1] = |t[0]|, then in another part t[2] = |t[1]|, y[0] = |t[2]|."""
     monkeypatch.setattr(serial, "WRITTEN_OUT", -1)
-    monkeypatch.setattr(straight, "PART", 2)
+    monkeypatch.setattr(straight, "PART", 4)  # an operation and its term count
     first = elementwise(ops.ABS, Space.TEMPORARY, 0, Space.TEMPORARY, [0, 0, 1, 2])
     first.left_space[0] = Space.PARAMETER
     first.space[3], first.at[3] = Space.OUTPUT, 0

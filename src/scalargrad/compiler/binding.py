@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from . import serial
+from . import fuse, serial
 from .copying import Block, copy_block, examples_at_once, mould_of_copy
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
@@ -145,6 +146,12 @@ class Binder:
         self.machine = Machine(self.module.width, self.module.registers, steps, self.module.fast)
         self.repeats = any(isinstance(step, Repeat) for step in self.loops.instructions)
         self.padded = -(-self.batch // self.module.width) * self.module.width
+
+    @cached_property
+    def readers(self) -> NDArray[np.int32]:
+        """How many instructions may read each temporary."""
+        reads = (fuse.touched(self.loops, step)[0] for step in self.loops.instructions)
+        return fuse.readers_of_temporaries(reads, self.loops.size(Space.TEMPORARY))
 
     # --- binding ---------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 ROUNDS = 8  # calls that each of them answers
-# The interpreter is asked no more after so many if none of them took less than so many times what the
-# code took.
+# The interpreter's turn ends sooner where it has no hope: after so many calls, if the quickest of them
+# took so many times what the code's quickest took.
 ENOUGH, HOPELESS = 3, 4.0
 LONG_WAY = 3e-6  # seconds that a call takes on top where it is not the code that answers it
 LEAST = 1e-6  # seconds that any call takes
@@ -51,13 +51,14 @@ class Contest:
         self._call_up()
 
     def _call_up(self) -> None:
-        self._asked, self._next, self._best = 0, True, {False: inf, True: inf}
+        # Whose turn it is, whether the code's; how many calls of it are over; each one's quickest.
+        self._code, self._calls, self._best = True, 0, {False: inf, True: inf}
 
     @property
     def code(self) -> bool:
         """Whether the code is to answer the next call."""
         rest = self.rest[0]
-        return rest > 0 if rest else self._next
+        return rest > 0 if rest else self._code
 
     @property
     def won(self) -> bool:
@@ -70,19 +71,20 @@ class Contest:
         if rest:
             self.rest[0] = rest - 1 if rest > 0 else rest + 1
             return run()
-        began = thread_time()
+        code, began = self._code, thread_time()
         result = run()
-        self._best[self._next] = min(self._best[self._next], thread_time() - began)
-        self._asked += 1
-        if self._next and self._asked == ROUNDS:
-            self._asked, self._next = 0, False
-        elif not self._next and (self._asked == ROUNDS or self._hopeless):
+        self._best[code] = min(self._best[code], thread_time() - began)
+        self._calls += 1
+        if code and self._calls >= ROUNDS:
+            self._code, self._calls = False, 0
+        elif not code and (self._calls >= ROUNDS or self._hopeless):
             self._decide()
         return result
 
     @property
     def _hopeless(self) -> bool:
-        return self._asked >= ENOUGH and self._best[False] > HOPELESS * self._best[True] + LONG_WAY
+        interpreter, code = self._best[False], self._best[True]
+        return self._calls >= ENOUGH and interpreter > HOPELESS * code + LONG_WAY
 
     def _decide(self) -> None:
         interpreter, code = self._best[False], self._best[True]
@@ -90,6 +92,6 @@ class Contest:
         self._patience = min(2 * self._patience, SELDOM) if won is self._winner else OFTEN
         self._winner, self.seconds = won, (interpreter, code)
         quicker, slower = (code, interpreter) if won else (interpreter, code)
-        calls = (self._asked if won else ROUNDS) * (slower + 2 * LONG_WAY) / (quicker + LEAST)
+        calls = (self._calls if won else ROUNDS) * (slower + 2 * LONG_WAY) / (quicker + LEAST)
         self.rest[0] = int(self._patience * calls) * (1 if won else -1)
         self._call_up()

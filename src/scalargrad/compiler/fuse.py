@@ -17,7 +17,7 @@ right for every turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NamedTuple
@@ -196,6 +196,28 @@ def touched(
     if isinstance(step, Indicator):
         return [*reached(step.index)], writes
     return [*reached(step.index), *reached(step.source, (Loop(step.count),))], writes
+
+
+def readers_of_temporaries(reads: Iterable[Iterable[Region]], size: int) -> NDArray[np.int32]:
+    """How many of so many instructions, each with the regions it reads, may read each temporary."""
+    change = np.zeros(size + 1, np.int32)
+    for regions in reads:
+        own = [r for r in regions if r.space == Space.TEMPORARY and r.low < size and r.high >= 0]
+        for low, high in _joined((max(r.low, 0), min(r.high + 1, size)) for r in own):
+            change[low] += 1
+            change[high] -= 1
+    return np.cumsum(change[:-1], dtype=np.int32)
+
+
+def _joined(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places in intervals that do not overlap."""
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(intervals):
+        if joined and low <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(high, joined[-1][1])
+        else:
+            joined.append((low, high))
+    return joined
 
 
 def _spread(spaces: NDArray[np.uint8], places: NDArray[np.int32]) -> Iterator[Region]:

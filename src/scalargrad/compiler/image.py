@@ -37,7 +37,7 @@ class Image(NamedTuple):
     slots      of the environment
     scratch    numbers of scratch memory
     terms      terms and operations that a run computes, about
-    walked     terms of walks that are not short
+    walked     terms of walks that are not short: if any, the interpreter may be quicker
     phases     in which several workers can run it; 0 if only one can
     workers    more of them are of no use
     shared     share of the work that they share

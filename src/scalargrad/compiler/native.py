@@ -36,7 +36,7 @@ ALIGNMENT = 64
 MODES = ("exact", "fast")
 LENGTHY = 3000  # lines of code from which on it takes LLVM long to compile them well
 REALS = {"float64": "double", "float32": "float"}
-# What a frame keeps to itself, unless the caller binds an array of its own.
+# What a frame keeps to itself.
 HIDDEN = (Space.CONSTANT, Space.TEMPORARY, Space.BATCHED)
 
 
@@ -174,9 +174,14 @@ class Frame:
     def bind(self, space: Space, array: NDArray[Any]) -> None:
         """Let the runs read and write the caller's array.
 
-        Raises `ShapeError` for another shape, dtype or memory order than the program's.
+        Raises `ShapeError` for another shape, dtype or memory order than the program's, and
+        `ValueError` for what holds more than the space's own numbers.
         """
         program = self.program
+        if space in (Space.TEMPORARY, Space.BATCHED):
+            raise ValueError(
+                f"{space.name}: only the program itself knows how much room that takes"
+            )
         shape, kind = program.shape(space), program.kind(space)
         if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
             raise ShapeError(
@@ -223,7 +228,7 @@ def build(
     text, emitter = _emitted(loops, settings)
     emitted = perf_counter()
     walks = emitter.streams.array()
-    # How quick these walks are decides on who answers from then on.
+    # How quick walks are decides on who answers from then on. Those written out lose little.
     draft = quick and mode == "exact" and not walks.size and text.count("\n") >= LENGTHY
     image = Image(
         code=llvm.compile_text(text, llvm.QUICK if draft else llvm.LEVEL),

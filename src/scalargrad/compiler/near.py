@@ -74,7 +74,7 @@ class Near(NamedTuple):
 
 
 def prepare(binder: Binder, step: Walk) -> Near | None:
-    """A walk of one example done so, if its places can be told apart."""
+    """A walk of one example done so, if its indices are not too large for the stream."""
     step, copies = copied(step, Space.TEMPORARY, binder.memory)
     count = sum(len(part.places) for part in copies)
     low = binder.memory.lengths[Space.TEMPORARY]
@@ -85,14 +85,14 @@ def prepare(binder: Binder, step: Walk) -> Near | None:
     def index(space: np.ndarray, place: np.ndarray) -> np.ndarray:
         return np.where(space == COPIES, place + low, place)
 
-    nowhere = np.zeros_like(step.space), np.zeros_like(step.left_space)
+    result, operand = np.zeros_like(step.space), np.zeros_like(step.left_space)
     step = replace(
         step,
-        space=nowhere[0],
+        space=result,
         at=index(step.space, step.at),
-        left_space=nowhere[1],
+        left_space=operand,
         left=index(step.left_space, step.left),
-        right_space=nowhere[1],
+        right_space=operand,
         right=index(step.right_space, step.right),
     )
     end = max(low + count - 1, low)

@@ -35,7 +35,7 @@ from .cuts import labels
 from .distinct import distinct
 from .environment import WALKS
 from .forms import ALIKE, FOLDS, MIXED, STEP, Form, Way, value
-from .interpreter import BASES, VECTORS, Interpreter
+from .interpreter import BASES, SPACE, VECTORS, Interpreter
 from .ir import Counter, Function, Module
 from .loops import MINUS, SKIP_LEFT, SKIP_RIGHT, Operand, Space, Walk
 from .nests import Nest, Spot, Tile
@@ -51,8 +51,9 @@ Key = tuple[int, bytes, int, int]  # a form as it is looked up
 
 WRITTEN_OUT = 512  # terms of a walk whose code is written out
 ALL_WRITTEN_OUT = 2048  # terms of all such walks of a program
-NARROW = 10.0  # operations of a level that are few
-NARROW_WRITTEN_OUT = 1 << 17  # terms of all narrow walks of a program whose code is written out
+# A walk is narrow that has so many operations of a level, and so many terms of an operation, or fewer,
+# on average. So many terms of all narrow walks of a program are written out.
+NARROW, NARROW_TERMS, NARROW_WRITTEN_OUT = 10.0, 4.0, 1 << 17
 FEW = 2  # terms of a sum, or numbers of a maximum, whose code has no loop
 CHUNK = 1 << 16  # operations that are put into a stream at a time
 FAR = 1 << 21  # bytes of a space that are too many for the nearer caches
@@ -69,7 +70,7 @@ def prepare(binder: Binder, step: Walk) -> tuple[Callable[[Function], None], lis
     streams.walked += size
     if size + streams.narrow <= NARROW_WRITTEN_OUT and _narrow(step):
         streams.narrow += size
-        return partial(straight.write, binder, step), []
+        return partial(straight.in_parts, binder, step), []
     step = in_steps(step, binder.constant(1.0), binder.constant(-0.0))
     walk = (abreast if _batched(step) else near).prepare(binder, step)
     if walk is not None:
@@ -82,7 +83,9 @@ def _batched(step: Walk) -> bool:
 
 
 def _narrow(step: Walk) -> bool:
-    return not _batched(step) and len(step.code) <= NARROW * len(distinct(step.level))
+    count, levels = len(step.code), len(distinct(step.level))
+    simple = len(step.left) <= NARROW_TERMS * count
+    return not _batched(step) and simple and count <= NARROW * levels
 
 
 # --- short walks ---------------------------------------------------------------------------------
@@ -146,11 +149,11 @@ class Streams:
     """
 
     def __init__(self, elements: int, module: Module) -> None:
-        narrow = elements <= TOLD_APART
+        short = elements <= TOLD_APART
         self.module = module
         self.ahead = AHEAD if elements * module.size > FAR else 0
-        self.kind, self.shift = ("i32", 27) if narrow else ("i64", 56)
-        self.dtype: Any = np.int32 if narrow else np.int64
+        self.kind, self.shift = ("i32", 27) if short else ("i64", 56)
+        self.dtype: Any = np.int32 if short else np.int64
         self.negative = int(np.iinfo(self.dtype).min)  # the highest bit
         self.forms: dict[Way, dict[Key, int]] = {way: {} for way in Way}
         self.parts: list[NDArray[Any]] = []
@@ -303,7 +306,7 @@ def _streamed(binder: Binder, step: Walk, function: Function) -> None:
     start, runs = streams.add(step, elements, Way.APART)
     stream = function.at(streams.kind, function.pointer(WALKS), start)
     bases = f"%bases{start}"
-    function.entry.append(f"  {bases} = alloca [{len(Space)} x ptr], align 8")
+    function.entry.append(f"  {bases} = alloca [{SPACE + 1} x ptr], align 8")
 
     def example(number: Counter, _: list[str]) -> list[str]:
         for space, layout in layouts.items():

@@ -1,12 +1,13 @@
 """Walks of one example written out: an instruction for each operation, its numbers in registers.
 
-What LLVM takes for a function grows faster than the function, so a long walk is cut into several.
-There its best is not asked for either: it would look for an order of the instructions that is no
-better, and takes ten times as long. What nobody reads outside of its function is not stored.
+What LLVM takes for a function grows faster than the function, so a long walk is cut into parts. These
+are compiled quickly: LLVM's best would be an order of their instructions that is no better, and take
+ten times as long. A number that nobody reads outside of its function is not stored.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,28 +15,34 @@ from numpy.typing import NDArray
 
 from .arithmetic import Arithmetic
 from .forms import Term, value
-from .fuse import touched
+from .fuse import readers_of_temporaries, touched
 from .ir import Function
 from .loops import Space, Walk
 
 if TYPE_CHECKING:
     from .binding import Binder
 
-PART = 500  # operations of a function
+PART = 1500  # operations and terms of a function
 
 
 def write(binder: Binder, step: Walk, function: Function) -> None:
-    """The code of a walk, or of functions that do parts of it, and their calls."""
-    stored, count = _stored(binder, step), len(step.code)
-    if count <= PART:
-        _part(binder, step, stored, range(count), function)
-        return
-    for low in range(0, count, PART):
+    """The code of a short walk."""
+    part = np.zeros(len(step.code), np.int64)
+    _part(binder, step, _stored(binder, step, part), range(len(part)), function)
+
+
+def in_parts(binder: Binder, step: Walk, function: Function) -> None:
+    """Functions that do parts of a walk, and their calls."""
+    weight = 1 + np.diff(step.first)
+    part = (np.cumsum(weight) - weight) // PART
+    stored = _stored(binder, step, part)
+    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(part)]
+    for low, high in pairwise(cuts):
         name = f"part{binder.streams.functions}"
         binder.streams.functions += 1
-        part = Function(binder.module, name, quick=True)
-        _part(binder, step, stored, range(low, min(low + PART, count)), part)
-        binder.module.finish(part)
+        own = Function(binder.module, name, quick=True)
+        _part(binder, step, stored, range(low, high), own)
+        binder.module.finish(own)
         function.do(f"call void @{name}(ptr %env)")
 
 
@@ -78,26 +85,25 @@ def _part(
             f.do(f"store {real} {result}, ptr {pointer(*results[k])}, align {m.module.size}")
 
 
-def _stored(binder: Binder, step: Walk) -> NDArray[np.bool_]:
-    """Whether each result has to be stored: all but temporaries that only its own part reads."""
-    count = len(step.code)
-    if not count:
-        return np.zeros(0, bool)
-    part = np.arange(count) // PART
+def _stored(binder: Binder, step: Walk, part: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each result has to be stored: all but temporaries that only their own part reads.
+
+    What other instructions read is known by the interval that it lies in.
+    """
+    stored: NDArray[np.bool_] = step.space != Space.TEMPORARY
+    places = step.at[~stored]
+    if not len(places):
+        return stored
+    low, high = int(places.min()), int(places.max()) + 1
+    readers = binder.readers[low:high].copy()
+    readers -= readers_of_temporaries((touched(binder.loops, step)[0],), high)[low:]
+    wanted = readers > 0
+    writer = np.full(high - low, -1, np.int64)
+    writer[places - low] = part[~stored]
     owner = np.repeat(part, np.diff(step.first))
-    writer = np.full(binder.loops.size(Space.TEMPORARY), -1, np.int64)
-    temporary = step.space == Space.TEMPORARY
-    writer[step.at[temporary]] = part[temporary]
-    wanted = np.zeros(len(writer), bool)
-    for space, places in ((step.left_space, step.left), (step.right_space, step.right)):
-        own = (space == Space.TEMPORARY) & (places >= 0)
-        read = places[own]
-        wanted[read[writer[read] != owner[own]]] = True
-    for other in binder.loops.instructions:
-        if other is not step:
-            for region in touched(binder.loops, other)[0]:
-                if region.space == Space.TEMPORARY:
-                    wanted[region.low : region.high + 1] = True
-    stored: NDArray[np.bool_] = ~temporary
-    stored[temporary] = wanted[step.at[temporary]]
+    for space, read in ((step.left_space, step.left), (step.right_space, step.right)):
+        own = (space == Space.TEMPORARY) & (read >= low) & (read < high)
+        elsewhere = writer[read[own] - low] != owner[own]
+        wanted[read[own][elsewhere] - low] = True
+    stored[~stored] = wanted[places - low]
     return stored
