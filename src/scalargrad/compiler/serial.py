@@ -92,14 +92,14 @@ def _narrow(step: Walk) -> bool:
 
 
 def _straight(binder: Binder, step: Walk, function: Function) -> None:
-    batched, count = _batched(step), len(step.code)
-    axes: tuple[Axis, ...] = (Axis(binder.batch),) if batched else ()
+    """The code of a walk of a batch."""
+    count, axes = len(step.code), (Axis(binder.batch),)
     known: dict[tuple[int, int], Ref] = {}
 
     def ref(space: int, place: int) -> Ref:
         key = (int(space), int(place))
         if key not in known:
-            known[key] = binder.bind(Operand(Space(key[0]), key[1]), batched, ())
+            known[key] = binder.bind(Operand(Space(key[0]), key[1]), True, ())
         return known[key]
 
     results = [ref(step.space[i], step.at[i]) for i in range(count)]
@@ -107,7 +107,7 @@ def _straight(binder: Binder, step: Walk, function: Function) -> None:
     rights = [ref(s, a) if a >= 0 else None for s, a in zip(step.right_space, step.right)]
     refs = list(known.values())
     where = {id(r): k for k, r in enumerate(refs)}
-    wide = batched and binder.batch > 1 and binder.module.width > 1
+    wide = binder.batch > 1 and binder.module.width > 1
     if wide and all(r.padded or not r.moves(0) for r in refs):
         axes = (Axis(binder.padded),)
     nest = Nest(function, axes, refs, Plan(0) if wide else Plan())
