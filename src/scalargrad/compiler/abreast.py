@@ -140,8 +140,7 @@ def prepare(binder: Binder, step: Walk) -> Abreast | None:
         return None
     vectors = max(BYTES // (module.width * module.size), 1)
     lanes = min(vectors * module.width, binder.padded)
-    step, copies = copied(step, Space.BATCHED, binder.memory)
-    count = sum(len(part.places) for part in copies)
+    step, copies, count = copied(step, Space.BATCHED, binder.memory)
     if count * lanes >> binder.streams.shift:
         return None
     low, size = binder.scratch, max(count, 1) * lanes

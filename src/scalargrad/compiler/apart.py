@@ -40,15 +40,20 @@ class Copies(NamedTuple):
         return len(self.places) - self.wrote, len(self.places)
 
 
-def copied(step: Walk, home: Space, memory: Memory) -> tuple[Walk, tuple[Copies, ...]]:
-    """The walk on copies of what is in other spaces than `home`, and these."""
+def copied(
+    step: Walk, home: Space, memory: Memory, number: int = 0
+) -> tuple[Walk, tuple[Copies, ...], int]:
+    """The walk on copies of what is in other spaces than `home`, these, and how many there are.
+
+    They are counted from `number` on.
+    """
     columns = {
         "at": (step.space.copy(), step.at.copy()),
         "left": (step.left_space.copy(), step.left.copy()),
         "right": (step.right_space.copy(), step.right.copy()),
     }
     made: list[Copies] = []
-    count = 0
+    count = number
     for space in Space:
         if space == home:
             continue
@@ -64,8 +69,8 @@ def copied(step: Walk, home: Space, memory: Memory) -> tuple[Walk, tuple[Copies,
         known = known[np.lexsort((~read, wrote))]
         order = np.argsort(known, kind="stable")
         for name, (spaces, places) in columns.items():
-            number = order[np.searchsorted(known, used[name], sorter=order)]
-            spaces[found[name]], places[found[name]] = COPIES, count + number
+            rank = order[np.searchsorted(known, used[name], sorter=order)]
+            spaces[found[name]], places[found[name]] = COPIES, count + rank
         layout = memory.layout(space, 0)
         scaled = layout.offset + (known.astype(np.int64) - layout.start) * layout.element
         made.append(Copies(space, layout, scaled, count, int(read.sum()), int(wrote.sum())))
@@ -80,7 +85,7 @@ def copied(step: Walk, home: Space, memory: Memory) -> tuple[Walk, tuple[Copies,
         right_space=right_space,
         right=right,
     )
-    return step, tuple(made)
+    return step, tuple(made), count - number
 
 
 def place_of(f: Function, streams: Streams, listed: int, k: Counter) -> str:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from . import fuse, serial
+from . import serial
 from .copying import Block, copy_block, examples_at_once, mould_of_copy
 from .distinct import distinct
 from .environment import SCRATCH, WALKS
-from .fuse import Region, region
+from .fuse import Region, readers, region
 from .gaps import PASS, Gaps
 from .ir import Function, Module, Passenger
 from .lifetimes import Span, first_fit
@@ -150,8 +150,7 @@ class Binder:
     @cached_property
     def readers(self) -> NDArray[np.int32]:
         """How many instructions may read each temporary."""
-        reads = (fuse.touched(self.loops, step)[0] for step in self.loops.instructions)
-        return fuse.readers_of_temporaries(reads, self.loops.size(Space.TEMPORARY))
+        return readers(self.loops, self.loops.instructions, self.loops.size(Space.TEMPORARY))
 
     # --- binding ---------------------------------------------------------------------------------
 

@@ -198,11 +198,12 @@ def touched(
     return [*reached(step.index), *reached(step.source, (Loop(step.count),))], writes
 
 
-def readers_of_temporaries(reads: Iterable[Iterable[Region]], size: int) -> NDArray[np.int32]:
-    """How many of so many instructions, each with the regions it reads, may read each temporary."""
+def readers(loops: Loops, steps: Iterable[Instruction], size: int) -> NDArray[np.int32]:
+    """How many of these instructions may read each of the first `size` temporaries."""
     change = np.zeros(size + 1, np.int32)
-    for regions in reads:
-        own = [r for r in regions if r.space == Space.TEMPORARY and r.low < size and r.high >= 0]
+    for step in steps:
+        found = [r for r in touched(loops, step)[0] if r.space == Space.TEMPORARY]
+        own = [r for r in found if r.low < size and r.high >= 0]
         for low, high in _joined((max(r.low, 0), min(r.high + 1, size)) for r in own):
             change[low] += 1
             change[high] -= 1

@@ -30,11 +30,10 @@ class Interpreter:
 
     def __init__(self, function: Function, streams: Streams, way: Way) -> None:
         self.function, self.streams, self.way = function, streams, way
-        self.abreast = way == Way.ABREAST
-        module = function.module
-        self.m = Arithmetic(function, module.width if self.abreast else 1)
+        module, abreast = function.module, way == Way.ABREAST
+        self.m = Arithmetic(function, module.width if abreast else 1)
         self.real, self.size = module.real, module.size
-        self.vectors: Counter = VECTORS if self.abreast else 1
+        self.vectors: Counter = VECTORS if abreast else 1
 
     def write(self) -> None:
         """The loop over the runs."""
@@ -52,7 +51,7 @@ class Interpreter:
         for form, name in zip(forms, names):
             f.begin(name)
             end, rest = [first], count
-            lanes = 1 if self.abreast else self.streams.lanes(form)
+            lanes = 1 if self.way == Way.ABREAST else self.streams.lanes(form)
             if lanes > 1:
                 blocks = f.emit(f"udiv i64 {count}, {lanes}")
                 rest = f.emit(f"urem i64 {count}, {lanes}")

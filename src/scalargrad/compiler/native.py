@@ -228,7 +228,8 @@ def build(
     text, emitter = _emitted(loops, settings)
     emitted = perf_counter()
     walks = emitter.streams.array()
-    # How quick walks are decides on who answers from then on. Those written out lose little.
+    # How quick walks are decides on who answers from then on; a draft of those written out is little
+    # slower.
     draft = quick and mode == "exact" and not walks.size and text.count("\n") >= LENGTHY
     image = Image(
         code=llvm.compile_text(text, llvm.QUICK if draft else llvm.LEVEL),

@@ -6,7 +6,6 @@ copies of the others: of what the walk reads, made before it, and of what it wri
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,18 +23,17 @@ if TYPE_CHECKING:
 
 
 class Near(NamedTuple):
-    """A walk ready to be written, and the memory of its copies, which begin at number `low`."""
+    """A walk ready to be written, and the memory of its copies."""
 
     binder: Binder
     step: Walk
     copies: tuple[Copies, ...]
-    low: int
     scratch: Touched
 
     def write(self, function: Function) -> None:
         """The code: copies, a call of the interpreter, copies back."""
         f, streams = function, self.binder.streams
-        start, runs = streams.add(self.step, np.ones(COPIES, np.int64), Way.NEAR)
+        start, runs = streams.add(self.step, np.ones(COPIES + 1, np.int64), Way.NEAR)
         numbers = f.pointer(Space.TEMPORARY)
         for copies in self.copies:
             self._carry(f, copies, 0, copies.read, False)
@@ -52,7 +50,7 @@ class Near(NamedTuple):
         streams, module, first = self.binder.streams, self.binder.module, int(places[0])
         real, size = module.real, module.size
         own = f.at(real, f.pointer(copies.space), first)
-        copy = f.at(real, f.pointer(Space.TEMPORARY), self.low + copies.first + low)
+        copy = f.at(real, f.pointer(Space.TEMPORARY), copies.first + low)
         whole = (np.diff(places) == 1).all()
         listed = 0 if whole else streams.put(places - first)
 
@@ -75,25 +73,10 @@ class Near(NamedTuple):
 
 def prepare(binder: Binder, step: Walk) -> Near | None:
     """A walk of one example done so, if its indices are not too large for the stream."""
-    step, copies = copied(step, Space.TEMPORARY, binder.memory)
-    count = sum(len(part.places) for part in copies)
-    low = binder.memory.lengths[Space.TEMPORARY]
+    lengths = binder.memory.lengths
+    low = lengths[Space.TEMPORARY]
+    step, copies, count = copied(step, Space.TEMPORARY, binder.memory, low)
     if low + count >> binder.streams.shift:
         return None
-    binder.memory.lengths[Space.TEMPORARY] += count
-
-    def index(space: np.ndarray, place: np.ndarray) -> np.ndarray:
-        return np.where(space == COPIES, place + low, place)
-
-    result, operand = np.zeros_like(step.space), np.zeros_like(step.left_space)
-    step = replace(
-        step,
-        space=result,
-        at=index(step.space, step.at),
-        left_space=operand,
-        left=index(step.left_space, step.left),
-        right_space=operand,
-        right=index(step.right_space, step.right),
-    )
-    end = max(low + count - 1, low)
-    return Near(binder, step, copies, low, Touched(Space.TEMPORARY, low, end))
+    lengths[Space.TEMPORARY] += count
+    return Near(binder, step, copies, Touched(Space.TEMPORARY, low, max(low + count - 1, low)))

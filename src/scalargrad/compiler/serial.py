@@ -66,7 +66,7 @@ def prepare(binder: Binder, step: Walk) -> tuple[Callable[[Function], None], lis
     size, streams = len(step.left), binder.streams
     if size <= WRITTEN_OUT and streams.written + size <= ALL_WRITTEN_OUT:
         streams.written += size
-        return partial(_straight if _batched(step) else straight.write, binder, step), []
+        return partial(_written_out if _batched(step) else straight.write, binder, step), []
     streams.walked += size
     if size + streams.narrow <= NARROW_WRITTEN_OUT and _narrow(step):
         streams.narrow += size
@@ -91,7 +91,7 @@ def _narrow(step: Walk) -> bool:
 # --- short walks ---------------------------------------------------------------------------------
 
 
-def _straight(binder: Binder, step: Walk, function: Function) -> None:
+def _written_out(binder: Binder, step: Walk, function: Function) -> None:
     """The code of a walk of a batch."""
     count, axes = len(step.code), (Axis(binder.batch),)
     known: dict[tuple[int, int], Ref] = {}
@@ -199,9 +199,14 @@ class Streams:
         return module.width if whole else 1
 
     def _places(
-        self, space: NDArray[np.uint8], place: NDArray[np.int32], elements: NDArray[np.int64]
+        self,
+        space: NDArray[np.uint8],
+        place: NDArray[np.int32],
+        elements: NDArray[np.int64],
+        way: Way,
     ) -> NDArray[Any]:
-        return space.astype(np.int64) << self.shift | place * elements[space]
+        within = place * elements[space]
+        return within if way == Way.NEAR else space.astype(np.int64) << self.shift | within
 
     def _part(
         self, step: Walk, low: int, high: int, elements: NDArray[np.int64], way: Way
@@ -232,13 +237,15 @@ class Streams:
         heads = np.flatnonzero(head)
         part[at[heads] - 2] = form[heads]
         part[at[heads] - 1] = np.diff(heads, append=high - low)
-        part[at] = self._places(step.space[low:high], step.at[low:high], elements)
+        part[at] = self._places(step.space[low:high], step.at[low:high], elements, way)
         part[at[many] + 1] = counts[many]
         if len(owner):
             within = before - before[step.first[low:high][owner] - begin]
             term = (at + 1 + many)[owner] + within
-            part[term] = self._places(step.left_space[begin:end], step.left[begin:end], elements)
-            right = self._places(step.right_space[begin:end], step.right[begin:end], elements)
+            part[term] = self._places(
+                step.left_space[begin:end], step.left[begin:end], elements, way
+            )
+            right = self._places(step.right_space[begin:end], step.right[begin:end], elements, way)
             right[(shape == STEP)[owner] & (style & MINUS != 0)] |= self.negative
             part[term[product] + 1] = right[product]
             mixed_terms = mixed[owner]

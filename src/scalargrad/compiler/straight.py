@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .arithmetic import Arithmetic
 from .forms import Term, value
-from .fuse import readers_of_temporaries, touched
+from .fuse import readers
 from .ir import Function
 from .loops import Space, Walk
 
@@ -95,9 +95,7 @@ def _stored(binder: Binder, step: Walk, part: NDArray[np.int64]) -> NDArray[np.b
     if not len(places):
         return stored
     low, high = int(places.min()), int(places.max()) + 1
-    readers = binder.readers[low:high].copy()
-    readers -= readers_of_temporaries((touched(binder.loops, step)[0],), high)[low:]
-    wanted = readers > 0
+    wanted = binder.readers[low:high] > readers(binder.loops, (step,), high)[low:]
     writer = np.full(high - low, -1, np.int64)
     writer[places - low] = part[~stored]
     owner = np.repeat(part, np.diff(step.first))
