@@ -7,10 +7,11 @@ compiled; `SCALARGRAD_HYPOTHESIS` is `default`, `ci` or `long`.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import hypothesis
 import pytest
 
 import scalargrad
+from scalargrad.compiler.background import later
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -40,6 +42,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("long", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("SCALARGRAD_HYPOTHESIS") or "default")
+
+
+@pytest.fixture
+def by_counts_alone() -> Iterator[None]:
+    """What is freed meanwhile is freed by reference counts, and is none of other tests' remains."""
+    later(lambda: None).result()  # a compilation keeps its program until it ends
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def is_set(variable: str) -> bool:

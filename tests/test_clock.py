@@ -41,6 +41,7 @@ def test_reading_takes_no_time() -> None:
     assert clock.tick() == now + 1
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_live_values_are_counted_here() -> None:
     before = clock.live_values()
     x = Value(1.0)

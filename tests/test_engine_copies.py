@@ -174,6 +174,7 @@ def test_creation_order_survives(duplicate: Duplicate) -> None:
     assert leaf.grad == x.grad
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 @copies
 def test_a_deep_chain(duplicate: Duplicate) -> None:
     depth = 100_000

@@ -403,19 +403,16 @@ def test_modes_do_not_disturb_replaying() -> None:
             assert x.grad == pytest.approx(2.0 / 3.0)
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_a_graph_keeps_its_nodes_alive_and_frees_them() -> None:
-    gc.disable()
-    try:
-        before = scalargrad.live_values()
-        x = Value(2.0)
-        graph = Graph((x * x + 1.0).tanh())
-        assert scalargrad.live_values() == before + 5
-        graph.backward()
-        assert x.grad != 0.0
-        del graph
-        assert scalargrad.live_values() == before + 1
-    finally:
-        gc.enable()
+    before = scalargrad.live_values()
+    x = Value(2.0)
+    graph = Graph((x * x + 1.0).tanh())
+    assert scalargrad.live_values() == before + 5
+    graph.backward()
+    assert x.grad != 0.0
+    del graph
+    assert scalargrad.live_values() == before + 1
 
 
 def test_threads_may_capture_and_replay_graphs_that_share_values() -> None:
@@ -464,6 +461,7 @@ def test_a_wide_selection() -> None:
 
 
 @pytest.mark.skipif(not scalargrad.compiled, reason="the collector knows every plain list")
+@pytest.mark.usefixtures("by_counts_alone")
 def test_the_garbage_collector_does_not_go_through_the_nodes() -> None:
     graph = Graph(Value(2.0) * Value(3.0))
     assert not gc.is_tracked(graph.nodes)

@@ -70,6 +70,7 @@ def test_no_grad_changes_no_number(program: Program) -> None:
     assert all(not v.operands for v in leaves)
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_no_grad_costs_no_memory() -> None:
     x = Value(1.0)
     before = live_values()
@@ -169,6 +170,7 @@ def test_a_detached_value_is_a_new_leaf() -> None:
     assert (x.grad, h.grad, d.grad) == (6.0, 0.0, 2.0)
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_a_detached_value_owns_nothing_and_follows_nothing() -> None:
     before = live_values()
     d = (Value(2.0) * 3).detach()

@@ -115,6 +115,7 @@ def test_inputs_may_be_any_sequence_of_numbers(x: Any) -> None:
     assert data(linear(x)) == data(linear([Value(1.0), Value(2.0)]))
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_an_input_number_is_one_leaf_however_many_neurons_see_it() -> None:
     model = MLP(2, [8, 1])
     before = scalargrad.live_values()

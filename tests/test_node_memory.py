@@ -6,7 +6,7 @@ import gc
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -18,18 +18,9 @@ from processes import run_python
 from scalargrad import Value, live_values
 from strategies import Program, on_values, wild_programs
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.usefixtures("by_counts_alone")]
 
 DEEP = 1_000_000 if scalargrad.compiled else 100_000
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """Whatever is freed here is freed by reference counts alone."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture

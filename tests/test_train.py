@@ -113,6 +113,7 @@ def test_a_step_has_the_bits_of_one_graph_of_the_whole_batch(
     assert [p.grad for p in model.parameters()] == expected  # forward leaves them alone
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_a_step_keeps_one_graph_alive_at_a_time() -> None:
     model = mlp(0, (3, 8, 2))
     alive: list[int] = []
@@ -237,6 +238,7 @@ def test_sequences_of_different_lengths(names_path: Path) -> None:
         learner.predict([each[:-1] for each in tokens])
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_nothing_is_left_in_memory() -> None:
     x, y = points()
     learner = trainer(penalty=l2)

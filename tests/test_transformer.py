@@ -291,6 +291,7 @@ def test_greedy_generation_takes_the_likeliest_token_each_time() -> None:
         tokens.append(token)
 
 
+@pytest.mark.usefixtures("by_counts_alone")
 def test_generation_keeps_no_graph() -> None:
     model = tiny()
     before = scalargrad.live_values()
